@@ -1,0 +1,418 @@
+//! The typed configuration: what a valid `weir.toml` says, with every default filled in and every name resolved to text.
+//! It never holds a value that a later step would have to refuse, and knows no span, socket or file handle.
+//! The walk goes on in `state/compile.rs`, which turns it into a snapshot.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One whole, valid configuration file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Data-plane threads; 0 means one per core that the process may use.
+    pub workers: usize,
+    /// Where kept states and secrets live.
+    pub state_dir: PathBuf,
+    /// Base64 secrets, one a line; the first seals, all open. Absent: one is made and kept in `state_dir`.
+    pub secrets_file: Option<PathBuf>,
+    /// Networks whose forwarding headers are believed.
+    pub trusted_proxies: Vec<Cidr>,
+    /// How long a stopping process, or a removed listener or backend, may finish what is open.
+    pub drain_timeout: Duration,
+    /// How long a stopping process still accepts after `/readyz` began to fail.
+    pub drain_delay: Duration,
+    /// How a change of the file is noticed.
+    pub watch: Watch,
+    /// Defaults for every route.
+    pub timeouts: Timeouts,
+    /// What a request head may be.
+    pub limits: Limits,
+    /// Opt-in forwarding headers.
+    pub forwarding: Forwarding,
+    /// The admin server.
+    pub admin: Admin,
+    /// The process log and the access log.
+    pub log: Log,
+    /// Bounds of the exported metrics.
+    pub metrics: Metrics,
+    /// In file order.
+    pub listeners: Vec<Listener>,
+    /// In file order.
+    pub routes: Vec<Route>,
+    /// In file order.
+    pub pools: Vec<Pool>,
+}
+
+/// How a change of the file is noticed; SIGHUP and the API work in every mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// File-system events, with a stat every 5 s beside them.
+    Auto,
+    /// The stat alone.
+    Poll,
+    /// Neither.
+    Off,
+}
+
+/// Every wait of a request, each bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A request head must be complete this long after its first byte (the first of a connection: after the accept).
+    pub header: Duration,
+    /// Between bytes of a request body.
+    pub body_idle: Duration,
+    /// A client connection between requests.
+    pub keep_alive: Duration,
+    /// One connection attempt toward a backend.
+    pub connect: Duration,
+    /// From the request written to the first byte of the answer.
+    pub response: Duration,
+    /// Between bytes of an answer, in either direction of it.
+    pub response_idle: Duration,
+    /// A pooled upstream connection without a request.
+    pub upstream_idle: Duration,
+}
+
+/// What a head may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request or answer head, and of a trailer section.
+    pub head: usize,
+    /// Field lines of a head or trailer section.
+    pub header_lines: usize,
+}
+
+/// Forwarding headers beside the `X-Forwarded-*` that are always written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarding {
+    /// Write `Forwarded` (RFC 7239).
+    pub forwarded: bool,
+    /// Write `Via` (RFC 9110 section 7.6.3) on requests and answers.
+    pub via: bool,
+}
+
+/// The admin server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it listens.
+    pub bind: AdminBind,
+    /// A file with the bearer token that the API asks for off loopback and unix sockets.
+    pub token_file: Option<PathBuf>,
+}
+
+/// An admin address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminBind {
+    /// `IP:port`.
+    Tcp(SocketAddr),
+    /// `unix:PATH`.
+    Unix(PathBuf),
+}
+
+/// Logging.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least important line that is written.
+    pub level: Level,
+    /// Where access-log lines go.
+    pub access: AccessTarget,
+    /// How they look.
+    pub access_format: AccessFormat,
+}
+
+/// Importance of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Something failed and needs someone.
+    Error,
+    /// Something is wrong and weir copes.
+    Warn,
+    /// What an operator wants to know.
+    Info,
+    /// What a developer wants to know.
+    Debug,
+}
+
+/// Where access-log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessTarget {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// A file, reopened on SIGHUP.
+    File(PathBuf),
+}
+
+/// How access-log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// One JSON object a line.
+    Json,
+    /// The NCSA combined format.
+    Combined,
+}
+
+/// Bounds of the exported metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Label sets that may exist at once; later ones are counted in `other`.
+    pub max_series: usize,
+}
+
+/// Bound addresses and a protocol.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// `[a-z0-9_-]+`.
+    pub name: String,
+    /// At least one; no address twice in a file.
+    pub bind: Vec<SocketAddr>,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// Connections at once over all workers; 0: no limit but the process's descriptors. Above it, accepting pauses.
+    pub max_connections: usize,
+    /// Whether ambiguous paths are refused.
+    pub path_checks: PathChecks,
+}
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http,
+    /// Bytes.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+/// Whether a path that servers read differently is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathChecks {
+    /// Dot segments, encoded slashes, NUL and bad escapes are answered 400.
+    Strict,
+    /// They pass, and match as written.
+    Off,
+}
+
+/// A match and where it leads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// The `route` label: the given name, or the match as text.
+    pub name: String,
+    /// Names of listeners; resolved: an omitted key lists every http listener.
+    pub listeners: Vec<String>,
+    /// Exact names and `*.` suffixes, lower case; empty: any host.
+    pub hosts: Vec<String>,
+    /// Path prefix in normal form, beginning with `/`; `/` when omitted.
+    pub path: String,
+    /// Upper-case methods; empty: any.
+    pub methods: Vec<String>,
+    /// All must hold.
+    pub headers: Vec<HeaderMatch>,
+    /// Name of a pool that exists.
+    pub pool: String,
+    /// Absent: not sticky.
+    pub sticky: Option<Sticky>,
+    /// Bytes a request body may have; `None`: no limit.
+    pub max_body: Option<u64>,
+    /// The file's timeouts with the route's own over them.
+    pub timeouts: Timeouts,
+}
+
+/// A condition on a request header field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderMatch {
+    /// Field name, lower case.
+    pub name: String,
+    /// The whole value that one of the field's lines must have; `None`: the field is present.
+    pub value: Option<String>,
+}
+
+/// Keeps a client on the backend it already has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sticky {
+    /// What the client is known by.
+    pub mode: StickyMode,
+    /// Where the application keeps its sessions.
+    pub sessions: Sessions,
+    /// weir's own cookie.
+    pub cookie: Cookie,
+}
+
+/// What a client is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StickyMode {
+    /// weir's own random, authenticated cookie; its consistent hash names the backend.
+    CookieHash,
+}
+
+/// Where the application keeps its sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sessions {
+    /// In the memory of one server.
+    Local,
+}
+
+/// How weir's own cookie is written (RFC 6265 section 4.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cookie {
+    /// Cookie name; default `weir_` and the pool's name.
+    pub name: String,
+    /// `Path` attribute.
+    pub path: String,
+    /// `Domain` attribute.
+    pub domain: Option<String>,
+    /// `SameSite` attribute.
+    pub same_site: SameSite,
+    /// `HttpOnly` attribute.
+    pub http_only: bool,
+    /// `Secure` attribute.
+    pub secure: Secure,
+    /// `Max-Age` attribute; absent: a session cookie.
+    pub max_age: Option<Duration>,
+}
+
+/// `SameSite` of a cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSite {
+    /// `Strict`.
+    Strict,
+    /// `Lax`.
+    Lax,
+    /// `None`; browsers want `Secure` with it.
+    None,
+}
+
+/// When a cookie carries `Secure`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secure {
+    /// When the client came by TLS, or a trusted proxy says so.
+    Auto,
+    /// On every answer.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// A named set of backends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    /// `[a-z0-9_-]+`.
+    pub name: String,
+    /// Chooses for new work.
+    pub balancer: BalancerKind,
+    /// Idle upstream connections kept per worker and backend.
+    pub max_idle: usize,
+    /// At least one; names and addresses are unique within the pool.
+    pub backends: Vec<Backend>,
+    /// The active check.
+    pub health: Health,
+}
+
+/// The algorithms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BalancerKind {
+    /// Smooth weighted round robin.
+    RoundRobin,
+    /// Fewest requests in flight for its weight.
+    LeastConnections,
+    /// The less loaded of two drawn at random.
+    RandomTwo,
+}
+
+/// One server address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Printable ASCII without `/` or blanks; default: the address as text.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Share of new work, 1 to 256.
+    pub weight: u16,
+    /// What the operator wants of it.
+    pub state: AdminState,
+}
+
+/// Administrative state of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminState {
+    /// Takes new work.
+    Ready,
+    /// Keeps the clients it has, takes no new ones.
+    Drain,
+    /// Takes nothing.
+    Maint,
+}
+
+/// The active check of a pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Health {
+    /// What is asked.
+    pub check: Check,
+    /// Between the starts of two checks of one backend; spread by up to a tenth.
+    pub interval: Duration,
+    /// After this a check has failed.
+    pub timeout: Duration,
+    /// Failures in a row until `down`.
+    pub fall: u32,
+    /// Successes in a row until `up`.
+    pub rise: u32,
+    /// The state before the first verdict.
+    pub initial: Initial,
+}
+
+/// What a check asks.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Check {
+    /// Nothing: the backend counts as up.
+    None,
+    /// A connection is accepted.
+    Tcp,
+    /// An HTTP/1.1 GET.
+    Http {
+        /// Origin-form target.
+        path: String,
+        /// `Host` field; default: the backend's address.
+        host: Option<String>,
+        /// Status codes that mean health, as inclusive ranges.
+        expect: Vec<(u16, u16)>,
+    },
+}
+
+/// The state before the first verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initial {
+    /// `unknown`: chosen only while the pool has no `up` backend; the first verdict decides.
+    Probe,
+    /// `up`.
+    Up,
+    /// `down`.
+    Down,
+}
+
+/// A network in CIDR notation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    /// Its first address.
+    pub network: IpAddr,
+    /// Length of the prefix in bits.
+    pub prefix: u8,
+}
+
+impl Cidr {
+    /// Whether `address` lies in the network; an IPv4-mapped IPv6 address counts as IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.network, address.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                let shift = 32 - u32::from(self.prefix.min(32));
+                (u64::from(network.to_bits()) >> shift) == (u64::from(address.to_bits()) >> shift)
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => match 128 - u32::from(self.prefix.min(128)) {
+                128 => true,
+                shift => network.to_bits() >> shift == address.to_bits() >> shift,
+            },
+            _ => false,
+        }
+    }
+}

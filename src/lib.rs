@@ -1,0 +1,9 @@
+//! weir: a load-balancing reverse proxy that knows where the session lives.
+//! This crate is the whole product; `main.rs` is a thin door to [`cli`]. It promises no stable API to other crates.
+//! Read `src/README.md` first: it has the words, the layers and the two walks.
+
+#![warn(missing_docs)]
+
+pub mod clock;
+pub mod config;
+pub mod rng;
