@@ -11,5 +11,7 @@ pub fn now() -> Instant {
 
 /// Wall time in milliseconds since the epoch, for tokens and logs; 0 on a clock set before 1970.
 pub fn wall_millis() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
 }

@@ -6,4 +6,6 @@
 
 pub mod clock;
 pub mod config;
+pub mod http;
+pub mod policy;
 pub mod rng;

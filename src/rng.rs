@@ -11,7 +11,9 @@ impl Rng {
     /// A generator whose whole stream follows from `seed`.
     pub fn from_seed(seed: u64) -> Self {
         let mut state = seed;
-        Rng { words: std::array::from_fn(|_| split_mix(&mut state)) }
+        Rng {
+            words: std::array::from_fn(|_| split_mix(&mut state)),
+        }
     }
 
     /// A generator seeded by the system.

@@ -408,10 +408,12 @@ impl Cidr {
                 let shift = 32 - u32::from(self.prefix.min(32));
                 (u64::from(network.to_bits()) >> shift) == (u64::from(address.to_bits()) >> shift)
             }
-            (IpAddr::V6(network), IpAddr::V6(address)) => match 128 - u32::from(self.prefix.min(128)) {
-                128 => true,
-                shift => network.to_bits() >> shift == address.to_bits() >> shift,
-            },
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                match 128 - u32::from(self.prefix.min(128)) {
+                    128 => true,
+                    shift => network.to_bits() >> shift == address.to_bits() >> shift,
+                }
+            }
             _ => false,
         }
     }

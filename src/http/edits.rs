@@ -1,0 +1,115 @@
+//! Changes to a head, listed before they are made, so that one list serves an HTTP/1 head by slices and an HTTP/2 header map.
+//! It never validates what it is given: values come from weir or from a checked head.
+//! The walk goes on in `l7/`, which applies the list while a head is copied toward its socket.
+
+use super::head::{Line, Span};
+
+/// A reusable list of changes to one head. Lines are named by their ordinal.
+#[derive(Debug, Default)]
+pub struct Edits {
+    values: Vec<u8>,
+    target: Option<Span>,
+    changes: Vec<(u32, Change)>,
+    appended: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Remove,
+    Replace(Span),
+}
+
+impl Edits {
+    /// Forgets every change; keeps the memory.
+    pub fn clear(&mut self) {
+        self.values.clear();
+        self.target = None;
+        self.changes.clear();
+        self.appended.clear();
+    }
+
+    /// Replaces the request target.
+    pub fn target(&mut self, target: &[u8]) {
+        self.target = Some(self.keep(target));
+    }
+
+    /// Leaves the line out. A later change of the same line wins.
+    #[inline]
+    pub fn remove(&mut self, line: usize) {
+        self.changes.push((line as u32, Change::Remove));
+    }
+
+    /// Gives the line another value. A later change of the same line wins.
+    pub fn replace(&mut self, line: usize, value: &[u8]) {
+        let value = self.keep(value);
+        self.changes.push((line as u32, Change::Replace(value)));
+    }
+
+    /// Adds a line after the others.
+    #[inline]
+    pub fn append(&mut self, name: &str, value: &[u8]) {
+        self.append_parts(name, &[value]);
+    }
+
+    /// Adds a line whose value is the parts one after the other.
+    #[inline]
+    pub fn append_parts(&mut self, name: &str, parts: &[&[u8]]) {
+        self.appended.extend_from_slice(name.as_bytes());
+        self.appended.extend_from_slice(b": ");
+        for part in parts {
+            self.appended.extend_from_slice(part);
+        }
+        self.appended.extend_from_slice(b"\r\n");
+    }
+
+    /// The request target to send: the changed one, else `original`.
+    #[inline]
+    pub fn target_or<'a>(&'a self, original: &'a [u8]) -> &'a [u8] {
+        self.target.map_or(original, |span| span.of(&self.values))
+    }
+
+    /// Copies the changed field lines of a head to `out`, without the empty line that ends it. Runs of unchanged lines are one copy each.
+    pub fn apply(&mut self, head: &[u8], lines: &[Line], out: &mut Vec<u8>) {
+        let Some(first) = lines.first() else {
+            out.extend_from_slice(&self.appended);
+            return;
+        };
+        self.changes.sort_by_key(|&(line, _)| line);
+        let end = lines[lines.len() - 1].end;
+        let mut from = first.name.start;
+        for (position, &(ordinal, change)) in self.changes.iter().enumerate() {
+            let overridden = self
+                .changes
+                .get(position + 1)
+                .is_some_and(|&(next, _)| next == ordinal);
+            let Some(line) = lines.get(ordinal as usize).filter(|_| !overridden) else {
+                continue;
+            };
+            out.extend_from_slice(
+                Span {
+                    start: from,
+                    end: line.name.start,
+                }
+                .of(head),
+            );
+            from = line.end;
+            if let Change::Replace(value) = change {
+                out.extend_from_slice(line.name.of(head));
+                out.extend_from_slice(b": ");
+                out.extend_from_slice(value.of(&self.values));
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+        out.extend_from_slice(Span { start: from, end }.of(head));
+        out.extend_from_slice(&self.appended);
+    }
+
+    fn keep(&mut self, value: &[u8]) -> Span {
+        let start = self.values.len() as u32;
+        self.values.extend_from_slice(value);
+        Span {
+            start,
+            end: self.values.len() as u32,
+        }
+    }
+}

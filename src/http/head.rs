@@ -1,0 +1,287 @@
+//! A message head as lines over one buffer: no map, no copy, no allocation per field.
+//! It never changes a byte; changes are listed in `edits.rs` and applied while the head is copied out.
+//! The walk goes on in `request.rs`, which fills these types from bytes.
+
+/// A range of the buffer that a head was read from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// The span as text of `bytes`; empty when it does not lie within.
+    #[inline]
+    pub fn of(self, bytes: &[u8]) -> &[u8] {
+        bytes
+            .get(self.start as usize..self.end as usize)
+            .unwrap_or_default()
+    }
+}
+
+/// One field line.
+#[derive(Clone, Copy, Debug)]
+pub struct Line {
+    /// The field name; its start is the start of the line.
+    pub name: Span,
+    /// The value without white space around it.
+    pub value: Span,
+    /// One past the line's CRLF: the start of the next line.
+    pub end: u32,
+    /// Which field it is, as far as weir cares.
+    pub field: Field,
+}
+
+/// The fields that weir acts upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // each variant is the field of that name
+pub enum Field {
+    Other,
+    CacheControl,
+    Connection,
+    ContentLength,
+    Cookie,
+    Expect,
+    Forwarded,
+    Host,
+    KeepAlive,
+    ProxyAuthenticate,
+    ProxyAuthorization,
+    ProxyConnection,
+    Referer,
+    SetCookie,
+    Te,
+    TransferEncoding,
+    Upgrade,
+    UserAgent,
+    Via,
+    XForwardedFor,
+    XForwardedHost,
+    XForwardedProto,
+    /// Any other `X-Forwarded-*`, `X-Real-IP`, and every forwarding name spelled with underscores.
+    OtherForwarding,
+}
+
+impl Field {
+    /// Finds the field by its name, without regard to case.
+    #[inline]
+    pub fn from_name(name: &[u8]) -> Field {
+        let candidate = match name.len() {
+            2 => ("te", Field::Te),
+            3 => ("via", Field::Via),
+            4 => ("host", Field::Host),
+            6 if name[0] | 0x20 == b'c' => ("cookie", Field::Cookie),
+            6 => ("expect", Field::Expect),
+            7 if name[0] | 0x20 == b'r' => ("referer", Field::Referer),
+            7 => ("upgrade", Field::Upgrade),
+            9 => match name[0] | 0x20 {
+                b'f' => ("forwarded", Field::Forwarded),
+                _ => return Field::forwarding(name),
+            },
+            10 => match name[0] | 0x20 {
+                b'c' => ("connection", Field::Connection),
+                b'k' => ("keep-alive", Field::KeepAlive),
+                b's' => ("set-cookie", Field::SetCookie),
+                b'u' => ("user-agent", Field::UserAgent),
+                _ => return Field::Other,
+            },
+            13 => ("cache-control", Field::CacheControl),
+            14 if name[0] | 0x20 == b'c' => ("content-length", Field::ContentLength),
+            16 => ("proxy-connection", Field::ProxyConnection),
+            17 => ("transfer-encoding", Field::TransferEncoding),
+            18 => ("proxy-authenticate", Field::ProxyAuthenticate),
+            19 => ("proxy-authorization", Field::ProxyAuthorization),
+            _ => return Field::forwarding(name),
+        };
+        if name.eq_ignore_ascii_case(candidate.0.as_bytes()) {
+            candidate.1
+        } else {
+            Field::forwarding(name)
+        }
+    }
+
+    /// `X-Forwarded-*`, `X-Real-IP` and `Forwarded`, with underscores read as hyphens, since servers that map names to variables do.
+    fn forwarding(name: &[u8]) -> Field {
+        if name.len() < 9 || name[0] | 0x20 != b'x' || (name[1] != b'-' && name[1] != b'_') {
+            return Field::Other;
+        }
+        if name.eq_ignore_ascii_case(b"x-forwarded-for") {
+            return Field::XForwardedFor;
+        }
+        if name.eq_ignore_ascii_case(b"x-forwarded-proto") {
+            return Field::XForwardedProto;
+        }
+        if name.eq_ignore_ascii_case(b"x-forwarded-host") {
+            return Field::XForwardedHost;
+        }
+        if has_folded_prefix(name, b"x-forwarded")
+            || (name.len() == 9 && has_folded_prefix(name, b"x-real-ip"))
+        {
+            return Field::OtherForwarding;
+        }
+        Field::Other
+    }
+
+    /// Whether the field ends at this hop (RFC 9110 section 7.6.1), apart from those that `Connection` names.
+    #[inline]
+    pub fn is_hop_by_hop(self) -> bool {
+        matches!(
+            self,
+            Field::Connection
+                | Field::KeepAlive
+                | Field::ProxyAuthenticate
+                | Field::ProxyAuthorization
+                | Field::ProxyConnection
+                | Field::Te
+                | Field::Upgrade
+        )
+    }
+
+    /// Whether the field speaks for whom the request was forwarded.
+    #[inline]
+    pub fn is_forwarding(self) -> bool {
+        matches!(
+            self,
+            Field::Forwarded
+                | Field::XForwardedFor
+                | Field::XForwardedHost
+                | Field::XForwardedProto
+                | Field::OtherForwarding
+        )
+    }
+}
+
+/// Whether `name` begins with the lower-case `prefix`, `_` counting as `-`.
+fn has_folded_prefix(name: &[u8], prefix: &[u8]) -> bool {
+    let fold = |byte: u8| {
+        if byte == b'_' {
+            b'-'
+        } else {
+            byte.to_ascii_lowercase()
+        }
+    };
+    name.len() >= prefix.len()
+        && name
+            .iter()
+            .zip(prefix)
+            .all(|(&byte, &wanted)| fold(byte) == wanted)
+}
+
+/// HTTP version of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+/// The form of a request target (RFC 9112 section 3.2); authority-form belongs to CONNECT, which weir refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetForm {
+    /// `/path?query`.
+    Origin,
+    /// `http://host/path?query`; its authority overrides `Host`.
+    Absolute,
+    /// `*`, of OPTIONS.
+    Asterisk,
+}
+
+/// A request head, read and checked.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a> {
+    /// The whole head, from the request line to the empty line.
+    pub bytes: &'a [u8],
+    /// Its field lines in order.
+    pub lines: &'a [Line],
+    /// The method, case-sensitive.
+    pub method: &'a [u8],
+    /// The request target as received.
+    pub target: &'a [u8],
+    /// Its form.
+    pub form: TargetForm,
+    /// Path and query in origin form; `*` for the asterisk form.
+    pub path_and_query: &'a [u8],
+    /// The path alone, as received.
+    pub path: &'a [u8],
+    /// The authority: from an absolute target, else from `Host`; empty when an HTTP/1.0 client sent none.
+    pub authority: &'a [u8],
+    /// The protocol version.
+    pub version: Version,
+}
+
+impl<'a> RequestHead<'a> {
+    /// The authority without its port and without a trailing dot, as received.
+    pub fn host(&self) -> &'a [u8] {
+        host_of(self.authority)
+    }
+
+    /// Values of every line of a known field, with the ordinals of their lines.
+    pub fn field(&self, field: Field) -> impl Iterator<Item = (usize, &'a [u8])> + use<'a> {
+        let bytes = self.bytes;
+        self.lines
+            .iter()
+            .enumerate()
+            .filter(move |(_, line)| line.field == field)
+            .map(move |(ordinal, line)| (ordinal, line.value.of(bytes)))
+    }
+
+    /// Values of every line whose name is `name` without regard to case.
+    pub fn values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        let bytes = self.bytes;
+        self.lines
+            .iter()
+            .filter(move |line| line.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()))
+            .map(move |line| line.value.of(bytes))
+    }
+}
+
+/// The host of an authority: no port, no trailing dot; brackets of an IPv6 literal stay.
+pub fn host_of(authority: &[u8]) -> &[u8] {
+    let host = match authority.first() {
+        Some(b'[') => authority
+            .split_inclusive(|&byte| byte == b']')
+            .next()
+            .unwrap_or_default(),
+        _ => authority
+            .split(|&byte| byte == b':')
+            .next()
+            .unwrap_or_default(),
+    };
+    host.strip_suffix(b".").unwrap_or(host)
+}
+
+/// An answer head, read and checked.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerHead<'a> {
+    /// The whole head, from the status line to the empty line.
+    pub bytes: &'a [u8],
+    /// Its field lines in order.
+    pub lines: &'a [Line],
+    /// The status code, 100 to 999.
+    pub status: u16,
+    /// The protocol version.
+    pub version: Version,
+}
+
+impl<'a> AnswerHead<'a> {
+    /// Values of every line of a known field, with the ordinals of their lines.
+    pub fn field(&self, field: Field) -> impl Iterator<Item = (usize, &'a [u8])> + use<'a> {
+        let bytes = self.bytes;
+        self.lines
+            .iter()
+            .enumerate()
+            .filter(move |(_, line)| line.field == field)
+            .map(move |(ordinal, line)| (ordinal, line.value.of(bytes)))
+    }
+}
+
+/// The members of a comma-separated list value, trimmed, empty ones left out (RFC 9110 section 5.6.1).
+pub fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value
+        .split(|&byte| byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|member| !member.is_empty())
+}

@@ -1,0 +1,6 @@
+//! HTTP without input or output: heads as slices, framing, edits and the normal form of a path.
+//! It never names a runtime, reads a clock or decides about traffic.
+//! Read `head.rs` (what a head is), then `request.rs` and `answer.rs` (how one is read), then `framing.rs` (where a body ends).
+
+pub mod edits;
+pub mod head;
