@@ -3,6 +3,9 @@
 //! Run with `cargo test --test it`; `WEIR_FULL=1` makes the streams longer. Most tests wait more than they work, so more threads
 //! than cores help: `-- --test-threads 8`.
 
+mod framing;
+mod headers;
 mod machinery;
+mod retries;
 mod smuggling;
 mod support;

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::message::{Fault, Kind, Message, Reader};
-use super::until;
+use super::{process, until};
 
 /// A listening server.
 pub struct Origin {
@@ -40,12 +40,22 @@ pub struct Visit {
 impl Origin {
     /// Runs `script` for every connection; the connection closes when it returns.
     pub fn start(script: impl Fn(&mut Visit) + Send + Sync + 'static) -> Origin {
-        Origin::at("127.0.0.1:0".parse().unwrap(), script)
+        let listener = until("an address for the origin", || {
+            TcpListener::bind(process::free_address()).ok()
+        });
+        Origin::listening(listener, script)
     }
 
     /// The same at a given address, which may have been used before.
     pub fn at(address: SocketAddr, script: impl Fn(&mut Visit) + Send + Sync + 'static) -> Origin {
         let listener = until("the origin's address", || TcpListener::bind(address).ok());
+        Origin::listening(listener, script)
+    }
+
+    fn listening(
+        listener: TcpListener,
+        script: impl Fn(&mut Visit) + Send + Sync + 'static,
+    ) -> Origin {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let accepting = {
@@ -226,7 +236,7 @@ impl Visit {
 
     /// Ends the connection with a reset when the script returns.
     pub fn reset(&mut self) {
-        super::process::reset_on_close(&self.reader.stream);
+        process::reset_on_close(&self.reader.stream);
         self.resets = true;
     }
 }
@@ -240,5 +250,5 @@ pub fn ok(body: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// An address on which nothing listens.
 pub fn nobody() -> SocketAddr {
-    super::process::free_address()
+    process::free_address()
 }

@@ -68,7 +68,7 @@ impl Weir {
         let addresses = RefCell::new(HashMap::new());
         fs::write(&file, fill_in(config, &directory, &addresses)).unwrap();
 
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        let mut command = Command::new(binary());
         command.args(["run", "-c"]).arg(&file);
         command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -242,6 +242,11 @@ impl Drop for Weir {
         }
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// The binary under test: the one that was built with the tests, or `WEIR_BINARY`, say a release build.
+pub fn binary() -> std::ffi::OsString {
+    std::env::var_os("WEIR_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_weir").into())
 }
 
 fn tail(text: &str) -> String {
