@@ -5,6 +5,7 @@
 pub mod answer;
 pub mod edits;
 pub mod fault;
+pub mod forwarding;
 pub mod framing;
 pub mod head;
 pub mod request;
