@@ -156,6 +156,7 @@ impl Chunked {
         };
         Chunked {
             state: State::SizeStart,
+            data: 0,
             trailer,
             limits,
         }

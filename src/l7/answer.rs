@@ -35,7 +35,9 @@ impl Exchange<'_> {
             }
             let local = self.client.local.clone();
             let scratch = &mut *local.scratch.borrow_mut();
-            let Some(upstream) = &mut self.backend else { return Poll::Ready(Err(Failure::BackendClosed)) };
+            let Some(upstream) = &mut self.backend else {
+                return Poll::Ready(Err(Failure::BackendClosed));
+            };
             let count = match ready!(upstream.stream.poll_read(cx, &mut scratch.body)) {
                 Ok(count @ 1..) => count,
                 _ => return Poll::Ready(Err(Failure::BackendClosed)),
@@ -71,12 +73,22 @@ impl Exchange<'_> {
         let snapshot = self.generation.snapshot.clone();
         let limits = &snapshot.config.limits;
         let is_head = self.head.is_some_and(|head| head.is_head);
-        let Scratch { body, out, lines, edits, .. } = scratch;
+        let Scratch {
+            body,
+            out,
+            lines,
+            edits,
+            ..
+        } = scratch;
         let mut from = 0;
         while from < count {
             let (head, rest) = body[from..count].split_at_mut(0);
             let _ = head;
-            let Some(answer) = answer::parse(rest, lines, limits, is_head).map_err(Failure::Answer)? else { break };
+            let Some(answer) =
+                answer::parse(rest, lines, limits, is_head).map_err(Failure::Answer)?
+            else {
+                break;
+            };
             let length = answer.head.bytes.len();
             edits.clear();
             out.clear();
@@ -86,7 +98,9 @@ impl Exchange<'_> {
                 continue;
             }
             self.compose(&answer, edits, out);
-            return self.pass_final(cx, out, &mut body[from + length..count], read).map(|()| true);
+            return self
+                .pass_final(cx, out, &mut body[from + length..count], read)
+                .map(|()| true);
         }
         if let Some(upstream) = &mut self.backend {
             upstream.partial.extend_from_slice(&body[from..count]);
@@ -95,7 +109,12 @@ impl Exchange<'_> {
     }
 
     /// Passes an interim answer on as it is (RFC 9110 section 15.2); HTTP/1.0 knows none.
-    fn pass_interim(&mut self, cx: &mut Context<'_>, answer: &Answer<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+    fn pass_interim(
+        &mut self,
+        cx: &mut Context<'_>,
+        answer: &Answer<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
         if answer.head.status == 101 {
             return Err(Failure::Switched);
         }
@@ -108,12 +127,22 @@ impl Exchange<'_> {
         }
         out.extend_from_slice(answer.head.bytes);
         self.facts.bytes_out += out.len() as u64;
-        self.answer.backlog.send(&mut self.client.stream, cx, out, &[]).map_err(|_| Failure::ClientGone)
+        self.answer
+            .backlog
+            .send(&mut self.client.stream, cx, out, &[])
+            .map_err(|_| Failure::ClientGone)
     }
 
     /// Writes the answer's head as the client gets it to `out`, and notes what follows from it.
-    fn compose(&mut self, answer: &Answer<'_>, edits: &mut crate::http::edits::Edits, out: &mut Vec<u8>) {
-        let old_client = self.head.is_some_and(|head| head.version == Version::Http10);
+    fn compose(
+        &mut self,
+        answer: &Answer<'_>,
+        edits: &mut crate::http::edits::Edits,
+        out: &mut Vec<u8>,
+    ) {
+        let old_client = self
+            .head
+            .is_some_and(|head| head.version == Version::Http10);
         let head = &answer.head;
         self.answer.status = head.status;
         self.answer.body = answer.body;
@@ -126,7 +155,8 @@ impl Exchange<'_> {
             && answer.body != Framing::Close;
         forwarding::remove_hop_by_hop(head.bytes, head.lines, answer.connection_options, edits);
         if self.answer.decode {
-            head.field(Field::TransferEncoding).for_each(|(ordinal, _)| edits.remove(ordinal));
+            head.field(Field::TransferEncoding)
+                .for_each(|(ordinal, _)| edits.remove(ordinal));
         }
         self.remember(head, edits);
         if self.generation.snapshot.config.forwarding.via {
@@ -139,7 +169,12 @@ impl Exchange<'_> {
         }
         // The version is this hop's own (RFC 9110 section 6.2).
         let version = "HTTP/1.1".len();
-        let start = head.lines.first().map_or(head.bytes.len() - "\r\n".len(), |line| line.name.start as usize);
+        let start = head
+            .lines
+            .first()
+            .map_or(head.bytes.len() - "\r\n".len(), |line| {
+                line.name.start as usize
+            });
         out.extend_from_slice(b"HTTP/1.1");
         out.extend_from_slice(&head.bytes[version..start]);
         edits.apply(head.bytes, head.lines, out);
@@ -169,7 +204,10 @@ impl Exchange<'_> {
             second = &[];
         }
         self.facts.bytes_out += (out.len() + second.len()) as u64;
-        self.answer.backlog.send(&mut self.client.stream, cx, out, second).map_err(|_| Failure::ClientGone)?;
+        self.answer
+            .backlog
+            .send(&mut self.client.stream, cx, out, second)
+            .map_err(|_| Failure::ClientGone)?;
         self.facts.ended = clock::now();
         self.facts.overhead += self.facts.ended - read;
         if !self.answer.body.is_done() || !self.answer.backlog.is_empty() {
@@ -184,10 +222,21 @@ impl Exchange<'_> {
             poll_fn(|cx| self.poll_relay(cx)).await?;
             self.facts.ended = clock::now();
         }
-        let uploaded = self.upload.is_done() && self.backend.as_ref().is_some_and(|upstream| upstream.backlog.is_empty());
-        if let Some(upstream) = self.backend.take().filter(|upstream| uploaded && !upstream.deaf && self.answer.backend_goes_on) {
+        let uploaded = self.upload.is_done()
+            && self
+                .backend
+                .as_ref()
+                .is_some_and(|upstream| upstream.backlog.is_empty());
+        if let Some(upstream) = self
+            .backend
+            .take()
+            .filter(|upstream| uploaded && !upstream.deaf && self.answer.backend_goes_on)
+        {
             let snapshot = &*self.generation.snapshot;
-            let idle = self.answer.idle_hint.unwrap_or(snapshot.config.timeouts.upstream_idle);
+            let idle = self
+                .answer
+                .idle_hint
+                .unwrap_or(snapshot.config.timeouts.upstream_idle);
             let stack = self.generation.pool(plan.pool).idle(plan.choice.backend);
             stack.put(upstream.stream, self.facts.ended + idle);
         }
@@ -209,7 +258,11 @@ impl Exchange<'_> {
         }
         if self.client.timer.has_fired() {
             let client_is_slow = !self.answer.backlog.is_empty();
-            return Poll::Ready(Err(if client_is_slow { Failure::ClientGone } else { Failure::ResponseTimeout }));
+            return Poll::Ready(Err(if client_is_slow {
+                Failure::ClientGone
+            } else {
+                Failure::ResponseTimeout
+            }));
         }
         Poll::Pending
     }
@@ -221,7 +274,9 @@ fn idle_hint(answer: &Answer<'_>) -> Option<Duration> {
     let seconds = list_members(value).find_map(|member| {
         let text = std::str::from_utf8(member).ok()?;
         let (name, seconds) = text.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("timeout").then(|| seconds.trim().parse::<u32>().ok())?
+        name.trim()
+            .eq_ignore_ascii_case("timeout")
+            .then(|| seconds.trim().parse::<u32>().ok())?
     })?;
     Some(Duration::from_secs(u64::from(seconds.saturating_sub(1))))
 }

@@ -14,11 +14,15 @@ impl Exchange<'_> {
     /// Moves the request body on; ready when the backend has all of it, or wants no more.
     pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         loop {
-            let Some(upstream) = &mut self.backend else { return Poll::Ready(Err(Failure::BackendClosed)) };
+            let Some(upstream) = &mut self.backend else {
+                return Poll::Ready(Err(Failure::BackendClosed));
+            };
             if upstream.deaf {
                 return Poll::Ready(Ok(()));
             }
-            if !upstream.backlog.is_empty() && ready!(upstream.backlog.poll_flush(&mut upstream.stream, cx)).is_err() {
+            if !upstream.backlog.is_empty()
+                && ready!(upstream.backlog.poll_flush(&mut upstream.stream, cx)).is_err()
+            {
                 upstream.deaf = true;
                 continue;
             }
@@ -37,15 +41,24 @@ impl Exchange<'_> {
             Ok(count @ 1..) => count,
             _ => return Poll::Ready(Err(Failure::ClientGone)),
         };
-        let taken = self.upload.advance(&body[..count]).map_err(Failure::Request)?;
+        let taken = self
+            .upload
+            .advance(&body[..count])
+            .map_err(Failure::Request)?;
         self.facts.bytes_in += taken as u64;
         self.client.early.extend_from_slice(&body[taken..count]);
-        if self.facts.route.is_some_and(|route| self.upload.exceeds(self.generation.snapshot.routes[route].max_body)) {
+        if self.facts.route.is_some_and(|route| {
+            self.upload
+                .exceeds(self.generation.snapshot.routes[route].max_body)
+        }) {
             return Poll::Ready(Err(Failure::BodyTooLarge));
         }
         if let Some(upstream) = &mut self.backend {
             // A backend that answers early may stop reading: its answer is what counts then.
-            upstream.deaf = upstream.backlog.send(&mut upstream.stream, cx, &body[..taken], &[]).is_err();
+            upstream.deaf = upstream
+                .backlog
+                .send(&mut upstream.stream, cx, &body[..taken], &[])
+                .is_err();
         }
         let timeouts = self.timeouts();
         let wait = match (self.answer.status, self.upload.is_done()) {
@@ -93,7 +106,9 @@ impl Exchange<'_> {
 
     /// Reads one piece of the answer's body and sends it.
     fn poll_download_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        let Some(upstream) = &mut self.backend else { return Poll::Ready(Err(Failure::BackendClosed)) };
+        let Some(upstream) = &mut self.backend else {
+            return Poll::Ready(Err(Failure::BackendClosed));
+        };
         let local = self.client.local.clone();
         let body = &mut local.scratch.borrow_mut().body;
         let count = match ready!(upstream.stream.poll_read(cx, body)) {
@@ -110,7 +125,10 @@ impl Exchange<'_> {
         // What follows an answer belongs to nobody: the connection cannot be used again.
         self.answer.backend_goes_on &= taken == count;
         self.facts.bytes_out += kept as u64;
-        let sent = self.answer.backlog.send(&mut self.client.stream, cx, &piece[..kept], &[]);
+        let sent = self
+            .answer
+            .backlog
+            .send(&mut self.client.stream, cx, &piece[..kept], &[]);
         self.client.timer.set(cx, self.timeouts().response_idle);
         Poll::Ready(sent.map_err(|_| Failure::ClientGone))
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::proxy::proxy;
 use crate::net::stream::Stream;
 use crate::net::timer::Timer;
+use crate::policy::persist::Remembered;
 use crate::upstream::local::{ListenerView, Local};
 
 /// How long, and for how many bytes, a closing connection reads on, so that the client sees the last answer instead of a reset
@@ -35,6 +36,8 @@ pub struct Client {
     pub early: Vec<u8>,
     /// Requests so far.
     pub requests: u32,
+    /// The sticky token that was checked last.
+    pub remembered: Option<Remembered>,
 }
 
 /// What comes after a request.
@@ -52,13 +55,28 @@ pub enum Next {
 
 impl Client {
     /// A connection that was just accepted.
-    pub fn new(stream: Stream, remote: SocketAddr, local: Rc<Local>, view: Rc<ListenerView>) -> Self {
+    pub fn new(
+        stream: Stream,
+        remote: SocketAddr,
+        local: Rc<Local>,
+        view: Rc<ListenerView>,
+    ) -> Self {
         let timer = local.wheel.timer();
-        Client { stream, timer, local, view, remote, early: Vec::new(), requests: 0 }
+        Client {
+            stream,
+            timer,
+            local,
+            view,
+            remote,
+            early: Vec::new(),
+            requests: 0,
+            remembered: None,
+        }
     }
 
     /// Serves the connection to its end.
     pub async fn serve(mut self) {
+        poll_fn(|cx| Poll::Ready(self.greet(cx))).await;
         while let Some(received) = poll_fn(|cx| self.poll_arrival(cx)).await {
             // A request's state is boxed so that a waiting connection is small.
             match Box::pin(proxy(&mut self, received)).await {
@@ -73,10 +91,18 @@ impl Client {
         }
     }
 
+    /// Begins the wait for the first request: its head has a deadline from the accept on.
+    fn greet(&self, cx: &mut Context<'_>) {
+        let generation = self.view.generation();
+        self.timer
+            .set(cx, generation.snapshot.config.timeouts.header);
+    }
+
     /// Begins the wait for the next request.
     fn rest(&self, cx: &mut Context<'_>) {
         let generation = self.view.generation();
-        self.timer.set(cx, generation.snapshot.config.timeouts.keep_alive);
+        self.timer
+            .set(cx, generation.snapshot.config.timeouts.keep_alive);
     }
 
     /// The first bytes of a request; `None` when none will come.
@@ -98,12 +124,6 @@ impl Client {
             return Poll::Ready(None);
         }
         Poll::Pending
-    }
-
-    /// Begins the wait for the first request: its head has a deadline from the accept on.
-    pub fn greet(&self, cx: &mut Context<'_>) {
-        let generation = self.view.generation();
-        self.timer.set(cx, generation.snapshot.config.timeouts.header);
     }
 
     /// Says that no more is coming and reads what the client still sends.

@@ -19,6 +19,7 @@ use crate::http::request::{self, Request};
 use crate::net::backlog::Backlog;
 use crate::net::stream::Stream;
 use crate::policy::choose::Choice;
+use crate::policy::persist::Stickiness;
 use crate::policy::retry;
 use crate::state::backend::Backend;
 use crate::upstream::generation::Generation;
@@ -44,7 +45,7 @@ pub struct Exchange<'c> {
 }
 
 /// What must be remembered of a request head.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Head {
     pub(super) length: usize,
     pub(super) method: Span,
@@ -55,8 +56,6 @@ pub(super) struct Head {
     pub(super) is_idempotent: bool,
     pub(super) keep_alive: bool,
     pub(super) expects_continue: bool,
-    /// The body as announced.
-    pub(super) body: Framing,
 }
 
 /// The connection toward a backend.
@@ -104,6 +103,9 @@ pub(super) struct Facts {
     pub(super) reused: bool,
     pub(super) route: Option<usize>,
     pub(super) choice: Option<Choice>,
+    pub(super) stickiness: Option<Stickiness>,
+    /// Whether the client came by TLS.
+    pub(super) secure: bool,
     pub(super) failure: Option<Failure>,
     /// When the last byte was written.
     pub(super) ended: Instant,
@@ -125,6 +127,8 @@ impl<'c> Exchange<'c> {
             reused: false,
             route: None,
             choice: None,
+            stickiness: None,
+            secure: false,
             failure: None,
             ended: started,
         };
@@ -140,13 +144,25 @@ impl<'c> Exchange<'c> {
         };
         let (generation, listener) = (client.view.generation(), client.view.listener());
         let upload = Framing::NONE;
-        Exchange { client, generation, listener, received, head: None, upload, backend: None, answer, facts }
+        Exchange {
+            client,
+            generation,
+            listener,
+            received,
+            head: None,
+            upload,
+            backend: None,
+            answer,
+            facts,
+        }
     }
 
     /// The waits of the request's route, or of the file before it has one.
     pub(super) fn timeouts(&self) -> &Timeouts {
         let snapshot = &*self.generation.snapshot;
-        self.facts.route.map_or(&snapshot.config.timeouts, |route| &snapshot.routes[route].timeouts)
+        self.facts.route.map_or(&snapshot.config.timeouts, |route| {
+            &snapshot.routes[route].timeouts
+        })
     }
 
     /// Waits until the head is complete.
@@ -155,7 +171,11 @@ impl<'c> Exchange<'c> {
         while !self.find_head()? {
             poll_fn(|cx| self.poll_more_head(cx, std::mem::take(&mut is_first))).await?;
         }
-        self.facts.started = if is_first { self.facts.started } else { clock::now() };
+        self.facts.started = if is_first {
+            self.facts.started
+        } else {
+            clock::now()
+        };
         Ok(())
     }
 
@@ -165,10 +185,14 @@ impl<'c> Exchange<'c> {
         let lines = &mut local.scratch.borrow_mut().lines;
         let limits = &self.generation.snapshot.config.limits;
         let parsed = request::parse(&self.received, lines, limits).map_err(Failure::Request)?;
-        let Some(request) = parsed else { return Ok(false) };
+        let Some(request) = parsed else {
+            return Ok(false);
+        };
         let head = Head::of(&self.received, &request);
         let mut upload = request.body;
-        let taken = upload.advance(&self.received[head.length..]).map_err(Failure::Request)?;
+        let taken = upload
+            .advance(&self.received[head.length..])
+            .map_err(Failure::Request)?;
         let end = head.length + taken;
         if end < self.received.len() {
             self.client.early = self.received.split_off(end);
@@ -180,7 +204,11 @@ impl<'c> Exchange<'c> {
     }
 
     /// Reads on until a line is complete; a head cannot end elsewhere.
-    fn poll_more_head(&mut self, cx: &mut Context<'_>, is_first: bool) -> Poll<Result<(), Failure>> {
+    fn poll_more_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        is_first: bool,
+    ) -> Poll<Result<(), Failure>> {
         let limits = self.generation.snapshot.config.limits;
         if is_first && self.client.requests > 0 {
             self.client.timer.set(cx, self.timeouts().header);
@@ -204,13 +232,30 @@ impl<'c> Exchange<'c> {
     }
 
     /// Tries one backend: connection, request, answer head. The composed request head is in the worker's scratch.
-    pub(super) async fn attempt(&mut self, plan: &Plan, backend: &Backend, fresh: bool) -> Result<(), Failure> {
+    pub(super) async fn attempt(
+        &mut self,
+        plan: &Plan,
+        backend: &Backend,
+        fresh: bool,
+    ) -> Result<(), Failure> {
         let local = self.client.local.clone();
         let mut head = std::mem::take(&mut local.scratch.borrow_mut().out);
-        let began = if self.facts.tries == 0 { self.facts.started } else { clock::now() };
+        let began = if self.facts.tries == 0 {
+            self.facts.started
+        } else {
+            clock::now()
+        };
         self.facts.tries += 1;
-        let idle = self.generation.pool(plan.pool).idle(plan.choice.backend).clone();
-        let kept = if fresh { None } else { poll_fn(|cx| Poll::Ready(idle.take(cx, began))).await };
+        let idle = self
+            .generation
+            .pool(plan.pool)
+            .idle(plan.choice.backend)
+            .clone();
+        let kept = if fresh {
+            None
+        } else {
+            poll_fn(|cx| Poll::Ready(idle.take(cx, began))).await
+        };
         self.facts.reused = kept.is_some();
         let counts = backend.live.connections(local.index);
         let mut waited = Duration::ZERO;
@@ -221,7 +266,10 @@ impl<'c> Exchange<'c> {
             }
             None => {
                 let before = clock::now();
-                let stream = self.connect(backend).await.inspect_err(|_| counts.failed.increment())?;
+                let stream = self
+                    .connect(backend)
+                    .await
+                    .inspect_err(|_| counts.failed.increment())?;
                 counts.fresh.increment();
                 waited = clock::now() - before;
                 stream
@@ -244,8 +292,12 @@ impl<'c> Exchange<'c> {
                 self.client.timer.set(cx, self.timeouts().connect);
             }
             match connecting.as_mut().poll(cx) {
-                Poll::Ready(result) => Poll::Ready(result.map_err(|error| Failure::Connect(error.kind()))),
-                Poll::Pending if self.client.timer.has_fired() => Poll::Ready(Err(Failure::ConnectTimeout)),
+                Poll::Ready(result) => {
+                    Poll::Ready(result.map_err(|error| Failure::Connect(error.kind())))
+                }
+                Poll::Pending if self.client.timer.has_fired() => {
+                    Poll::Ready(Err(Failure::ConnectTimeout))
+                }
                 Poll::Pending => Poll::Pending,
             }
         })
@@ -254,17 +306,29 @@ impl<'c> Exchange<'c> {
 
     /// Sends the head and the body bytes that came with it, and begins the wait for what comes next.
     fn send(&mut self, cx: &mut Context<'_>, head: &mut Vec<u8>) -> Result<(), Failure> {
-        let (Some(upstream), Some(facts)) = (&mut self.backend, &self.head) else { return Err(Failure::BackendClosed) };
+        let (Some(upstream), Some(facts)) = (&mut self.backend, &self.head) else {
+            return Err(Failure::BackendClosed);
+        };
         let mut body = self.received.get(facts.length..).unwrap_or_default();
         if body.len() <= JOIN {
             head.extend_from_slice(body);
             body = &[];
         }
-        upstream.backlog.send(&mut upstream.stream, cx, head, body).map_err(|_| Failure::BackendClosed)?;
+        upstream
+            .backlog
+            .send(&mut upstream.stream, cx, head, body)
+            .map_err(|_| Failure::BackendClosed)?;
         upstream.sent = true;
         let timeouts = self.timeouts();
         let waits_for_client = !self.upload.is_done() && !facts.expects_continue;
-        self.client.timer.set(cx, if waits_for_client { timeouts.body_idle } else { timeouts.response });
+        self.client.timer.set(
+            cx,
+            if waits_for_client {
+                timeouts.body_idle
+            } else {
+                timeouts.response
+            },
+        );
         Ok(())
     }
 
@@ -285,19 +349,22 @@ impl<'c> Exchange<'c> {
 
     /// Who is to blame for a wait that took too long before the answer.
     fn overdue(&self) -> Failure {
-        let backend_is_slow = self.backend.as_ref().is_some_and(|upstream| upstream.deaf || !upstream.backlog.is_empty());
-        let client_waits = self.head.is_some_and(|head| head.expects_continue) && self.is_replayable();
-        if self.upload.is_done() || backend_is_slow || client_waits { Failure::ResponseTimeout } else { Failure::BodyTimeout }
+        let backend_is_slow = self
+            .backend
+            .as_ref()
+            .is_some_and(|upstream| upstream.deaf || !upstream.backlog.is_empty());
+        let client_waits =
+            self.head.is_some_and(|head| head.expects_continue) && self.is_replayable();
+        if self.upload.is_done() || backend_is_slow || client_waits {
+            Failure::ResponseTimeout
+        } else {
+            Failure::BodyTimeout
+        }
     }
 
     /// Whether everything that was read of the request is still at hand.
     pub(super) fn is_replayable(&self) -> bool {
         self.facts.bytes_in == self.received.len() as u64
-    }
-
-    /// The method as received; empty before the head is complete.
-    pub(super) fn method(&self) -> &[u8] {
-        self.head.map_or(&[], |head| head.method.of(&self.received))
     }
 }
 
@@ -314,7 +381,6 @@ impl Head {
             is_idempotent: retry::is_idempotent(head.method),
             keep_alive: request.keep_alive,
             expects_continue: request.expects_continue,
-            body: request.body,
         }
     }
 }
@@ -325,11 +391,20 @@ fn span_in(buffer: &[u8], slice: &[u8]) -> Span {
     if start > buffer.len() {
         return Span::default();
     }
-    Span { start: start as u32, end: (start + slice.len()) as u32 }
+    Span {
+        start: start as u32,
+        end: (start + slice.len()) as u32,
+    }
 }
 
 impl Upstream {
     fn new(stream: Stream) -> Self {
-        Upstream { stream, sent: false, deaf: false, backlog: Backlog::default(), partial: Vec::new() }
+        Upstream {
+            stream,
+            sent: false,
+            deaf: false,
+            backlog: Backlog::default(),
+            partial: Vec::new(),
+        }
     }
 }

@@ -2,9 +2,9 @@
 //! It never binds or accepts, and knows nothing of control.
 //! Read `connection.rs`, then `proxy.rs`: THE request function.
 
-pub mod connection;
 mod answer;
 mod body;
+pub mod connection;
 mod exchange;
 mod plan;
 pub mod proxy;

@@ -27,9 +27,13 @@ async fn forward(exchange: &mut Exchange<'_>) -> Result<Next, Failure> {
     let mut attempts = Attempts::default();
     loop {
         let plan = plan(exchange, &attempts)?;
-        let backend = &generation.snapshot.pools[plan.pool].backends[plan.choice.backend.index()];
+        let backend =
+            &generation.snapshot.pools[plan.pool].backends[usize::from(plan.choice.backend.0)];
         let _lease = backend.live.lease();
-        match exchange.attempt(&plan, backend, attempts.wants_fresh()).await {
+        match exchange
+            .attempt(&plan, backend, attempts.wants_fresh())
+            .await
+        {
             Ok(()) => return exchange.relay(&plan).await,
             Err(failure) => attempts.after(exchange, &plan, failure)?,
         }

@@ -55,7 +55,11 @@ pub struct Row {
 pub const CLIENT_GONE: u16 = 499;
 
 const fn row(reason: &'static str, status: u16, text: &'static str) -> Row {
-    Row { reason, status, text }
+    Row {
+        reason,
+        status,
+        text,
+    }
 }
 
 /// Every reason, in the order of [`Failure::ordinal`].
@@ -69,18 +73,38 @@ pub const TABLE: [Row; 34] = [
     row("host_missing", 400, "The Host header field is missing."),
     row("host_repeated", 400, "The Host header field is repeated."),
     row("host_invalid", 400, "The Host header field is invalid."),
-    row("length_and_coding", 400, "Content-Length and Transfer-Encoding exclude each other."),
+    row(
+        "length_and_coding",
+        400,
+        "Content-Length and Transfer-Encoding exclude each other.",
+    ),
     row("length", 400, "The Content-Length header field is invalid."),
-    row("coding", 400, "The Transfer-Encoding header field is invalid."),
-    row("coding_unimplemented", 501, "Only the chunked transfer coding is implemented."),
+    row(
+        "coding",
+        400,
+        "The Transfer-Encoding header field is invalid.",
+    ),
+    row(
+        "coding_unimplemented",
+        501,
+        "Only the chunked transfer coding is implemented.",
+    ),
     row("coding_in_http10", 400, "HTTP/1.0 has no transfer codings."),
     row("target_too_long", 414, "The request target is too long."),
     row("head_too_large", 431, "The request header is too large."),
-    row("too_many_lines", 431, "The request header has too many lines."),
+    row(
+        "too_many_lines",
+        431,
+        "The request header has too many lines.",
+    ),
     row("chunk", 400, "The chunked body is malformed."),
     row("trailer", 400, "The trailer section is malformed."),
     row("path", 400, "The path is ambiguous."),
-    row("head_timeout", 408, "The request header was not complete in time."),
+    row(
+        "head_timeout",
+        408,
+        "The request header was not complete in time.",
+    ),
     row("body_timeout", 408, "The request body stopped arriving."),
     row("body_too_large", 413, "The request body is too large."),
     row("client_gone", CLIENT_GONE, ""),
@@ -88,12 +112,28 @@ pub const TABLE: [Row; 34] = [
     row("no_backend", 503, "No server is available at the moment."),
     row("connect_refused", 502, "The server refused the connection."),
     row("connect_failed", 502, "The server could not be reached."),
-    row("connect_timeout", 504, "The server could not be reached in time."),
+    row(
+        "connect_timeout",
+        504,
+        "The server could not be reached in time.",
+    ),
     row("backend_closed", 502, "The server closed the connection."),
     row("bad_answer", 502, "The server's answer is malformed."),
-    row("answer_too_large", 502, "The header of the server's answer is too large."),
-    row("switched_protocols", 502, "The server switched protocols without being asked."),
-    row("response_timeout", 504, "The server did not answer in time."),
+    row(
+        "answer_too_large",
+        502,
+        "The header of the server's answer is too large.",
+    ),
+    row(
+        "switched_protocols",
+        502,
+        "The server switched protocols without being asked.",
+    ),
+    row(
+        "response_timeout",
+        504,
+        "The server did not answer in time.",
+    ),
 ];
 
 impl Failure {
@@ -173,18 +213,28 @@ mod tests {
     fn the_table_has_a_phrase_for_every_status_and_fits_its_counters() {
         assert!(TABLE.len() <= REASONS);
         for row in TABLE.iter().filter(|row| row.status != CLIENT_GONE) {
-            assert!(!phrase(row.status).is_empty() && !row.text.is_empty(), "{}", row.reason);
+            assert!(
+                !phrase(row.status).is_empty() && !row.text.is_empty(),
+                "{}",
+                row.reason
+            );
         }
     }
 
     #[test]
     fn reasons_are_distinct_and_stand_where_their_failure_looks() {
         for (ordinal, row) in TABLE.iter().enumerate() {
-            assert_eq!(TABLE.iter().position(|other| other.reason == row.reason), Some(ordinal));
+            assert_eq!(
+                TABLE.iter().position(|other| other.reason == row.reason),
+                Some(ordinal)
+            );
         }
         assert_eq!(Failure::Request(Fault::Trailer).row().reason, "trailer");
         assert_eq!(Failure::NoBackend.row().reason, "no_backend");
         assert_eq!(Failure::ResponseTimeout.row().reason, "response_timeout");
-        assert_eq!(Failure::Answer(Fault::TooManyLines).row().reason, "answer_too_large");
+        assert_eq!(
+            Failure::Answer(Fault::TooManyLines).row().reason,
+            "answer_too_large"
+        );
     }
 }

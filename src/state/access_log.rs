@@ -66,8 +66,16 @@ impl AccessLog {
         false
     }
 
+    /// Whether records need `Referer` and `User-Agent`, which cost a second look at the head.
+    pub fn wants_client_fields(&self) -> bool {
+        false
+    }
+
     /// Formats the record into the worker's buffer, and sends the buffer off when it is full.
     pub fn write(&self, _record: &Record<'_>) {}
+
+    /// Takes over format and target of a generation.
+    pub fn configure(&self, _log: &crate::config::model::Log) {}
 
     /// Sends off what is buffered; a worker calls it a few times a second.
     pub fn flush(&self) {}

@@ -80,7 +80,10 @@ impl Buffers {
     /// An empty buffer with room for a usual head.
     #[inline]
     pub fn take(&self) -> Vec<u8> {
-        self.0.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(HEAD))
+        self.0
+            .borrow_mut()
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(HEAD))
     }
 
     /// Takes a buffer back; one that grew large is not worth keeping.
@@ -105,7 +108,11 @@ pub struct ListenerView {
 impl ListenerView {
     /// A view of the listener with this ordinal.
     pub fn new(generation: Rc<Generation>, listener: usize) -> Self {
-        ListenerView { generation: RefCell::new(generation), listener: Cell::new(listener), closing: Cell::new(false) }
+        ListenerView {
+            generation: RefCell::new(generation),
+            listener: Cell::new(listener),
+            closing: Cell::new(false),
+        }
     }
 
     /// Serves another generation from now on; requests under way end in theirs.

@@ -17,7 +17,7 @@ use crate::config::model::BalancerKind;
 use crate::rng::Rng;
 
 /// The ordinal of a backend in its pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BackendIndex(pub u16);
 
 /// Chooses a backend for new work.
