@@ -7,5 +7,9 @@
 pub mod clock;
 pub mod config;
 pub mod http;
+pub mod metrics;
+pub mod net;
 pub mod policy;
 pub mod rng;
+pub mod state;
+pub mod worker;
