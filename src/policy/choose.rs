@@ -13,17 +13,19 @@ use crate::rng::Rng;
 
 /// A pool as a decision sees it.
 #[derive(Debug)]
-pub struct Candidates<'a, L> {
+pub struct PoolView<'a, L> {
     /// The worker's balancer of the pool.
     pub balancer: &'a AnyBalancer,
+    /// The backends ranked for every client.
+    pub ring: &'a Rendezvous,
     /// The worker's view of who is eligible, of the present epoch.
     pub sets: &'a EligibleSet,
     /// How busy the backends are.
     pub loads: &'a L,
 }
 
-/// The client of a sticky route as a decision sees it.
-pub struct Client<'a> {
+/// A sticky route as a decision sees it.
+pub struct StickyView<'a> {
     /// The route's mode.
     pub persistence: &'a AnyPersistence,
     /// What the client's connection remembers.
@@ -47,14 +49,14 @@ pub struct Choice {
 /// its own order, and home again as soon as that is possible, since its token stays. Everyone else goes where the balancer says.
 #[inline]
 pub fn choose<L: Loads>(
-    pool: &Candidates<'_, L>,
-    client: Option<Client<'_>>,
+    pool: &PoolView<'_, L>,
+    sticky: Option<StickyView<'_>>,
     tried: &[BackendIndex],
     facts: &Facts<'_>,
     rng: &mut Rng,
 ) -> Option<Choice> {
-    match client {
-        Some(client) => choose_sticky(pool, client, tried, facts, rng),
+    match sticky {
+        Some(sticky) => choose_sticky(pool, sticky, tried, facts, rng),
         None => balance(pool, tried, facts, rng).map(|backend| Choice {
             backend,
             sticky: None,
@@ -64,7 +66,7 @@ pub fn choose<L: Loads>(
 
 #[inline]
 fn balance<L: Loads>(
-    pool: &Candidates<'_, L>,
+    pool: &PoolView<'_, L>,
     tried: &[BackendIndex],
     facts: &Facts<'_>,
     rng: &mut Rng,
@@ -74,36 +76,31 @@ fn balance<L: Loads>(
 }
 
 fn choose_sticky<L: Loads>(
-    pool: &Candidates<'_, L>,
-    client: Client<'_>,
+    pool: &PoolView<'_, L>,
+    sticky: StickyView<'_>,
     tried: &[BackendIndex],
     facts: &Facts<'_>,
     rng: &mut Rng,
 ) -> Option<Choice> {
-    let persistence = client.persistence;
-    let stickiness = match persistence.recall(facts, client.remembered) {
-        Recall::Keep(home) => return keep(pool, persistence.ring(), home, tried),
+    let persistence = sticky.persistence;
+    let stickiness = match persistence.recall(facts, pool.ring, sticky.remembered) {
+        Recall::Keep(home) => return keep(pool, home, tried),
         Recall::New => Stickiness::New,
         Recall::Forged => Stickiness::Forged,
     };
     let backend = balance(pool, tried, facts, rng)?;
-    let token = persistence.admit(backend, client.fill_secure);
+    let token = persistence.admit(backend, pool.ring, sticky.fill_secure);
     Some(Choice::new(backend, stickiness, token))
 }
 
 /// Where a client with a home goes. Away from it, it is *lost* once its home is down, for what a `local` session held was in that
 /// server's memory, and *moved* otherwise: in maintenance, not yet judged, or just now out of reach.
-fn keep<L>(
-    pool: &Candidates<'_, L>,
-    ring: &Rendezvous,
-    home: Home,
-    tried: &[BackendIndex],
-) -> Option<Choice> {
+fn keep<L>(pool: &PoolView<'_, L>, home: Home, tried: &[BackendIndex]) -> Option<Choice> {
     let allowed = |backend| pool.sets.kept().contains(backend) && !tried.contains(&backend);
     if allowed(home.backend) {
         return Some(Choice::new(home.backend, Stickiness::Kept, None));
     }
-    let successor = ring.first(home.key, allowed)?;
+    let successor = pool.ring.first(home.key, allowed)?;
     let stickiness = match pool.sets.health(home.backend) {
         Health::Down => Stickiness::Lost,
         Health::Up | Health::Unknown => Stickiness::Moved,

@@ -2,8 +2,6 @@
 //! It keeps nothing about a client, so that any weir with the same secrets and pool gives the same answer.
 //! The walk goes on in `policy/rendezvous.rs` (homes) and `http/cookie.rs` (the lines).
 
-use std::sync::Arc;
-
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -39,17 +37,15 @@ pub struct CookieHash {
     keys: Vec<hmac::Key>,
     /// Tells name and secrets apart from all others, for [`Remembered`].
     scope: u64,
-    ring: Arc<Rendezvous>,
 }
 
 impl CookieHash {
-    /// The mode for one cookie. `ring` holds all backends of the route's pool, in pool order.
-    pub fn new(cookie: &Cookie, secrets: &Secrets, ring: Arc<Rendezvous>) -> CookieHash {
+    /// The mode for one cookie.
+    pub fn new(cookie: &Cookie, secrets: &Secrets) -> CookieHash {
         let mut mode = CookieHash {
             cookie: SetCookie::new(cookie),
             keys: secrets.mac_keys(PURPOSE),
             scope: 0,
-            ring,
         };
         // The MAC of a message that no id gives, by every key: whoever has other keys has another scope.
         let macs = mode.keys.iter().flat_map(|key| mode.mac(key, b"scope"));
@@ -119,7 +115,12 @@ impl CookieHash {
 }
 
 impl Persistence for CookieHash {
-    fn recall(&self, facts: &Facts<'_>, remembered: &mut Option<Remembered>) -> Recall {
+    fn recall(
+        &self,
+        facts: &Facts<'_>,
+        ring: &Rendezvous,
+        remembered: &mut Option<Remembered>,
+    ) -> Recall {
         let Some(request) = &facts.request else {
             return Recall::New;
         };
@@ -127,15 +128,10 @@ impl Persistence for CookieHash {
             Ok(key) => key,
             Err(none) => return none,
         };
-        match self.ring.first(key, |_| true) {
+        match ring.first(key, |_| true) {
             Some(backend) => Recall::Keep(Home { backend, key }),
             None => Recall::New,
         }
-    }
-
-    #[inline]
-    fn ring(&self) -> &Rendezvous {
-        &self.ring
     }
 
     /// An id whose home is `backend`: the first such from a random one upward. The placement thus follows from the balancer, and
@@ -144,14 +140,15 @@ impl Persistence for CookieHash {
     fn admit(
         &self,
         backend: BackendIndex,
+        ring: &Rendezvous,
         fill_secure: &mut dyn FnMut(&mut [u8]),
     ) -> Option<Token> {
         let mut bytes = [0; HALF];
         fill_secure(&mut bytes);
         let start = u128::from_le_bytes(bytes);
-        (0..PATIENCE * self.ring.keys_per_hit(backend))
+        (0..PATIENCE * ring.keys_per_hit(backend))
             .map(|step| start.wrapping_add(u128::from(step)).to_le_bytes())
-            .find(|id| self.ring.is_first(rendezvous::key(id), backend))
+            .find(|id| ring.is_first(rendezvous::key(id), backend))
             .and_then(|id| self.seal(id))
     }
 

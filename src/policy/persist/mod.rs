@@ -7,8 +7,6 @@ pub mod token;
 
 pub use cookie_hash::CookieHash;
 
-use std::sync::Arc;
-
 use token::Secrets;
 
 use super::balance::BackendIndex;
@@ -112,15 +110,21 @@ pub struct Chosen {
 /// One sticky mode.
 pub trait Persistence {
     /// What the request says about its client. `remembered` is the connection's.
-    fn recall(&self, facts: &Facts<'_>, remembered: &mut Option<Remembered>) -> Recall;
-
-    /// The backends of the route's pool as a client's key ranks them: its home may be the first, and its successors are the next.
-    fn ring(&self) -> &Rendezvous;
+    fn recall(
+        &self,
+        facts: &Facts<'_>,
+        ring: &Rendezvous,
+        remembered: &mut Option<Remembered>,
+    ) -> Recall;
 
     /// A token for a new client that the balancer gave to `backend`; `None` when there is none to be had, and the client stays new.
     /// `fill_secure` fills bytes from the system's CSPRNG.
-    fn admit(&self, backend: BackendIndex, fill_secure: &mut dyn FnMut(&mut [u8]))
-    -> Option<Token>;
+    fn admit(
+        &self,
+        backend: BackendIndex,
+        ring: &Rendezvous,
+        fill_secure: &mut dyn FnMut(&mut [u8]),
+    ) -> Option<Token>;
 
     /// Takes what is between the client and weir out of a request.
     fn conceal(&self, head: &RequestHead<'_>, edits: &mut Edits);
@@ -143,11 +147,11 @@ pub enum AnyPersistence {
 }
 
 impl AnyPersistence {
-    /// The configured mode. `ring` holds all backends of the route's pool, in pool order.
-    pub fn new(sticky: &Sticky, secrets: &Secrets, ring: Arc<Rendezvous>) -> AnyPersistence {
+    /// The configured mode.
+    pub fn new(sticky: &Sticky, secrets: &Secrets) -> AnyPersistence {
         match sticky.mode {
             StickyMode::CookieHash => {
-                AnyPersistence::CookieHash(CookieHash::new(&sticky.cookie, secrets, ring))
+                AnyPersistence::CookieHash(CookieHash::new(&sticky.cookie, secrets))
             }
         }
     }
@@ -155,26 +159,25 @@ impl AnyPersistence {
 
 impl Persistence for AnyPersistence {
     #[inline]
-    fn recall(&self, facts: &Facts<'_>, remembered: &mut Option<Remembered>) -> Recall {
+    fn recall(
+        &self,
+        facts: &Facts<'_>,
+        ring: &Rendezvous,
+        remembered: &mut Option<Remembered>,
+    ) -> Recall {
         match self {
-            AnyPersistence::CookieHash(mode) => mode.recall(facts, remembered),
-        }
-    }
-
-    #[inline]
-    fn ring(&self) -> &Rendezvous {
-        match self {
-            AnyPersistence::CookieHash(mode) => mode.ring(),
+            AnyPersistence::CookieHash(mode) => mode.recall(facts, ring, remembered),
         }
     }
 
     fn admit(
         &self,
         backend: BackendIndex,
+        ring: &Rendezvous,
         fill_secure: &mut dyn FnMut(&mut [u8]),
     ) -> Option<Token> {
         match self {
-            AnyPersistence::CookieHash(mode) => mode.admit(backend, fill_secure),
+            AnyPersistence::CookieHash(mode) => mode.admit(backend, ring, fill_secure),
         }
     }
 
