@@ -1,0 +1,5 @@
+//! The control plane: it reads the file, publishes generations, probes backends, and answers for all of it on the admin address.
+//! It never carries a client's byte; a lock may be taken here and nowhere below.
+//! Read `run.rs` (the whole life of the process), then `reload.rs` and `apply.rs` (one generation after another).
+
+pub mod shared;
