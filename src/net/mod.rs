@@ -2,4 +2,5 @@
 //! It knows bytes and addresses, never a request, a route or a backend's state.
 //! Read `listener.rs`, then `stream.rs` and `timer.rs`.
 
+pub mod descriptors;
 pub mod listener;

@@ -4,4 +4,11 @@
 
 pub mod access_log;
 pub mod backend;
+pub mod compile;
+pub mod diff;
+pub mod secrets;
 pub mod snapshot;
+pub mod summary;
+
+#[cfg(test)]
+mod sample;
