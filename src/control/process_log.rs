@@ -99,7 +99,9 @@ fn write_lines(queue: &Receiver<Entry>) {
         let dropped = LOG.get().map_or(0, |log| log.dropped.swap(0, Relaxed));
         if dropped > 0 {
             let now = clock::Rfc3339(clock::wall_millis());
-            write(&format!("{now} WARN  log: {dropped} lines were dropped, standard error is slow\n"));
+            write(&format!(
+                "{now} WARN  log: {dropped} lines were dropped, standard error is slow\n"
+            ));
         }
     }
 }

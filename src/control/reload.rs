@@ -125,7 +125,8 @@ impl Reloader {
         let path = self.path.clone();
         // A slow disk must not stop the probes.
         let loaded = tokio::task::spawn_blocking(move || read(&path)).await;
-        let loaded = loaded.unwrap_or_else(|error| Err(format!("reading the file failed: {error}")));
+        let loaded =
+            loaded.unwrap_or_else(|error| Err(format!("reading the file failed: {error}")));
         let outcome = match loaded {
             Ok((config, warnings)) => self.replace(config, warnings).await,
             Err(text) => Err(text),

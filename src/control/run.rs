@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use super::access_log_writer::Writer;
+use super::access_log_writer::{Place, Writer};
 use super::apply::{self, Stage};
 use super::drain::{self, Patience};
 use super::reload::{Cause, Parts, Reloader};
@@ -22,7 +22,8 @@ use super::supervisor::Supervisor;
 use super::watch::FileWatch;
 use super::{admin, probes, process_log, systemd};
 use crate::clock;
-use crate::config::{self, Loaded, model::Config};
+use crate::config::model::{AccessTarget, Config};
+use crate::config::{self, Loaded};
 use crate::metrics::rows::{Budget, NewRow};
 use crate::net::descriptors;
 use crate::state::access_log::Queue;
@@ -104,7 +105,9 @@ impl Process {
         let budget = Arc::new(Budget::default());
         let (queue, batches) = Queue::new();
         let (supervisor, rows) = start_workers(workers, &budget, &queue)?;
-        let access_log = Writer::start(queue.clone(), batches)
+        // The commit gives it its place.
+        let access_log = Place::open(&AccessTarget::Off)
+            .and_then(|nowhere| Writer::start(queue.clone(), batches, nowhere))
             .map_err(|error| format!("access log: {error}"))?;
         let first = prepared.snapshot.clone();
         let adoption = prepared.commit(Stage {
@@ -259,7 +262,10 @@ fn greet(snapshot: &Snapshot, workers: usize, warnings: &[String]) {
 }
 
 /// Waits for the first verdict on every backend. A pool that is dead then does not matter: that is a verdict too.
-async fn become_ready(current: watch::Receiver<Arc<Snapshot>>, lifecycle: watch::Sender<Lifecycle>) {
+async fn become_ready(
+    current: watch::Receiver<Arc<Snapshot>>,
+    lifecycle: watch::Sender<Lifecycle>,
+) {
     while !verdicts_in(&current.borrow()) {
         sleep(LOOK).await;
     }

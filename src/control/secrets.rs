@@ -31,8 +31,9 @@ impl SecretSource {
     /// When a file exists and cannot be used, in words.
     pub fn load(&mut self, file: Option<&Path>) -> Result<Secrets, String> {
         if let Some(file) = file {
-            let text = fs::read_to_string(file)
-                .map_err(|error| format!("secrets_file {} cannot be read: {error}", file.display()))?;
+            let text = fs::read_to_string(file).map_err(|error| {
+                format!("secrets_file {} cannot be read: {error}", file.display())
+            })?;
             return Secrets::parse(&text)
                 .map_err(|error| format!("secrets_file {}: {error}", file.display()));
         }

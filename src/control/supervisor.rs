@@ -113,7 +113,11 @@ impl Supervisor {
 
     /// Ends the threads, and waits a moment for them so that what they buffered is handed over.
     pub async fn end(self) {
-        let threads: Vec<_> = self.workers.into_iter().map(|worker| worker.thread).collect();
+        let threads: Vec<_> = self
+            .workers
+            .into_iter()
+            .map(|worker| worker.thread)
+            .collect();
         let deadline = Instant::now() + END;
         while !threads.iter().all(|thread| thread.is_finished()) && Instant::now() < deadline {
             sleep(LOOK).await;

@@ -31,6 +31,7 @@ pub struct FileWatch {
     seen: Identity,
     last_read: Option<Instant>,
     due: Option<Due>,
+    stat: Duration,
     next_stat: Instant,
 }
 
@@ -56,6 +57,7 @@ impl FileWatch {
             seen: Identity::default(),
             last_read: None,
             due: None,
+            stat: STAT,
             next_stat: Instant::now() + STAT,
         };
         watch.reading();
@@ -128,7 +130,7 @@ impl FileWatch {
         let now = Instant::now();
         let identity = Identity::of(&self.path);
         if now >= self.next_stat {
-            self.next_stat = now + STAT;
+            self.next_stat = now + self.stat;
             self.follow();
             if self.due.is_none() && identity != self.read {
                 self.due = Some(Due {
@@ -195,10 +197,22 @@ struct Hint {
 
 /// Every hint, the weightiest first.
 const HINTS: [Hint; 4] = [
-    Hint { named: true, whole: true },
-    Hint { named: true, whole: false },
-    Hint { named: false, whole: true },
-    Hint { named: false, whole: false },
+    Hint {
+        named: true,
+        whole: true,
+    },
+    Hint {
+        named: true,
+        whole: false,
+    },
+    Hint {
+        named: false,
+        whole: true,
+    },
+    Hint {
+        named: false,
+        whole: false,
+    },
 ];
 
 /// How often each of [`HINTS`] came.
@@ -234,7 +248,9 @@ impl Events {
                 warned: false,
             }),
             Err(error) => {
-                log::warn!("watch: no file-system events ({error}); the file is looked at every {STAT:?}");
+                log::warn!(
+                    "watch: no file-system events ({error}); the file is looked at every {STAT:?}"
+                );
                 None
             }
         }
@@ -299,4 +315,143 @@ fn hint(event: &notify::Event, name: &OsStr) -> Option<Hint> {
         .iter()
         .any(|path| path.file_name() == Some(name));
     Some(Hint { named, whole })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+    use std::os::unix::fs::symlink;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::control::sample::TestDir;
+
+    /// Far above what noticing takes, far below the stat.
+    const SOON: Duration = Duration::from_secs(2);
+    /// Above every delay but the stat's.
+    const WHILE: Duration = Duration::from_millis(250);
+
+    fn file(content: &str) -> (TestDir, PathBuf) {
+        let dir = TestDir::new();
+        let path = dir.path().join("weir.toml");
+        fs::write(&path, content).expect("a writable directory");
+        (dir, path)
+    }
+
+    async fn noticed(watch: &mut FileWatch, within: Duration) -> bool {
+        let noticed = timeout(within, watch.changed()).await.is_ok();
+        watch.reading();
+        noticed
+    }
+
+    #[tokio::test]
+    async fn a_write_a_rename_and_a_new_file_are_noticed_and_reading_is_not() {
+        let (dir, path) = file("a");
+        let mut watch = FileWatch::new(&path, Watch::Auto);
+        let started = Instant::now();
+        fs::write(&path, "b").expect("a writable file");
+        assert!(noticed(&mut watch, SOON).await, "written in place");
+        assert!(started.elapsed() < SOON / 2);
+
+        let draft = dir.path().join("draft");
+        fs::write(&draft, "c").expect("a writable directory");
+        fs::rename(&draft, &path).expect("a rename");
+        assert!(noticed(&mut watch, SOON).await, "renamed over");
+
+        fs::rename(&path, &draft).expect("a rename");
+        fs::write(&path, "d").expect("a writable directory");
+        assert!(noticed(&mut watch, SOON).await, "made anew");
+
+        fs::read(&path).expect("a readable file");
+        fs::write(&draft, "beside").expect("a writable file");
+        assert!(
+            !noticed(&mut watch, WHILE).await,
+            "read, and something beside it"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_file_left_open_is_read_when_it_has_settled() {
+        let (_dir, path) = file("a");
+        let mut watch = FileWatch::new(&path, Watch::Auto);
+        let mut open = fs::File::options()
+            .append(true)
+            .open(&path)
+            .expect("a file");
+        let started = Instant::now();
+        open.write_all(b"b").expect("a write");
+        assert!(noticed(&mut watch, SOON).await);
+        assert!(started.elapsed() >= SETTLE);
+    }
+
+    #[tokio::test]
+    async fn a_swapped_directory_link_and_a_write_to_its_target_are_noticed() {
+        let dir = TestDir::new();
+        let (one, two, data) = ("..one", "..two", dir.path().join("..data"));
+        for version in [one, two] {
+            fs::create_dir(dir.path().join(version)).expect("a directory");
+            fs::write(dir.path().join(version).join("weir.toml"), version).expect("a file");
+        }
+        symlink(one, &data).expect("a link");
+        let path = dir.path().join("weir.toml");
+        symlink("..data/weir.toml", &path).expect("a link");
+
+        let mut watch = FileWatch::new(&path, Watch::Auto);
+        symlink(two, dir.path().join("..new")).expect("a link");
+        fs::rename(dir.path().join("..new"), &data).expect("a rename");
+        assert!(noticed(&mut watch, SOON).await, "swapped");
+        fs::write(dir.path().join(two).join("weir.toml"), "three").expect("a write");
+        assert!(noticed(&mut watch, SOON).await, "written behind the link");
+    }
+
+    #[tokio::test]
+    async fn a_storm_of_renames_is_a_few_readings() {
+        let (dir, path) = file("a");
+        let mut watch = FileWatch::new(&path, Watch::Auto);
+        let writer = std::thread::spawn(move || {
+            for number in 0..300 {
+                let draft = dir.path().join("draft");
+                fs::write(&draft, number.to_string()).expect("a write");
+                fs::rename(&draft, dir.path().join("weir.toml")).expect("a rename");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            dir
+        });
+        let (started, mut readings) = (Instant::now(), 0);
+        while noticed(&mut watch, SOON).await {
+            readings += 1;
+            if fs::read_to_string(&path).expect("a file") == "299" {
+                break;
+            }
+        }
+        let most = started.elapsed().as_millis() / GAP.as_millis() + 2;
+        assert!(
+            (1..=most).contains(&readings),
+            "{readings} of at most {most}"
+        );
+        writer.join().expect("the writer ends");
+    }
+
+    #[tokio::test]
+    async fn without_events_the_stat_notices() {
+        let (_dir, path) = file("a");
+        let mut watch = FileWatch::new(&path, Watch::Poll);
+        watch.stat = Duration::from_millis(10);
+        watch.next_stat = Instant::now();
+        assert!(!noticed(&mut watch, WHILE).await, "nothing happened");
+        fs::write(&path, "longer").expect("a write");
+        assert!(noticed(&mut watch, SOON).await);
+        fs::remove_file(&path).expect("a file");
+        assert!(noticed(&mut watch, SOON).await, "removed");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_noticed_when_off() {
+        let (_dir, path) = file("a");
+        let mut watch = FileWatch::new(&path, Watch::Off);
+        fs::write(&path, "longer").expect("a write");
+        assert!(!noticed(&mut watch, WHILE).await);
+    }
 }

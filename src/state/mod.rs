@@ -6,7 +6,6 @@ pub mod access_log;
 pub mod backend;
 pub mod compile;
 pub mod diff;
-pub mod secrets;
 pub mod snapshot;
 pub mod summary;
 

@@ -38,12 +38,18 @@ pub fn config(listeners: &[(&str, &[SocketAddr])], pools: &[(&str, &[SocketAddr]
             access_format: AccessFormat::Json,
         },
         metrics: Metrics { max_series: 1000 },
-        listeners: listeners.iter().map(|(name, bind)| listener(name, bind)).collect(),
+        listeners: listeners
+            .iter()
+            .map(|(name, bind)| listener(name, bind))
+            .collect(),
         routes: pools
             .iter()
             .map(|(name, _)| route(name, name, &format!("/{name}")))
             .collect(),
-        pools: pools.iter().map(|(name, backends)| pool(name, backends)).collect(),
+        pools: pools
+            .iter()
+            .map(|(name, backends)| pool(name, backends))
+            .collect(),
     }
 }
 
@@ -118,14 +124,18 @@ fn timeouts(seconds: u64) -> Timeouts {
 
 /// Any configuration. Names are unique among listeners and pools, addresses within a pool, as in every valid file.
 pub fn any_config() -> impl Strategy<Value = Config> {
-    (any_settings(), any_listeners(), vec(any_route(), 0..4), any_pools()).prop_map(
-        |(settings, listeners, routes, pools)| Config {
+    (
+        any_settings(),
+        any_listeners(),
+        vec(any_route(), 0..4),
+        any_pools(),
+    )
+        .prop_map(|(settings, listeners, routes, pools)| Config {
             listeners,
             routes,
             pools,
             ..settings
-        },
-    )
+        })
 }
 
 fn any_settings() -> impl Strategy<Value = Config> {
@@ -189,7 +199,10 @@ fn any_settings() -> impl Strategy<Value = Config> {
 
 fn any_listeners() -> impl Strategy<Value = Vec<Listener>> {
     let names = shuffled_subset(vec!["a", "b", "c"]);
-    let rest = vec((shuffled_subset(vec![1u16, 2, 3]), any::<bool>(), 0..2usize), 3);
+    let rest = vec(
+        (shuffled_subset(vec![1u16, 2, 3]), any::<bool>(), 0..2usize),
+        3,
+    );
     (names, rest).prop_map(|(names, rest)| {
         let build = |(name, (ports, udp, max_connections)): (&str, (Vec<u16>, bool, usize))| {
             let bind: Vec<SocketAddr> = ports.into_iter().map(loopback).collect();
@@ -239,13 +252,21 @@ fn any_pools() -> impl Strategy<Value = Vec<Pool>> {
 }
 
 fn any_backends() -> impl Strategy<Value = Vec<Backend>> {
-    let state = select(vec![AdminState::Ready, AdminState::Drain, AdminState::Maint]);
+    let state = select(vec![
+        AdminState::Ready,
+        AdminState::Drain,
+        AdminState::Maint,
+    ]);
     let rest = vec((any::<bool>(), 1..3u16, state), 4);
     (shuffled_subset(vec![1u16, 2, 3, 4]), rest).prop_map(|(ports, rest)| {
         let build = |(port, (named, weight, state)): (u16, (bool, u16, AdminState))| {
             let base = backend(loopback(port));
             Backend {
-                name: if named { format!("was{port}") } else { base.name.clone() },
+                name: if named {
+                    format!("was{port}")
+                } else {
+                    base.name.clone()
+                },
                 weight,
                 state,
                 ..base
@@ -256,7 +277,9 @@ fn any_backends() -> impl Strategy<Value = Vec<Backend>> {
 }
 
 /// Any part of the items in any order.
-fn shuffled_subset<T: Clone + std::fmt::Debug + 'static>(items: Vec<T>) -> impl Strategy<Value = Vec<T>> {
+fn shuffled_subset<T: Clone + std::fmt::Debug + 'static>(
+    items: Vec<T>,
+) -> impl Strategy<Value = Vec<T>> {
     let all = 0..=items.len();
     subsequence(items, all).prop_shuffle()
 }

@@ -47,7 +47,10 @@ where
     T::Key: Display,
 {
     let removed = diff.removed.iter().map(|(key, _)| format!("-{kind} {key}"));
-    let added = diff.added.iter().map(|item| format!("+{kind} {}", name(item)));
+    let added = diff
+        .added
+        .iter()
+        .map(|item| format!("+{kind} {}", name(item)));
     let changes = diff.changed.iter().map(|((key, _), to)| changed(key, to));
     let mut parts = shown(added.chain(removed).chain(changes));
     if parts.is_empty() && diff.order.is_some() {
@@ -69,7 +72,11 @@ fn shown(parts: impl Iterator<Item = String>) -> Vec<String> {
 
 fn name(listener: &Listener) -> String {
     let addresses: Vec<String> = listener.bind.iter().map(ToString::to_string).collect();
-    format!("{} ({})", listener.name, shown(addresses.into_iter()).join(", "))
+    format!(
+        "{} ({})",
+        listener.name,
+        shown(addresses.into_iter()).join(", ")
+    )
 }
 
 fn route_name(route: &Route) -> String {
@@ -87,7 +94,11 @@ fn listener(old: Option<&Listener>, to: &Listener) -> String {
     if moved.is_empty() {
         return format!("listener {} changed", to.name);
     }
-    format!("listener {}: {}", to.name, shown(moved.into_iter()).join(", "))
+    format!(
+        "listener {}: {}",
+        to.name,
+        shown(moved.into_iter()).join(", ")
+    )
 }
 
 fn pool(change: &PoolDiff, old: &[Backend]) -> String {
@@ -97,7 +108,10 @@ fn pool(change: &PoolDiff, old: &[Backend]) -> String {
             .map_or_else(|| address.to_string(), label)
     };
     let diff = &change.backends;
-    let added = diff.added.iter().map(|backend| format!("+{}", label(backend)));
+    let added = diff
+        .added
+        .iter()
+        .map(|backend| format!("+{}", label(backend)));
     let removed = diff
         .removed
         .iter()
