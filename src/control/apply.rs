@@ -13,9 +13,9 @@ use crate::config::model::{Check, Config};
 use crate::metrics::rows::Budget;
 use crate::net::listener;
 use crate::policy::health::Health;
+use crate::policy::persist::token::Secrets;
 use crate::state::compile::compile;
 use crate::state::diff;
-use crate::state::secrets::Secrets;
 use crate::state::snapshot::{ListenerKey, ProtocolKey, Snapshot};
 
 /// A generation that only has to be published.

@@ -16,8 +16,8 @@ use super::systemd;
 use crate::clock;
 use crate::config::{self, Loaded, model::Config};
 use crate::metrics::rows::Budget;
+use crate::policy::persist::token::Secrets;
 use crate::state::diff::{Diff, SettingsDiff};
-use crate::state::secrets::Secrets;
 use crate::state::snapshot::Snapshot;
 use crate::state::summary::summary;
 
