@@ -3,8 +3,12 @@
 //! Read `head.rs` (what a head is), then `request.rs` and `answer.rs` (how one is read), then `framing.rs` (where a body ends).
 
 pub mod answer;
+pub mod cookie;
 pub mod edits;
 pub mod fault;
 pub mod framing;
 pub mod head;
 pub mod request;
+pub mod path;
+#[cfg(test)]
+pub mod sample;
