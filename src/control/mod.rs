@@ -5,7 +5,9 @@
 pub mod access_log_writer;
 pub mod admin;
 pub mod apply;
+pub mod collector;
 pub mod drain;
+pub mod effective;
 pub mod probes;
 pub mod process_log;
 pub mod reload;

@@ -13,7 +13,9 @@ use tokio::time::sleep;
 
 use super::access_log_writer::{Place, Writer};
 use super::apply::{self, Stage};
+use super::collector::{Metrics, Sources};
 use super::drain::{self, Patience};
+use super::probes::Ledger;
 use super::reload::{Cause, Parts, Reloader};
 use super::secrets::SecretSource;
 use super::shared::{Lifecycle, ReloadRequest, Shared, verdicts_in};
@@ -140,8 +142,19 @@ impl Process {
             started,
             started_wall_millis,
         });
-        tokio::spawn(probes::run(shared.clone()));
-        tokio::spawn(admin::serve(admin, shared, rows, queue));
+        let ledger = Arc::new(Ledger::default());
+        let metrics = Metrics::new(Sources {
+            shared: shared.clone(),
+            rows,
+            probes: ledger.clone(),
+            access_log: queue,
+            // The names are those of the table in `l7/reject.rs`.
+            reasons: &[],
+        })
+        .map_err(|error| format!("metrics: {error}"))?;
+        tokio::spawn(probes::run(shared.clone(), ledger));
+        tokio::spawn(metrics.clone().sweep());
+        tokio::spawn(admin::serve(admin, admin::Context { shared, metrics }));
         tokio::spawn(become_ready(reloader.current(), lifecycle.clone()));
         systemd::ready();
         Ok(Process {

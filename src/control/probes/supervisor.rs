@@ -32,7 +32,8 @@ pub struct Supervisor {
 struct Running {
     settings: Settings,
     watched: Arc<Watched>,
-    task: Option<Task>,
+    /// Held for its end; absent: nothing is asked.
+    _task: Option<Task>,
 }
 
 /// A task that ends when it is dropped.
@@ -47,18 +48,13 @@ impl Drop for Task {
 
 impl Supervisor {
     /// Nothing is probed yet.
-    pub fn new(rng: Rng) -> Self {
+    pub fn new(ledger: Arc<Ledger>, rng: Rng) -> Self {
         Supervisor {
             running: HashMap::new(),
-            ledger: Arc::default(),
+            ledger,
             rng,
             probe_for,
         }
-    }
-
-    /// Where probes are counted.
-    pub fn ledger(&self) -> Arc<Ledger> {
-        self.ledger.clone()
     }
 
     /// Makes the running probes those of the generation. The first checks of new backends begin within a few milliseconds.
@@ -97,7 +93,10 @@ impl Supervisor {
             None => {
                 let counts = self.ledger.open(pool, backend.live.address);
                 let (name, live) = (backend.name.clone(), backend.live.clone());
-                self.start(Arc::new(Watched::new(pool.clone(), name, live, counts)), settings)
+                self.start(
+                    Arc::new(Watched::new(pool.clone(), name, live, counts)),
+                    settings,
+                )
             }
         }
     }
@@ -109,12 +108,17 @@ impl Supervisor {
         }
         let task = probe.map(|probe| {
             let rng = Rng::from_seed(self.rng.next_u64());
-            Task(tokio::spawn(watch(watched.clone(), probe, settings.clone(), rng)))
+            Task(tokio::spawn(watch(
+                watched.clone(),
+                probe,
+                settings.clone(),
+                rng,
+            )))
         });
         Running {
             settings: settings.clone(),
             watched,
-            task,
+            _task: task,
         }
     }
 }
