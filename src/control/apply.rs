@@ -7,15 +7,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::access_log_writer::{Place, Writer};
-use super::process_log;
+use super::{probes, process_log};
 use super::supervisor::{Adoption, Opened, Supervisor};
-use crate::config::model::{Check, Config};
+use crate::config::model::{AccessTarget, Config};
 use crate::metrics::rows::Budget;
 use crate::net::listener;
-use crate::policy::health::Health;
+use crate::policy::persist::token::Secrets;
 use crate::state::compile::compile;
 use crate::state::diff;
-use crate::state::secrets::Secrets;
 use crate::state::snapshot::{ListenerKey, ProtocolKey, Snapshot};
 
 /// A generation that only has to be published.
@@ -27,15 +26,17 @@ pub struct Prepared {
     access_log: Option<Place>,
 }
 
-/// What a commit acts on.
-#[derive(Clone, Copy, Debug)]
-pub struct Stage<'a> {
+/// What of the process a generation acts on.
+#[derive(Debug)]
+pub struct Running {
     /// The workers.
-    pub supervisor: &'a Supervisor,
+    pub workers: Supervisor,
+    /// The active checks.
+    pub probes: probes::Supervisor,
     /// The access log.
-    pub access_log: &'a Writer,
+    pub access_log: Writer,
     /// How many metric rows may exist.
-    pub budget: &'a Budget,
+    pub budget: Arc<Budget>,
 }
 
 /// Compiles the configuration as the next generation after `previous` and opens what that one has not open.
@@ -60,28 +61,19 @@ pub fn prepare(
     })
 }
 
-impl Prepared {
-    /// Hands the generation to the workers and takes over what concerns the process.
-    pub fn commit(self, stage: Stage<'_>) -> Adoption {
-        let config = &self.snapshot.config;
+impl Running {
+    /// Puts the generation in place of the one before. From here on probes of removed backends are gone and those of new
+    /// ones run; what is open on the old generation ends by itself.
+    pub fn commit(&mut self, prepared: Prepared) -> Adoption {
+        let config = &prepared.snapshot.config;
         process_log::set_level(config.log.level);
-        stage.budget.limit(config.metrics.max_series);
-        if let Some(place) = self.access_log {
-            stage.access_log.switch(place);
+        self.budget.limit(config.metrics.max_series);
+        if let Some(place) = prepared.access_log {
+            self.access_log.switch(place);
         }
-        trust_unchecked(&self.snapshot);
-        stage.supervisor.switch(&self.snapshot, self.opened)
-    }
-}
-
-/// A backend that is no longer checked counts as up, whatever the last check said.
-fn trust_unchecked(snapshot: &Snapshot) {
-    let pools = snapshot.pools.iter().zip(&snapshot.config.pools);
-    let unchecked = pools.filter(|(_, config)| config.health.check == Check::None);
-    for backend in unchecked.flat_map(|(pool, _)| &pool.backends) {
-        if backend.live.health() != Health::Up {
-            backend.live.set_health(Health::Up);
-        }
+        let adoption = self.workers.switch(&prepared.snapshot, prepared.opened);
+        self.probes.apply(&prepared.snapshot);
+        adoption
     }
 }
 
@@ -91,9 +83,10 @@ fn place(before: Option<&Config>, config: &Config) -> Result<Option<Place>, Stri
     if before.is_some_and(|before| before.log.access == *target) {
         return Ok(None);
     }
-    Place::open(target)
-        .map(Some)
-        .map_err(|error| format!("log.access: {target:?} cannot be opened: {error}"))
+    Place::open(target).map(Some).map_err(|error| match target {
+        AccessTarget::File(path) => format!("access log {} cannot be opened: {error}", path.display()),
+        AccessTarget::Off | AccessTarget::Stdout => format!("access log: {error}"),
+    })
 }
 
 fn bind(before: Option<&Config>, config: &Config, workers: usize) -> Result<Vec<Opened>, String> {

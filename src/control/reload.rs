@@ -2,22 +2,21 @@
 //! A file that is refused changes nothing but what is said about it; two reloads never run at once, since they need `&mut`.
 //! The walk goes on in `apply.rs`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::access_log_writer::Writer;
-use super::apply::{self, Stage};
+use super::apply::{self, Running};
 use super::secrets::SecretSource;
 use super::shared::{Refusal, ReloadStatus, Reloaded};
-use super::supervisor::Supervisor;
-use super::systemd;
+use super::{admin, systemd};
 use crate::clock;
-use crate::config::{self, Loaded, model::Config};
-use crate::metrics::rows::Budget;
+use crate::config::diagnostic::Diagnostics;
+use crate::config::model::Config;
+use crate::config::{self, Loaded};
+use crate::policy::persist::token::Secrets;
 use crate::state::diff::{Diff, SettingsDiff};
-use crate::state::secrets::Secrets;
 use crate::state::snapshot::Snapshot;
 use crate::state::summary::summary;
 
@@ -35,85 +34,34 @@ pub enum Cause {
 /// The served generation and everything that the next one needs.
 #[derive(Debug)]
 pub struct Reloader {
-    path: PathBuf,
-    /// What the process was started with; a few keys of it hold until it ends.
-    started: Arc<Config>,
-    source: SecretSource,
-    secrets: Secrets,
-    supervisor: Supervisor,
-    access_log: Writer,
-    budget: Arc<Budget>,
-    current: watch::Sender<Arc<Snapshot>>,
-    status: watch::Sender<ReloadStatus>,
-}
-
-/// What a reloader is made with.
-#[derive(Debug)]
-pub struct Parts {
     /// The configuration file.
     pub path: PathBuf,
+    /// What the process was started with; a few keys of it hold until it ends.
+    pub started: Arc<Config>,
     /// Where secrets come from.
     pub source: SecretSource,
-    /// What `source` gave for the first generation.
+    /// What `source` gave for the served generation.
     pub secrets: Secrets,
-    /// The workers, which serve the first generation.
-    pub supervisor: Supervisor,
-    /// The access log.
-    pub access_log: Writer,
-    /// How many metric rows may exist.
-    pub budget: Arc<Budget>,
+    /// What the served generation acts on.
+    pub running: Running,
+    /// The admin server.
+    pub admin: admin::Server,
+    /// Where the served generation is published.
+    pub current: watch::Sender<Arc<Snapshot>>,
+    /// Where it is published how reloads went.
+    pub status: watch::Sender<ReloadStatus>,
+}
+
+/// Why a file is not served: as text for people, and as lines for the log.
+struct Problem {
+    text: String,
+    lines: Vec<String>,
 }
 
 impl Reloader {
-    /// A reloader that begins with the generation that the workers serve.
-    pub fn new(parts: Parts, first: Arc<Snapshot>, warnings: Vec<String>) -> Self {
-        let status = ReloadStatus {
-            generation: first.generation,
-            success_wall_millis: clock::wall_millis(),
-            refusal: None,
-            warnings,
-        };
-        Reloader {
-            path: parts.path,
-            started: first.config.clone(),
-            source: parts.source,
-            secrets: parts.secrets,
-            supervisor: parts.supervisor,
-            access_log: parts.access_log,
-            budget: parts.budget,
-            current: watch::Sender::new(first),
-            status: watch::Sender::new(status),
-        }
-    }
-
-    /// The served generation, now and later.
-    pub fn current(&self) -> watch::Receiver<Arc<Snapshot>> {
-        self.current.subscribe()
-    }
-
-    /// How reloads went, now and later.
-    pub fn status(&self) -> watch::Receiver<ReloadStatus> {
-        self.status.subscribe()
-    }
-
     /// The served configuration.
     pub fn config(&self) -> Arc<Config> {
         self.current.borrow().config.clone()
-    }
-
-    /// The workers.
-    pub fn supervisor(&self) -> &Supervisor {
-        &self.supervisor
-    }
-
-    /// The access log.
-    pub fn access_log(&self) -> &Writer {
-        &self.access_log
-    }
-
-    /// What is left to end.
-    pub fn into_ends(self) -> (Supervisor, Writer) {
-        (self.supervisor, self.access_log)
     }
 
     /// Reads the file and serves what it says.
@@ -124,51 +72,46 @@ impl Reloader {
         systemd::reloading();
         let path = self.path.clone();
         // A slow disk must not stop the probes.
-        let loaded = tokio::task::spawn_blocking(move || read(&path)).await;
-        let loaded =
-            loaded.unwrap_or_else(|error| Err(format!("reading the file failed: {error}")));
+        let loaded = tokio::task::spawn_blocking(move || config::load(path)).await;
         let outcome = match loaded {
-            Ok((config, warnings)) => self.replace(config, warnings).await,
-            Err(text) => Err(text),
+            Ok(Ok(loaded)) => self.replace(loaded).await,
+            Ok(Err(diagnostics)) => Err(Problem::from(&diagnostics)),
+            Err(error) => Err(Problem::from(format!("the file was not read: {error}"))),
         };
-        let outcome = outcome.map_err(|text| Refusal {
-            text,
-            wall_millis: clock::wall_millis(),
-        });
-        report(cause, &outcome, self.current.borrow().generation);
-        if let Err(refusal) = &outcome {
-            let refusal = Some(refusal.clone());
-            self.status.send_modify(|status| status.refusal = refusal);
+        let outcome = outcome.map_err(|problem| self.refuse(problem));
+        if let Ok(reloaded) = &outcome {
+            report(cause, reloaded);
         }
         systemd::ready();
         outcome
     }
 
-    async fn replace(
-        &mut self,
-        config: Arc<Config>,
-        mut warnings: Vec<String>,
-    ) -> Result<Reloaded, String> {
+    async fn replace(&mut self, loaded: Loaded) -> Result<Reloaded, Problem> {
+        let config = Arc::new(loaded.config);
+        let mut warnings: Vec<String> = loaded.warnings.lines().collect();
         warnings.extend(restart_warnings(&self.started, &config));
         let secrets = self.source.load(config.secrets_file.as_deref())?;
+        // Its token may have changed although the file did not.
+        let admin = admin::Prepared::new(&config.admin, Some(&self.admin))
+            .map_err(|error| error.to_string())?;
         let previous = self.current.borrow().clone();
-        let diff = Diff::between(&previous.config, &config);
-        let mut summary = summary(&diff, &previous.config);
+        let mut summary = summary(&Diff::between(&previous.config, &config), &previous.config);
         if secrets != self.secrets {
             let separator = if summary.is_empty() { "" } else { "; " };
             summary = format!("{summary}{separator}secrets");
         }
-        if !summary.is_empty() {
-            let workers = self.supervisor.workers();
-            let prepared = apply::prepare(config, &secrets, Some(&previous), workers)?;
+        let prepared = if summary.is_empty() {
+            None
+        } else {
+            let workers = self.running.workers.count();
+            Some(apply::prepare(config, &secrets, Some(&previous), workers)?)
+        };
+        // Nothing fails from here on.
+        self.admin.switch(admin);
+        self.secrets = secrets;
+        if let Some(prepared) = prepared {
             let snapshot = prepared.snapshot.clone();
-            let adoption = prepared.commit(Stage {
-                supervisor: &self.supervisor,
-                access_log: &self.access_log,
-                budget: &self.budget,
-            });
-            self.secrets = secrets;
-            // From here on probes of removed backends stop and those of new ones begin.
+            let adoption = self.running.commit(prepared);
             self.current.send_replace(snapshot);
             adoption.wait().await;
         }
@@ -189,13 +132,37 @@ impl Reloader {
             warnings,
         }
     }
+
+    fn refuse(&self, problem: Problem) -> Refusal {
+        let generation = self.current.borrow().generation;
+        log::error!("reload: refused, generation {generation} goes on:");
+        for line in &problem.lines {
+            log::error!("reload:   {line}");
+        }
+        let refusal = Refusal {
+            text: problem.text,
+            wall_millis: clock::wall_millis(),
+        };
+        self.status
+            .send_modify(|status| status.refusal = Some(refusal.clone()));
+        refusal
+    }
 }
 
-fn read(path: &Path) -> Result<(Arc<Config>, Vec<String>), String> {
-    let Loaded {
-        config, warnings, ..
-    } = config::load(path).map_err(|diagnostics| diagnostics.to_string())?;
-    Ok((Arc::new(config), warnings))
+impl From<&Diagnostics> for Problem {
+    fn from(diagnostics: &Diagnostics) -> Self {
+        Problem {
+            text: diagnostics.render(false),
+            lines: diagnostics.lines().collect(),
+        }
+    }
+}
+
+impl From<String> for Problem {
+    fn from(text: String) -> Self {
+        let lines = text.lines().map(str::to_owned).collect();
+        Problem { text, lines }
+    }
 }
 
 /// A line for each key that only a restart applies.
@@ -206,24 +173,22 @@ fn restart_warnings(started: &Config, config: &Config) -> impl Iterator<Item = S
         .map(|key| format!("`{key}` changed: it takes effect at the next start"))
 }
 
-fn report(cause: Cause, outcome: &Result<Reloaded, Refusal>, generation: u64) {
-    match outcome {
-        Err(refusal) => {
-            log::error!("reload: refused, generation {generation} goes on:");
-            for line in refusal.text.lines() {
-                log::error!("reload:   {line}");
-            }
-        }
+fn report(cause: Cause, reloaded: &Reloaded) {
+    let Reloaded {
+        generation,
+        summary,
+        warnings,
+    } = reloaded;
+    if !summary.is_empty() {
+        log::info!("reload: generation {generation}: {summary}");
+    } else if cause == Cause::File {
         // A file that was written again as it was is no news, unless someone asked.
-        Ok(reloaded) if reloaded.summary.is_empty() => match cause {
-            Cause::File => log::debug!("reload: nothing changed"),
-            Cause::Signal | Cause::Request => log::info!("reload: nothing changed"),
-        },
-        Ok(reloaded) => {
-            log::info!("reload: generation {generation}: {}", reloaded.summary);
-            for warning in &reloaded.warnings {
-                log::warn!("reload: {warning}");
-            }
-        }
+        log::debug!("reload: nothing changed");
+        return;
+    } else {
+        log::info!("reload: nothing changed");
+    }
+    for warning in warnings {
+        log::warn!("reload: {warning}");
     }
 }

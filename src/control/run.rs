@@ -2,6 +2,7 @@
 //! It runs on the main thread with a runtime of its own, and no worker ever waits for it.
 //! The walk goes on in `reload.rs` for a change, in `drain.rs` for the end, and in `worker.rs` for the traffic.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,22 +13,23 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::access_log_writer::{Place, Writer};
-use super::apply::{self, Stage};
+use super::admin::{self, Context};
+use super::apply::{self, Prepared, Running};
 use super::collector::{Metrics, Sources};
 use super::drain::{self, Patience};
-use super::probes::Ledger;
-use super::reload::{Cause, Parts, Reloader};
+use super::reload::{Cause, Reloader};
 use super::secrets::SecretSource;
-use super::shared::{Lifecycle, ReloadRequest, Shared, verdicts_in};
+use super::shared::{Lifecycle, ReloadRequest, ReloadStatus, Shared, verdicts_in};
 use super::signals::{Request, Signals};
 use super::supervisor::Supervisor;
-use super::watch::FileWatch;
-use super::{admin, probes, process_log, systemd};
+use super::watch::{FileWatch, Identity};
+use super::{probes, process_log, systemd};
 use crate::clock;
 use crate::config::model::{AccessTarget, Config};
 use crate::config::{self, Loaded};
 use crate::metrics::rows::{Budget, NewRow};
 use crate::net::descriptors;
+use crate::rng::Rng;
 use crate::state::access_log::Queue;
 use crate::state::snapshot::Snapshot;
 use crate::worker::Setup;
@@ -43,14 +45,16 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Runs weir with the file until it is told to stop. Everything that is wrong with the start is said on standard error.
 pub fn run(path: &Path) -> ExitCode {
+    let read = Identity::of(path);
     let loaded = match config::load(path) {
         Ok(loaded) => loaded,
         Err(diagnostics) => {
-            eprint!("{diagnostics}");
+            let colour = std::io::stderr().is_terminal();
+            eprint!("{}", diagnostics.render(colour));
             return ExitCode::FAILURE;
         }
     };
-    let outcome = begin(path, loaded);
+    let outcome = begin(path, read, loaded);
     process_log::flush();
     match outcome {
         Ok(code) => code,
@@ -63,7 +67,7 @@ pub fn run(path: &Path) -> ExitCode {
     }
 }
 
-fn begin(path: &Path, loaded: Loaded) -> Result<ExitCode, String> {
+fn begin(path: &Path, read: Identity, loaded: Loaded) -> Result<ExitCode, String> {
     process_log::start(loaded.config.log.level).map_err(|error| format!("process log: {error}"))?;
     if let Err(error) = descriptors::raise_limit() {
         log::warn!("start: the limit of open descriptors stays as it is: {error}");
@@ -72,7 +76,7 @@ fn begin(path: &Path, loaded: Loaded) -> Result<ExitCode, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("the control runtime cannot start: {error}"))?;
-    let code = runtime.block_on(async { Ok(Process::start(path, loaded).await?.live().await) });
+    let code = runtime.block_on(async { Ok(Process::start(path, read, loaded).await?.live().await) });
     runtime.shutdown_background();
     code
 }
@@ -94,72 +98,59 @@ enum Event {
 }
 
 impl Process {
-    async fn start(path: &Path, loaded: Loaded) -> Result<Self, String> {
-        let (started, started_wall_millis) = (clock::now(), clock::wall_millis());
+    async fn start(path: &Path, read: Identity, loaded: Loaded) -> Result<Self, String> {
+        let born = (clock::now(), clock::wall_millis());
         let signals = Signals::new().map_err(|error| format!("signals: {error}"))?;
         let config = Arc::new(loaded.config);
+        let warnings: Vec<String> = loaded.warnings.lines().collect();
         let mut source = SecretSource::new(&config.state_dir);
         let secrets = source.load(config.secrets_file.as_deref())?;
-        let admin = admin::bind(&config.admin)?;
         let workers = worker_count(config.workers);
         let prepared = apply::prepare(config.clone(), &secrets, None, workers)?;
-
-        let budget = Arc::new(Budget::default());
-        let (queue, batches) = Queue::new();
-        let (supervisor, rows) = start_workers(workers, &budget, &queue)?;
-        // The commit gives it its place.
-        let access_log = Place::open(&AccessTarget::Off)
-            .and_then(|nowhere| Writer::start(queue.clone(), batches, nowhere))
-            .map_err(|error| format!("access log: {error}"))?;
+        let admin =
+            admin::Prepared::new(&config.admin, None).map_err(|error| error.to_string())?;
         let first = prepared.snapshot.clone();
-        let adoption = prepared.commit(Stage {
-            supervisor: &supervisor,
-            access_log: &access_log,
-            budget: &budget,
-        });
-        adoption.wait().await;
-        greet(&first, workers, &loaded.warnings);
+        let (running, rows, lines) = serve(prepared, workers).await?;
+        greet(&first, workers, &warnings);
 
-        let counts = supervisor.counts();
-        let parts = Parts {
-            path: path.to_owned(),
-            source,
-            secrets,
-            supervisor,
-            access_log,
-            budget: budget.clone(),
-        };
-        let reloader = Reloader::new(parts, first, loaded.warnings);
+        let (current, status) = (
+            watch::Sender::new(first.clone()),
+            watch::Sender::new(ReloadStatus {
+                generation: first.generation,
+                success_wall_millis: born.1,
+                refusal: None,
+                warnings,
+            }),
+        );
         let lifecycle = watch::Sender::new(Lifecycle::Starting);
         let (reload_requests, requests) = mpsc::channel(REQUESTS);
         let shared = Arc::new(Shared {
-            current: reloader.current(),
-            reload: reloader.status(),
+            current: current.subscribe(),
+            reload: status.subscribe(),
             lifecycle: lifecycle.subscribe(),
-            workers: counts,
-            budget,
+            workers: running.workers.counts(),
+            budget: running.budget.clone(),
             reload_requests,
-            started,
-            started_wall_millis,
+            started: born.0,
+            started_wall_millis: born.1,
         });
-        let ledger = Arc::new(Ledger::default());
-        let metrics = Metrics::new(Sources {
-            shared: shared.clone(),
-            rows,
-            probes: ledger.clone(),
-            access_log: queue,
-            // The names are those of the table in `l7/reject.rs`.
-            reasons: &[],
-        })
-        .map_err(|error| format!("metrics: {error}"))?;
-        tokio::spawn(probes::run(shared.clone(), ledger));
+        let metrics = metrics(shared.clone(), rows, lines, &running)?;
         tokio::spawn(metrics.clone().sweep());
-        tokio::spawn(admin::serve(admin, admin::Context { shared, metrics }));
-        tokio::spawn(become_ready(reloader.current(), lifecycle.clone()));
+        let admin = admin::Server::start(admin, Context { shared, metrics });
+        tokio::spawn(become_ready(current.subscribe(), lifecycle.clone()));
         systemd::ready();
         Ok(Process {
-            reloader,
-            file: FileWatch::new(path, config.watch),
+            file: FileWatch::new(path, read, config.watch),
+            reloader: Reloader {
+                path: path.to_owned(),
+                started: config,
+                source,
+                secrets,
+                running,
+                admin,
+                current,
+                status,
+            },
             signals,
             requests,
             lifecycle,
@@ -173,7 +164,7 @@ impl Process {
                 Event::Signal(Request::Stop) => break ExitCode::SUCCESS,
                 Event::Signal(Request::Reload) => {
                     self.reload(Cause::Signal, Vec::new()).await;
-                    self.reloader.access_log().reopen();
+                    self.reloader.running.access_log.reopen();
                 }
                 Event::FileChanged => self.reload(Cause::File, Vec::new()).await,
                 Event::Requested(request) => self.reload(Cause::Request, vec![request]).await,
@@ -191,7 +182,7 @@ impl Process {
         tokio::select! {
             biased;
             request = self.signals.next() => Event::Signal(request),
-            index = died(self.reloader.supervisor()) => Event::WorkerDied(index),
+            index = died(&self.reloader.running.workers) => Event::WorkerDied(index),
             () = self.file.changed() => Event::FileChanged,
             Some(request) = self.requests.recv() => Event::Requested(request),
         }
@@ -217,19 +208,26 @@ impl Process {
             delay: config.drain_delay,
             timeout: config.drain_timeout,
         };
-        let supervisor = self.reloader.supervisor();
-        drain::drain(supervisor, patience, &self.lifecycle, &mut self.signals).await;
-        let (supervisor, access_log) = self.reloader.into_ends();
-        supervisor.end().await;
+        let Running {
+            workers,
+            access_log,
+            probes,
+            ..
+        } = self.reloader.running;
+        drain::drain(&workers, patience, &self.lifecycle, &mut self.signals).await;
+        drop(probes);
+        workers.end().await;
         access_log.stop(LAST_LINES);
     }
 }
 
-fn start_workers(
+/// Starts everything that the first generation acts on, and waits until the workers serve it.
+async fn serve(
+    prepared: Prepared,
     workers: usize,
-    budget: &Arc<Budget>,
-    queue: &Queue,
-) -> Result<(Supervisor, Receiver<NewRow>), String> {
+) -> Result<(Running, Receiver<NewRow>, Queue), String> {
+    let budget = Arc::new(Budget::default());
+    let (queue, batches) = Queue::new();
     let (rows, new_rows) = std::sync::mpsc::channel();
     let setups = (0..workers).map(|index| Setup {
         index,
@@ -238,9 +236,36 @@ fn start_workers(
         budget: budget.clone(),
         access_log: queue.worker_end(),
     });
-    let supervisor =
+    let workers =
         Supervisor::start(setups).map_err(|error| format!("a worker cannot start: {error}"))?;
-    Ok((supervisor, new_rows))
+    // The commit gives it its place.
+    let access_log = Place::open(&AccessTarget::Off)
+        .and_then(|nowhere| Writer::start(queue.clone(), batches, nowhere))
+        .map_err(|error| format!("access log: {error}"))?;
+    let mut running = Running {
+        workers,
+        probes: probes::Supervisor::new(Rng::from_system()),
+        access_log,
+        budget,
+    };
+    running.commit(prepared).wait().await;
+    Ok((running, new_rows, queue))
+}
+
+fn metrics(
+    shared: Arc<Shared>,
+    rows: Receiver<NewRow>,
+    access_log: Queue,
+    running: &Running,
+) -> Result<Metrics, String> {
+    let sources = Sources {
+        shared,
+        rows,
+        probes: running.probes.ledger(),
+        access_log,
+        reasons: &[],
+    };
+    Metrics::new(sources).map_err(|error| format!("metrics: {error}"))
 }
 
 /// The configured number; 0: one per core that the process may use, which is bounded by its affinity and its cgroup.

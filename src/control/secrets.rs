@@ -1,13 +1,14 @@
 //! Where the secrets of cookies come from: the operator's file, else one that weir made and keeps, else memory.
 //! It must never replace a secret that exists, because every client would lose its place.
-//! The walk goes on in `state/secrets.rs`, which holds them.
+//! The walk goes on in `policy/persist/token.rs`, which derives keys from them.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::state::secrets::Secrets;
+use crate::policy::persist::token::{Secrets, SecretsFault};
+use crate::rng;
 
 /// The secrets of this process.
 #[derive(Debug)]
@@ -31,11 +32,10 @@ impl SecretSource {
     /// When a file exists and cannot be used, in words.
     pub fn load(&mut self, file: Option<&Path>) -> Result<Secrets, String> {
         if let Some(file) = file {
-            let text = fs::read_to_string(file).map_err(|error| {
-                format!("secrets_file {} cannot be read: {error}", file.display())
-            })?;
-            return Secrets::parse(&text)
-                .map_err(|error| format!("secrets_file {}: {error}", file.display()));
+            let name = format!("secrets_file {}", file.display());
+            let text = fs::read_to_string(file)
+                .map_err(|error| format!("{name} cannot be read: {error}"))?;
+            return Secrets::parse(&text).map_err(|faults| list(&name, &faults));
         }
         let own = match self.own.take() {
             Some(own) => own,
@@ -49,57 +49,64 @@ impl SecretSource {
 /// The secret kept in `directory`, made when there is none.
 fn kept(directory: &Path) -> Result<Secrets, String> {
     let path = directory.join("secret");
+    let new = || Secrets::new_file(rng::fill_secure);
     let text = fs::read_to_string(&path).or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => keep(directory, &path, &Secrets::generate().to_line()),
+        io::ErrorKind::NotFound => keep(directory, &path, new()),
         _ => Err(error),
     });
-    match text {
-        Ok(text) => Secrets::parse(&text).map_err(|error| {
-            format!(
-                "the secret kept in {} cannot be used: {error}; without the file weir makes another, \
-                 and sticky clients are new once",
-                path.display()
-            )
-        }),
+    let text = match text {
+        Ok(text) => text,
         Err(error) => {
             log::warn!(
                 "secrets: nothing can be kept in {} ({error}): cookies are valid until this process ends; \
                  set state_dir to a writable directory, or secrets_file",
                 directory.display()
             );
-            Ok(Secrets::generate())
+            new()
         }
-    }
+    };
+    Secrets::parse(&text).map_err(|faults| {
+        let name = format!(
+            "{} (without it weir makes another, and sticky clients are new once)",
+            path.display()
+        );
+        list(&name, &faults)
+    })
+}
+
+fn list(name: &str, faults: &[SecretsFault]) -> String {
+    let lines = faults.iter().map(|fault| format!("{name}: {fault}"));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Writes the secret as a whole file or not at all. Of two processes that start at once, both use the first one's.
-fn keep(directory: &Path, path: &Path, line: &str) -> io::Result<String> {
+fn keep(directory: &Path, path: &Path, text: String) -> io::Result<String> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(directory)?;
     let draft = directory.join(format!("secret.{}.tmp", std::process::id()));
-    let written = write_private(&draft, line).and_then(|()| fs::hard_link(&draft, path));
+    let written = write_private(&draft, &text).and_then(|()| fs::hard_link(&draft, path));
     // The draft is of no use either way; what matters is whether the link was made.
     let _ = fs::remove_file(&draft);
     match written {
         Ok(()) => {
             log::info!("secrets: made {}", path.display());
-            Ok(line.to_owned())
+            Ok(text)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => fs::read_to_string(path),
         Err(error) => Err(error),
     }
 }
 
-fn write_private(path: &Path, line: &str) -> io::Result<()> {
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
         .open(path)?;
-    file.write_all(line.as_bytes())?;
+    file.write_all(text.as_bytes())?;
     file.sync_all()
 }
 
@@ -138,9 +145,10 @@ mod tests {
         let error = source.load(Some(&file)).expect_err("there is none");
         assert!(error.contains("cannot be read"), "{error}");
         for _ in 0..2 {
-            let secrets = Secrets::generate();
-            fs::write(&file, secrets.to_line()).expect("a writable directory");
-            assert_eq!(source.load(Some(&file)), Ok(secrets));
+            let text = Secrets::new_file(rng::fill_secure);
+            fs::write(&file, &text).expect("a writable directory");
+            let expected = Secrets::parse(&text).map_err(|faults| list("", &faults));
+            assert_eq!(source.load(Some(&file)), expected);
         }
         fs::write(&file, "short").expect("a writable directory");
         assert!(source.load(Some(&file)).is_err());

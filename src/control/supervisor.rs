@@ -51,7 +51,7 @@ impl Supervisor {
     }
 
     /// How many there are.
-    pub fn workers(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.workers.len()
     }
 

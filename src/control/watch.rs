@@ -44,24 +44,27 @@ struct Due {
 
 /// What tells one state of the file from another without reading it; nothing: there is no such file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Identity(Option<(PathBuf, [i64; 7])>);
+pub struct Identity(Option<(PathBuf, [i64; 7])>);
 
 impl FileWatch {
-    /// Begins to watch; needs a runtime. Where events cannot be had, the stat remains and the log says so.
-    pub fn new(path: &Path, mode: Watch) -> Self {
+    /// Begins to watch a file that was last read in the state `read`; needs a runtime. Where events cannot be had, the stat
+    /// remains and the log says so.
+    pub fn new(path: &Path, read: Identity, mode: Watch) -> Self {
         let mut watch = FileWatch {
             path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
             mode: Watch::Off,
             events: None,
-            read: Identity::default(),
-            seen: Identity::default(),
+            seen: read.clone(),
+            read,
             last_read: None,
             due: None,
             stat: STAT,
             next_stat: Instant::now() + STAT,
         };
-        watch.reading();
         watch.set_mode(mode);
+        if mode != Watch::Off && Identity::of(&watch.path) != watch.read {
+            watch.note(HINTS[0]);
+        }
         watch
     }
 
@@ -165,7 +168,8 @@ impl FileWatch {
 }
 
 impl Identity {
-    fn of(path: &Path) -> Self {
+    /// The state that the file is in now.
+    pub fn of(path: &Path) -> Self {
         let identity = || {
             let resolved = path.canonicalize().ok()?;
             let meta = resolved.metadata().ok()?;
@@ -349,7 +353,7 @@ mod tests {
     #[tokio::test]
     async fn a_write_a_rename_and_a_new_file_are_noticed_and_reading_is_not() {
         let (dir, path) = file("a");
-        let mut watch = FileWatch::new(&path, Watch::Auto);
+        let mut watch = FileWatch::new(&path, Identity::of(&path), Watch::Auto);
         let started = Instant::now();
         fs::write(&path, "b").expect("a writable file");
         assert!(noticed(&mut watch, SOON).await, "written in place");
@@ -375,7 +379,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_left_open_is_read_when_it_has_settled() {
         let (_dir, path) = file("a");
-        let mut watch = FileWatch::new(&path, Watch::Auto);
+        let mut watch = FileWatch::new(&path, Identity::of(&path), Watch::Auto);
         let mut open = fs::File::options()
             .append(true)
             .open(&path)
@@ -398,7 +402,7 @@ mod tests {
         let path = dir.path().join("weir.toml");
         symlink("..data/weir.toml", &path).expect("a link");
 
-        let mut watch = FileWatch::new(&path, Watch::Auto);
+        let mut watch = FileWatch::new(&path, Identity::of(&path), Watch::Auto);
         symlink(two, dir.path().join("..new")).expect("a link");
         fs::rename(dir.path().join("..new"), &data).expect("a rename");
         assert!(noticed(&mut watch, SOON).await, "swapped");
@@ -409,7 +413,7 @@ mod tests {
     #[tokio::test]
     async fn a_storm_of_renames_is_a_few_readings() {
         let (dir, path) = file("a");
-        let mut watch = FileWatch::new(&path, Watch::Auto);
+        let mut watch = FileWatch::new(&path, Identity::of(&path), Watch::Auto);
         let writer = std::thread::spawn(move || {
             for number in 0..300 {
                 let draft = dir.path().join("draft");
@@ -437,7 +441,7 @@ mod tests {
     #[tokio::test]
     async fn without_events_the_stat_notices() {
         let (_dir, path) = file("a");
-        let mut watch = FileWatch::new(&path, Watch::Poll);
+        let mut watch = FileWatch::new(&path, Identity::of(&path), Watch::Poll);
         watch.stat = Duration::from_millis(10);
         watch.next_stat = Instant::now();
         assert!(!noticed(&mut watch, WHILE).await, "nothing happened");
@@ -448,9 +452,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_change_between_reading_and_watching_is_noticed() {
+        let (_dir, path) = file("a");
+        let read = Identity::of(&path);
+        fs::write(&path, "longer").expect("a write");
+        let mut watch = FileWatch::new(&path, read, Watch::Auto);
+        assert!(noticed(&mut watch, SOON).await);
+    }
+
+    #[tokio::test]
     async fn nothing_is_noticed_when_off() {
         let (_dir, path) = file("a");
-        let mut watch = FileWatch::new(&path, Watch::Off);
+        let mut watch = FileWatch::new(&path, Identity::of(&path), Watch::Off);
         fs::write(&path, "longer").expect("a write");
         assert!(!noticed(&mut watch, WHILE).await);
     }

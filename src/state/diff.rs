@@ -336,7 +336,7 @@ settings! {
     timeouts: Timeouts = timeouts, Reload;
     limits: Limits = limits, Reload;
     forwarding: Forwarding = forwarding, Reload;
-    admin_bind: AdminBind = admin.bind, Restart;
+    admin_bind: AdminBind = admin.bind, Reload;
     admin_token_file: Option<PathBuf> = admin.token_file, Reload;
     log_level: Level = log.level, Reload;
     log_access: AccessTarget = log.access, Reload;
@@ -399,7 +399,7 @@ mod tests {
         b.admin.bind = AdminBind::Unix("x".into());
         let diff = SettingsDiff::between(&a, &b);
         assert_eq!(diff.keys(), ["workers", "admin.bind", "log.level"]);
-        assert_eq!(diff.restart_keys(), ["workers", "admin.bind"]);
+        assert_eq!(diff.restart_keys(), ["workers"]);
     }
 
     #[test]

@@ -46,8 +46,7 @@ enum Resource {
 /// The one answer to one request.
 pub(super) async fn answer(request: Request<Incoming>, door: &Door, context: &Context) -> Answer {
     let (parts, body) = request.into_parts();
-    let config = context.shared.current.borrow().config.clone();
-    if let Err(problem) = door.check(&parts, config.admin.token_file.as_deref()).await {
+    if let Err(problem) = door.check(&parts) {
         return problem.into_answer();
     }
     let resource = match find(parts.uri.path(), &parts.method) {

@@ -9,6 +9,7 @@ mod socket;
 mod status;
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +18,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 
 use self::door::Door;
 use self::socket::{Connection, Socket};
 use super::collector::Metrics;
 use super::shared::Shared;
-use crate::config::model::Admin;
+use crate::config::model::{Admin, AdminBind};
 
 /// Connections that are served at once; later ones wait in the kernel.
 const CONNECTIONS: usize = 64;
@@ -45,41 +47,99 @@ pub struct Context {
     pub metrics: Metrics,
 }
 
-/// A bound address that is not served yet.
+/// The running server. It stops accepting when it is dropped; what it has accepted is answered.
 #[derive(Debug)]
-pub struct Bound {
-    socket: Socket,
+pub struct Server {
+    bind: AdminBind,
+    context: Context,
+    door: watch::Sender<Arc<Door>>,
+    accepting: Accepting,
+}
+
+/// What a server needs from the system: an open socket unless it keeps the one it has, and the token.
+#[derive(Debug)]
+pub struct Prepared {
+    bind: AdminBind,
+    socket: Option<Socket>,
     door: Door,
 }
 
-/// Binds the address, and looks whether the token can be read.
-///
-/// # Errors
-/// With the address or file in it: when the address is taken, or when the token file cannot be read or is empty.
-///
-/// # Panics
-/// Outside of a runtime.
-pub fn bind(admin: &Admin) -> Result<Bound, String> {
-    if let Some(path) = &admin.token_file {
-        std::fs::read(path)
-            .map_err(|error| error.to_string())
-            .and_then(door::token)
-            .map_err(|why| format!("admin.token_file {}: {why}", path.display()))?;
+/// A task that ends when it is dropped.
+#[derive(Debug)]
+struct Accepting(JoinHandle<()>);
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.0.abort();
     }
-    let socket = Socket::bind(&admin.bind).map_err(|error| error.to_string())?;
-    let door = Door::new(&admin.bind);
-    Ok(Bound { socket, door })
 }
 
-/// Serves until it is dropped. What has been accepted by then is still answered.
-pub async fn serve(bound: Bound, context: Context) {
-    let (door, context) = (Arc::new(bound.door), Arc::new(context));
+impl Prepared {
+    /// Binds the address and reads the token. `running` keeps its socket when the address did not change.
+    ///
+    /// # Errors
+    /// With the address or file in it: when the address is taken, or when the token file cannot be read or is empty.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn new(admin: &Admin, running: Option<&Server>) -> io::Result<Prepared> {
+        let door = Door::new(admin)?;
+        let kept = running.is_some_and(|server| server.bind == admin.bind);
+        let socket = if kept { None } else { Some(Socket::bind(&admin.bind)?) };
+        Ok(Prepared {
+            bind: admin.bind.clone(),
+            socket,
+            door,
+        })
+    }
+}
+
+impl Server {
+    /// Serves.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn start(prepared: Prepared, context: Context) -> Server {
+        let (door, doors) = watch::channel(Arc::new(prepared.door));
+        let accepting = match prepared.socket {
+            Some(socket) => tokio::spawn(accept(socket, doors, context.clone())),
+            // It was prepared against a server that is gone; there is nothing to accept from.
+            None => tokio::spawn(std::future::ready(())),
+        };
+        Server {
+            bind: prepared.bind,
+            context,
+            door,
+            accepting: Accepting(accepting),
+        }
+    }
+
+    /// Goes on as the new generation says.
+    pub fn switch(&mut self, prepared: Prepared) {
+        if let Some(socket) = prepared.socket {
+            let (door, doors) = watch::channel(Arc::new(prepared.door));
+            self.accepting = Accepting(tokio::spawn(accept(socket, doors, self.context.clone())));
+            (self.bind, self.door) = (prepared.bind, door);
+        } else {
+            self.door.send_replace(Arc::new(prepared.door));
+        }
+    }
+}
+
+async fn accept(socket: Socket, doors: watch::Receiver<Arc<Door>>, context: Context) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    // The semaphore is never closed.
-    while let Ok(place) = places.clone().acquire_owned().await {
-        match bound.socket.accept().await {
+    loop {
+        // The semaphore is never closed.
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        match socket.accept().await {
             Ok(connection) => {
-                tokio::spawn(answer_one(connection, door.clone(), context.clone(), place));
+                let (door, context) = (doors.borrow().clone(), context.clone());
+                tokio::spawn(async move {
+                    serve(connection, &door, &context).await;
+                    drop(place);
+                });
             }
             Err(error) => {
                 log::warn!("admin: cannot accept: {error}");
@@ -90,14 +150,9 @@ pub async fn serve(bound: Bound, context: Context) {
 }
 
 /// One connection, one request. Whatever goes wrong is the client's to notice.
-async fn answer_one(
-    connection: Connection,
-    door: Arc<Door>,
-    context: Arc<Context>,
-    _place: OwnedSemaphorePermit,
-) {
-    let answer = async |request: Request<Incoming>| {
-        Ok::<_, Infallible>(api::answer(request, &door, &context).await)
+async fn serve(connection: Connection, door: &Door, context: &Context) {
+    let answer = |request: Request<Incoming>| async move {
+        Ok::<_, Infallible>(api::answer(request, door, context).await)
     };
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -12,29 +12,12 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::shared::Shared;
 use crate::config::model::{Check, Health as Settings};
-use crate::rng::Rng;
 
 pub use self::ledger::{Ledger, ProbeCounts, RESULTS};
 pub use self::supervisor::Supervisor;
-
-/// Probes the backends of the served generation, whichever that is, until it is dropped. `ledger` counts.
-pub async fn run(shared: Arc<Shared>, ledger: Arc<Ledger>) {
-    let mut current = shared.current.clone();
-    let mut supervisor = Supervisor::new(ledger, Rng::from_system());
-    loop {
-        let snapshot = current.borrow_and_update().clone();
-        supervisor.apply(&snapshot);
-        drop(snapshot);
-        if current.changed().await.is_err() {
-            return;
-        }
-    }
-}
 
 /// A way to ask a backend how it is.
 pub trait Probe: Send + Sync {

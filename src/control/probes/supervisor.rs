@@ -48,13 +48,18 @@ impl Drop for Task {
 
 impl Supervisor {
     /// Nothing is probed yet.
-    pub fn new(ledger: Arc<Ledger>, rng: Rng) -> Self {
+    pub fn new(rng: Rng) -> Self {
         Supervisor {
             running: HashMap::new(),
-            ledger,
+            ledger: Arc::default(),
             rng,
             probe_for,
         }
+    }
+
+    /// Where probes are counted.
+    pub fn ledger(&self) -> Arc<Ledger> {
+        self.ledger.clone()
     }
 
     /// Makes the running probes those of the generation. The first checks of new backends begin within a few milliseconds.
@@ -93,10 +98,7 @@ impl Supervisor {
             None => {
                 let counts = self.ledger.open(pool, backend.live.address);
                 let (name, live) = (backend.name.clone(), backend.live.clone());
-                self.start(
-                    Arc::new(Watched::new(pool.clone(), name, live, counts)),
-                    settings,
-                )
+                self.start(Arc::new(Watched::new(pool.clone(), name, live, counts)), settings)
             }
         }
     }
@@ -108,12 +110,7 @@ impl Supervisor {
         }
         let task = probe.map(|probe| {
             let rng = Rng::from_seed(self.rng.next_u64());
-            Task(tokio::spawn(watch(
-                watched.clone(),
-                probe,
-                settings.clone(),
-                rng,
-            )))
+            Task(tokio::spawn(watch(watched.clone(), probe, settings.clone(), rng)))
         });
         Running {
             settings: settings.clone(),
