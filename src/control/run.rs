@@ -5,7 +5,7 @@
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -29,7 +29,6 @@ use crate::config::model::{AccessTarget, Config};
 use crate::config::{self, Loaded};
 use crate::metrics::rows::{Budget, NewRow};
 use crate::net::descriptors;
-use crate::policy::persist::Stickiness;
 use crate::rng::Rng;
 use crate::state::access_log::Queue;
 use crate::state::snapshot::Snapshot;
@@ -136,6 +135,7 @@ impl Process {
             started_wall_millis: born.1,
         });
         let metrics = metrics(shared.clone(), rows, lines, &running)?;
+        tokio::spawn(metrics.clone().sweep());
         let admin = admin::Server::start(admin, Context { shared, metrics });
         tokio::spawn(become_ready(current.subscribe(), lifecycle.clone()));
         systemd::ready();
@@ -264,14 +264,9 @@ fn metrics(
         probes: running.probes.ledger(),
         access_log,
         reasons: &[],
-        sticky: &STICKY,
     };
     Metrics::new(sources).map_err(|error| format!("metrics: {error}"))
 }
-
-/// The values of the label `result` of `weir_sticky_total`.
-static STICKY: LazyLock<Vec<&str>> =
-    LazyLock::new(|| Stickiness::ALL.map(Stickiness::as_str).to_vec());
 
 /// The configured number; 0: one per core that the process may use, which is bounded by its affinity and its cgroup.
 fn worker_count(configured: usize) -> usize {

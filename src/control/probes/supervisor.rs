@@ -32,7 +32,8 @@ pub struct Supervisor {
 struct Running {
     settings: Settings,
     watched: Arc<Watched>,
-    task: Option<Task>,
+    /// Held for its end; absent: nothing is asked.
+    _task: Option<Task>,
 }
 
 /// A task that ends when it is dropped.
@@ -114,7 +115,7 @@ impl Supervisor {
         Running {
             settings: settings.clone(),
             watched,
-            task,
+            _task: task,
         }
     }
 }
