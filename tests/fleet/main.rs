@@ -102,7 +102,7 @@ fn set_stage() -> Stage {
     let mut fleet: Vec<Tomcat> = ["was1", "was2", "was3", "was4"].map(start).into();
     fleet.iter_mut().for_each(Tomcat::wait_ready);
     println!("  four Tomcats ready after {:.1?}", began.elapsed());
-    let full = std::env::var_os("WEIR_TEST_FULL").is_some();
+    let full = std::env::var_os("WEIR_FULL").is_some();
     Stage {
         fleet,
         directory,

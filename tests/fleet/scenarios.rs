@@ -314,10 +314,17 @@ fn wait_settled(weir: &Weir, most: usize) -> usize {
     }
 }
 
-/// A directory of this run under `target`, empty.
+/// A directory of this run under `target`, empty; those of runs that were killed are removed.
 pub fn directory() -> PathBuf {
-    let name = format!("fleet-{}", std::process::id());
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix("fleet-").map(|id| format!("/proc/{id}"));
+        if process.is_some_and(|process| !Path::new(&process).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    let directory = root.join(format!("fleet-{}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("a directory can be made");
     directory
 }

@@ -139,7 +139,8 @@ impl Weir {
         fs::create_dir_all(directory.join("state")).expect("a directory can be made");
         let file = directory.join("weir.toml");
         fs::write(&file, setup.text(&directory.join("state"))).expect("the config can be written");
-        let program = std::env::var("FLEET_WEIR").ok();
+        // Another build than the one beside the tests, say an installed one.
+        let program = std::env::var("WEIR_BINARY").ok();
         let program = program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_weir"));
         let arguments = ["run", "-c", &file.display().to_string()].map(str::to_owned);
         let mut weir = Self {
