@@ -14,9 +14,9 @@ use crate::process::{Process, wait};
 use crate::tomcat::{HEALTH, Tomcat};
 
 /// Between two probes of a backend.
-pub const INTERVAL: Duration = Duration::from_millis(300);
+pub const INTERVAL: Duration = Duration::from_secs(1);
 /// After this a probe has failed; long, so that a busy machine is not taken for a dead server.
-pub const TIMEOUT: Duration = Duration::from_secs(2);
+pub const TIMEOUT: Duration = Duration::from_secs(1);
 /// Failed probes until `down`.
 pub const FALL: u32 = 3;
 
@@ -101,7 +101,7 @@ backends = [
 [pools.was.health]
 type = "http"
 path = "{HEALTH}"
-interval = "{interval}ms"
+interval = "{interval}s"
 timeout = "{timeout}s"
 fall = {FALL}
 rise = 2
@@ -109,7 +109,7 @@ rise = 2
             state = state.display(),
             drain = DRAIN.as_secs(),
             response = self.response,
-            interval = INTERVAL.as_millis(),
+            interval = INTERVAL.as_secs(),
             timeout = TIMEOUT.as_secs(),
         )
     }
