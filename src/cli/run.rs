@@ -5,15 +5,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::check;
+use crate::control;
 
 /// Serves what the file says until the process is told to stop.
 pub fn run(path: &Path) -> ExitCode {
-    match check::load_and_report(path) {
-        Some(_) => {
-            eprintln!("weir: serving is not built yet");
-            ExitCode::FAILURE
-        }
-        None => ExitCode::FAILURE,
-    }
+    control::run::run(path)
 }

@@ -17,6 +17,15 @@ const BACKLOG: i32 = 4096;
 /// a bind that sets it too would not notice.
 pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
     drop(socket(address, false)?);
+    bind_beside_own(address, workers)
+}
+
+/// Like [`bind`], next to a socket of this process that takes connections of the same address: `0.0.0.0:80` is bound
+/// while `192.0.2.10:80` still serves. Only another process without SO_REUSEPORT is noticed.
+///
+/// # Errors
+/// The system's error.
+pub fn bind_beside_own(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
     (0..workers)
         .map(|_| {
             let socket = socket(address, true)?;

@@ -3,6 +3,7 @@
 //! Read `listener.rs`, then `stream.rs` and `timer.rs`.
 
 pub mod backlog;
+pub mod descriptors;
 pub mod listener;
 pub mod stream;
 pub mod timer;

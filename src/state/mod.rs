@@ -4,4 +4,10 @@
 
 pub mod access_log;
 pub mod backend;
+pub mod compile;
+pub mod diff;
 pub mod snapshot;
+pub mod summary;
+
+#[cfg(test)]
+mod sample;

@@ -13,7 +13,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 pub const MIN_SECRET: usize = 32;
 
 /// The secrets of `secrets_file`: the first seals, all open.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secrets {
     /// Never empty.
     secrets: Vec<Vec<u8>>,
