@@ -13,6 +13,7 @@ use crate::config::model::{self, Check, Config};
 use crate::policy::health::Health;
 use crate::policy::persist::token::Secrets;
 use crate::policy::persist::{AnyPersistence, CookieHash};
+use crate::policy::rendezvous::Rendezvous;
 use crate::policy::route::{RouteMatch, Router};
 
 /// Makes generation number `generation`, for `workers` workers, after `previous`.
@@ -54,8 +55,16 @@ struct Known<'a> {
 impl<'a> Known<'a> {
     fn of(previous: Option<&'a Snapshot>) -> Self {
         previous.map_or_else(Known::default, |previous| Known {
-            listeners: previous.listeners.iter().map(|known| (&*known.name, known)).collect(),
-            pools: previous.pools.iter().map(|known| (&*known.name, known)).collect(),
+            listeners: previous
+                .listeners
+                .iter()
+                .map(|known| (&*known.name, known))
+                .collect(),
+            pools: previous
+                .pools
+                .iter()
+                .map(|known| (&*known.name, known))
+                .collect(),
         })
     }
 }
@@ -86,7 +95,12 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
         .collect();
     let live = |address| match lives.get(&address) {
         Some(live) => (*live).clone(),
-        None => Arc::new(Live::new(address, initial(&from.health), epoch.clone(), workers)),
+        None => Arc::new(Live::new(
+            address,
+            initial(&from.health),
+            epoch.clone(),
+            workers,
+        )),
     };
     let backends = from.backends.iter().map(|backend| Backend {
         name: backend.name.as_str().into(),
@@ -99,6 +113,11 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
         balancer: from.balancer,
         max_idle: from.max_idle,
         backends: backends.collect(),
+        ring: Rendezvous::new(
+            from.backends
+                .iter()
+                .map(|backend| (backend.name.as_str(), backend.weight)),
+        ),
         epoch: epoch.clone(),
     }
 }
@@ -125,7 +144,11 @@ fn router(config: &Config) -> Router {
         .routes
         .iter()
         .map(|route| RouteMatch {
-            listeners: route.listeners.iter().map(|name| listeners[name.as_str()]).collect(),
+            listeners: route
+                .listeners
+                .iter()
+                .map(|name| listeners[name.as_str()])
+                .collect(),
             hosts: route.hosts.clone(),
             path: route.path.clone(),
             methods: route.methods.clone(),
