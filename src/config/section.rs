@@ -2,6 +2,9 @@
 //! It reports what is unknown, missing or of the wrong type, and goes on with the key's default; it knows no key by name.
 //! The walk goes on in `lower.rs`, which knows them.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -239,19 +242,24 @@ impl<'t> Section<'t> {
     }
 
     /// The same; an entry that is there already is reported and left out.
-    pub fn list<T: PartialEq>(
+    pub fn list<T: Clone + Eq + Hash>(
         &self,
         report: &mut Report,
         name: &'static str,
         parse: impl Fn(&str) -> Read<T>,
     ) -> Vec<At<T>> {
-        let mut list: Vec<At<T>> = Vec::new();
-        for entry in self.entries(report, name, parse) {
-            match list.iter().find(|earlier| earlier.value == entry.value) {
-                Some(first) => report.push(listed_twice(name, entry.span, &first.span)),
-                None => list.push(entry),
+        let mut first = HashMap::new();
+        let mut list = self.entries(report, name, parse);
+        list.retain(|entry| match first.entry(entry.value.clone()) {
+            Entry::Occupied(first) => {
+                report.push(listed_twice(name, entry.span.clone(), first.get()));
+                false
             }
-        }
+            Entry::Vacant(free) => {
+                free.insert(entry.span.clone());
+                true
+            }
+        });
         list
     }
 
