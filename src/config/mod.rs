@@ -15,6 +15,7 @@ pub mod schema;
 mod section;
 mod suggest;
 mod syntax;
+mod value;
 mod values;
 
 use std::fs::File;

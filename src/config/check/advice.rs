@@ -4,12 +4,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::codes::Code;
-use super::super::diagnostic::{Diagnostic, counted};
-use super::super::lower::Draft;
-use super::super::model::{Check, Cookie, Pool, Protocol, SameSite, Secure, Sessions, StickyMode};
-use super::super::section::Report;
-use super::super::values::{brief, duration_text};
+use crate::config::codes::Code;
+use crate::config::diagnostic::{Diagnostic, counted};
+use crate::config::lower::Draft;
+use crate::config::model::{Check, Cookie, Pool, Protocol, SameSite, Secure, Sessions, StickyMode};
+use crate::config::section::Report;
+use crate::config::values::{brief, duration_text};
 
 pub(super) fn check(report: &mut Report, draft: &Draft) {
     slow_probes(report, draft);

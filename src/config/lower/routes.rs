@@ -10,7 +10,8 @@ use super::{At, Report, RoutePlaces, Section, read_timeouts, sticky, values_of};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{HeaderMatch, Listener, Protocol, Route, Timeouts};
-use crate::config::section::{Value, in_file_order};
+use crate::config::section::in_file_order;
+use crate::config::value::Value;
 use crate::config::values::names;
 
 /// All routes in file order.
