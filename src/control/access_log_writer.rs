@@ -154,7 +154,10 @@ impl Desk {
 
     fn complain(&mut self, error: &io::Error) {
         let now = clock::now();
-        if self.complained.is_some_and(|last| now - last < COMPLAIN_EVERY) {
+        if self
+            .complained
+            .is_some_and(|last| now - last < COMPLAIN_EVERY)
+        {
             return;
         }
         self.complained = Some(now);

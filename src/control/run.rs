@@ -2,11 +2,10 @@
 //! It runs on the main thread with a runtime of its own, and no worker ever waits for it.
 //! The walk goes on in `reload.rs` for a change, in `drain.rs` for the end, and in `worker.rs` for the traffic.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, LazyLock};
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -25,8 +24,8 @@ use super::supervisor::Supervisor;
 use super::watch::{FileWatch, Identity};
 use super::{probes, process_log, systemd};
 use crate::clock;
+use crate::config::Loaded;
 use crate::config::model::{AccessTarget, Config};
-use crate::config::{self, Loaded};
 use crate::metrics::rows::{Budget, NewRow};
 use crate::net::descriptors;
 use crate::policy::persist::Stickiness;
@@ -44,17 +43,9 @@ const WATCH_WORKERS: Duration = Duration::from_secs(1);
 /// How long the access log may take to be written at the end.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// Runs weir with the file until it is told to stop. Everything that is wrong with the start is said on standard error.
-pub fn run(path: &Path) -> ExitCode {
-    let read = Identity::of(path);
-    let loaded = match config::load(path) {
-        Ok(loaded) => loaded,
-        Err(diagnostics) => {
-            let colour = std::io::stderr().is_terminal();
-            eprint!("{}", diagnostics.render(colour));
-            return ExitCode::FAILURE;
-        }
-    };
+/// Serves what was loaded from the file, in the state `read`, until told to stop. What is wrong with the start is said on
+/// standard error.
+pub fn run(path: &Path, read: Identity, loaded: Loaded) -> ExitCode {
     let outcome = begin(path, read, loaded);
     process_log::flush();
     match outcome {
@@ -77,7 +68,8 @@ fn begin(path: &Path, read: Identity, loaded: Loaded) -> Result<ExitCode, String
         .enable_all()
         .build()
         .map_err(|error| format!("the control runtime cannot start: {error}"))?;
-    let code = runtime.block_on(async { Ok(Process::start(path, read, loaded).await?.live().await) });
+    let code =
+        runtime.block_on(async { Ok(Process::start(path, read, loaded).await?.live().await) });
     runtime.shutdown_background();
     code
 }
@@ -108,11 +100,10 @@ impl Process {
         let secrets = source.load(config.secrets_file.as_deref())?;
         let workers = worker_count(config.workers);
         let prepared = apply::prepare(config.clone(), &secrets, None, workers)?;
-        let admin =
-            admin::Prepared::new(&config.admin, None).map_err(|error| error.to_string())?;
+        let admin = admin::Prepared::new(&config.admin, None).map_err(|error| error.to_string())?;
         let first = prepared.snapshot.clone();
         let (running, rows, lines) = serve(prepared, workers).await?;
-        greet(&first, workers, &warnings);
+        greet(&first, workers);
 
         let (current, status) = (
             watch::Sender::new(first.clone()),
@@ -136,7 +127,13 @@ impl Process {
             started_wall_millis: born.1,
         });
         let metrics = metrics(shared.clone(), rows, lines, &running)?;
-        let admin = admin::Server::start(admin, Context { shared, metrics });
+        let admin = admin::Server::start(
+            admin,
+            Context {
+                shared,
+                metrics: metrics.clone(),
+            },
+        );
         tokio::spawn(become_ready(current.subscribe(), lifecycle.clone()));
         systemd::ready();
         Ok(Process {
@@ -148,6 +145,7 @@ impl Process {
                 secrets,
                 running,
                 admin,
+                metrics,
                 current,
                 status,
             },
@@ -282,7 +280,7 @@ fn worker_count(configured: usize) -> usize {
 }
 
 /// The first line of the log.
-fn greet(snapshot: &Snapshot, workers: usize, warnings: &[String]) {
+fn greet(snapshot: &Snapshot, workers: usize) {
     let config: &Config = &snapshot.config;
     let listeners = config.listeners.iter().map(|listener| {
         let addresses: Vec<String> = listener.bind.iter().map(ToString::to_string).collect();
@@ -299,9 +297,6 @@ fn greet(snapshot: &Snapshot, workers: usize, warnings: &[String]) {
         listeners.collect::<Vec<_>>().join(", "),
         pools.collect::<Vec<_>>().join(", "),
     );
-    for warning in warnings {
-        log::warn!("start: {warning}");
-    }
 }
 
 /// Waits for the first verdict on every backend. A pool that is dead then does not matter: that is a verdict too.

@@ -8,7 +8,7 @@ pub mod edits;
 pub mod fault;
 pub mod framing;
 pub mod head;
-pub mod request;
 pub mod path;
+pub mod request;
 #[cfg(test)]
 pub mod sample;

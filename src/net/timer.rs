@@ -56,14 +56,23 @@ impl Wheel {
             started: now,
             now: Cell::new(0),
             armed: Cell::new(0),
-            entries: RefCell::new(Entries { list: Vec::new(), free: Vec::new(), slots }),
+            entries: RefCell::new(Entries {
+                list: Vec::new(),
+                free: Vec::new(),
+                slots,
+            }),
         })
     }
 
     /// A timer without a deadline.
     pub fn timer(self: &Rc<Self>) -> Timer {
         let entries = &mut *self.entries.borrow_mut();
-        let entry = Entry { deadline: NEVER, scheduled: NEVER, fired: false, waker: None };
+        let entry = Entry {
+            deadline: NEVER,
+            scheduled: NEVER,
+            fired: false,
+            waker: None,
+        };
         let id = match entries.free.pop() {
             Some(id) => {
                 entries.list[id as usize] = entry;
@@ -75,7 +84,10 @@ impl Wheel {
             }
         };
         self.armed.set(self.armed.get() + 1);
-        Timer { wheel: self.clone(), id }
+        Timer {
+            wheel: self.clone(),
+            id,
+        }
     }
 
     /// Whether no timer exists, so that the wheel need not turn. Before the first timer after that, call [`Wheel::turn`].
@@ -85,7 +97,8 @@ impl Wheel {
 
     /// Moves time on to `now` and wakes the tasks whose deadlines passed.
     pub fn turn(&self, now: Instant) {
-        let target = (now.saturating_duration_since(self.started).as_millis() / TICK.as_millis()) as u64;
+        let target =
+            (now.saturating_duration_since(self.started).as_millis() / TICK.as_millis()) as u64;
         // After a stall longer than a whole turn every slot is looked at once.
         let first = (self.now.get() + 1).max(target.saturating_sub(SLOTS as u64 - 1));
         self.now.set(target.max(self.now.get()));
@@ -98,7 +111,13 @@ impl Wheel {
 
     /// Wakes every task that has a timer, so that each looks at what changed around it.
     pub fn wake_all(&self) {
-        let wakers: Vec<Waker> = self.entries.borrow_mut().list.iter_mut().filter_map(|entry| entry.waker.clone()).collect();
+        let wakers: Vec<Waker> = self
+            .entries
+            .borrow_mut()
+            .list
+            .iter_mut()
+            .filter_map(|entry| entry.waker.clone())
+            .collect();
         wakers.into_iter().for_each(Waker::wake);
     }
 }
@@ -140,7 +159,10 @@ impl Timer {
     /// Wakes the task of `cx` after `duration`, in place of any earlier deadline.
     pub fn set(&self, cx: &Context<'_>, duration: Duration) {
         let now = self.wheel.now.get();
-        let ticks = duration.as_millis().div_ceil(TICK.as_millis()).min(u128::from(u32::MAX)) as u64;
+        let ticks = duration
+            .as_millis()
+            .div_ceil(TICK.as_millis())
+            .min(u128::from(u32::MAX)) as u64;
         let entries = &mut *self.wheel.entries.borrow_mut();
         let entry = &mut entries.list[self.id as usize];
         entry.deadline = now + ticks + 1;

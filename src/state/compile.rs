@@ -54,8 +54,16 @@ struct Known<'a> {
 impl<'a> Known<'a> {
     fn of(previous: Option<&'a Snapshot>) -> Self {
         previous.map_or_else(Known::default, |previous| Known {
-            listeners: previous.listeners.iter().map(|known| (&*known.name, known)).collect(),
-            pools: previous.pools.iter().map(|known| (&*known.name, known)).collect(),
+            listeners: previous
+                .listeners
+                .iter()
+                .map(|known| (&*known.name, known))
+                .collect(),
+            pools: previous
+                .pools
+                .iter()
+                .map(|known| (&*known.name, known))
+                .collect(),
         })
     }
 }
@@ -86,7 +94,12 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
         .collect();
     let live = |address| match lives.get(&address) {
         Some(live) => (*live).clone(),
-        None => Arc::new(Live::new(address, initial(&from.health), epoch.clone(), workers)),
+        None => Arc::new(Live::new(
+            address,
+            initial(&from.health),
+            epoch.clone(),
+            workers,
+        )),
     };
     let backends = from.backends.iter().map(|backend| Backend {
         name: backend.name.as_str().into(),
@@ -125,7 +138,11 @@ fn router(config: &Config) -> Router {
         .routes
         .iter()
         .map(|route| RouteMatch {
-            listeners: route.listeners.iter().map(|name| listeners[name.as_str()]).collect(),
+            listeners: route
+                .listeners
+                .iter()
+                .map(|name| listeners[name.as_str()])
+                .collect(),
             hosts: route.hosts.clone(),
             path: route.path.clone(),
             methods: route.methods.clone(),

@@ -74,16 +74,26 @@ fn find(path: &str, method: &Method) -> Result<Resource, Problem> {
         "/readyz" => (Resource::Readyz, READING),
         "/api/v1/status" => (Resource::Status, READING),
         "/api/v1/reload" => (Resource::Reload, "POST"),
-        _ => return Err(Problem::new(StatusCode::NOT_FOUND, "there is no such resource; / names those there are")),
+        _ => {
+            return Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                "there is no such resource; / names those there are",
+            ));
+        }
     };
-    match allowed.split(", ").any(|allowed| allowed == method.as_str()) {
+    match allowed
+        .split(", ")
+        .any(|allowed| allowed == method.as_str())
+    {
         true => Ok(resource),
         false => Err(Problem::method_not_allowed(allowed)),
     }
 }
 
 fn metrics(context: &Context) -> Result<Answer, Problem> {
-    let failed = |error: prometheus::Error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    let failed = |error: prometheus::Error| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    };
     let text = context.metrics.text().map_err(failed)?;
     Ok(content(StatusCode::OK, METRICS_TYPE, text))
 }
@@ -121,7 +131,11 @@ struct Reload {
 async fn reload(shared: &Shared) -> Result<Answer, Problem> {
     let (reply, outcome) = oneshot::channel();
     let asked = async {
-        shared.reload_requests.send(ReloadRequest { reply }).await.ok()?;
+        shared
+            .reload_requests
+            .send(ReloadRequest { reply })
+            .await
+            .ok()?;
         outcome.await.ok()
     };
     let unavailable = |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
@@ -136,6 +150,8 @@ async fn reload(shared: &Shared) -> Result<Answer, Problem> {
         )),
         Ok(Some(Err(refusal))) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, refusal.text)),
         Ok(None) => Err(unavailable("weir is ending and reloads no more")),
-        Err(_) => Err(unavailable("the reload goes on; /api/v1/status will tell its outcome")),
+        Err(_) => Err(unavailable(
+            "the reload goes on; /api/v1/status will tell its outcome",
+        )),
     }
 }

@@ -99,7 +99,10 @@ pub(super) fn status(shared: &Shared) -> Status {
 }
 
 fn last_reload(reload: &ReloadStatus) -> LastReload {
-    let at = reload.refusal.as_ref().map_or(reload.success_wall_millis, |refusal| refusal.wall_millis);
+    let at = reload
+        .refusal
+        .as_ref()
+        .map_or(reload.success_wall_millis, |refusal| refusal.wall_millis);
     LastReload {
         ok: reload.successful(),
         at: Rfc3339(at).to_string(),
@@ -111,7 +114,11 @@ fn last_reload(reload: &ReloadStatus) -> LastReload {
 fn listener(listener: &snapshot::Listener) -> Listener {
     Listener {
         name: listener.name.to_string(),
-        addresses: listener.keys.iter().map(|key| key.address.to_string()).collect(),
+        addresses: listener
+            .keys
+            .iter()
+            .map(|key| key.address.to_string())
+            .collect(),
         protocol: match listener.protocol {
             Protocol::Http => "http",
             Protocol::Tcp => "tcp",

@@ -3,7 +3,9 @@
 //! The walk goes back to `mod.rs`.
 
 use prometheus::core::Desc;
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
 
 use super::rows::Times;
 
@@ -19,19 +21,42 @@ pub struct Family {
     kind: MetricType,
 }
 
-const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Family {
+const fn counter(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Family {
     let kind = MetricType::COUNTER;
-    Family { name, labels, help, kind }
+    Family {
+        name,
+        labels,
+        help,
+        kind,
+    }
 }
 
 const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Family {
     let kind = MetricType::GAUGE;
-    Family { name, labels, help, kind }
+    Family {
+        name,
+        labels,
+        help,
+        kind,
+    }
 }
 
-const fn histogram(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Family {
+const fn histogram(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Family {
     let kind = MetricType::HISTOGRAM;
-    Family { name, labels, help, kind }
+    Family {
+        name,
+        labels,
+        help,
+        kind,
+    }
 }
 
 /// Declares the families and, in the same order, the list of them all.
@@ -113,7 +138,12 @@ impl Family {
     }
 
     /// A sample of a histogram, with a bound for each of `bounds`.
-    pub(super) fn times(&self, values: &[&str], times: &Times, bounds: std::ops::Range<usize>) -> Metric {
+    pub(super) fn times(
+        &self,
+        values: &[&str],
+        times: &Times,
+        bounds: std::ops::Range<usize>,
+    ) -> Metric {
         let buckets = times.cumulative(bounds).map(|(bound, count)| {
             let mut bucket = Bucket::default();
             bucket.set_upper_bound(bound);
@@ -135,7 +165,12 @@ impl Family {
     /// When a name is not one that Prometheus allows.
     pub(super) fn describe(&self) -> prometheus::Result<Desc> {
         let labels = self.labels.iter().map(ToString::to_string).collect();
-        Desc::new(self.name.into(), self.help.into(), labels, Default::default())
+        Desc::new(
+            self.name.into(),
+            self.help.into(),
+            labels,
+            Default::default(),
+        )
     }
 
     fn labelled(&self, values: &[&str]) -> Metric {

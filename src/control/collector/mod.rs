@@ -140,8 +140,18 @@ impl Collector {
         table.sweep();
         let mut requests = Vec::new();
         for (labels, sum) in table.requests() {
-            for (class, count) in CLASSES.into_iter().zip(sum.0).filter(|&(_, count)| count > 0) {
-                let labels = [&*labels.listener, &labels.route, &labels.pool, &labels.backend, class];
+            for (class, count) in CLASSES
+                .into_iter()
+                .zip(sum.0)
+                .filter(|&(_, count)| count > 0)
+            {
+                let labels = [
+                    &*labels.listener,
+                    &labels.route,
+                    &labels.pool,
+                    &labels.backend,
+                    class,
+                ];
                 requests.push(metric::HTTP_REQUESTS.sample(&labels, count as f64));
             }
         }
@@ -153,13 +163,23 @@ impl Collector {
             retries.push(metric::RETRIES.sample(&values, sum.retries as f64));
             let (overhead, sticky) = by_route.entry(&labels.route).or_default();
             overhead.merge(&sum.overhead);
-            sticky.iter_mut().zip(sum.sticky).for_each(|(all, one)| *all += one);
+            sticky
+                .iter_mut()
+                .zip(sum.sticky)
+                .for_each(|(all, one)| *all += one);
         }
         let (mut overheads, mut stickies) = (Vec::new(), Vec::new());
         for (route, (overhead, sticky)) in by_route {
             overheads.push(metric::HTTP_OVERHEAD.times(&[route], &overhead, OVERHEAD_BOUNDS));
-            let results = self.sticky.iter().zip(sticky).filter(|&(_, count)| count > 0);
-            stickies.extend(results.map(|(result, count)| metric::STICKY.sample(&[route, result], count as f64)));
+            let results = self
+                .sticky
+                .iter()
+                .zip(sticky)
+                .filter(|&(_, count)| count > 0);
+            stickies.extend(
+                results
+                    .map(|(result, count)| metric::STICKY.sample(&[route, result], count as f64)),
+            );
         }
         vec![
             metric::HTTP_REQUESTS.of(requests),
@@ -174,18 +194,26 @@ impl Collector {
     fn process_families(&self) -> Vec<MetricFamily> {
         let workers = &self.shared.workers;
         let refused = self.reasons.iter().enumerate().map(|(ordinal, reason)| {
-            let counts = workers.iter().filter_map(|worker| worker.refused.get(ordinal));
+            let counts = workers
+                .iter()
+                .filter_map(|worker| worker.refused.get(ordinal));
             let sum: u64 = counts.map(|count| count.value()).sum();
             metric::HTTP_REFUSED.sample(&[reason], sum as f64)
         });
-        let accept_errors: u64 = workers.iter().map(|worker| worker.accept_errors.value()).sum();
+        let accept_errors: u64 = workers
+            .iter()
+            .map(|worker| worker.accept_errors.value())
+            .sum();
         let panics: u64 = workers.iter().map(|worker| worker.panics.value()).sum();
         let version = [env!("CARGO_PKG_VERSION")];
         vec![
             metric::HTTP_REFUSED.of(refused.collect()),
             single(&metric::ACCEPT_ERRORS, accept_errors as f64),
             single(&metric::WORKER_PANICS, panics as f64),
-            single(&metric::ACCESS_LOG_DROPPED, self.access_log.dropped() as f64),
+            single(
+                &metric::ACCESS_LOG_DROPPED,
+                self.access_log.dropped() as f64,
+            ),
             metric::BUILD_INFO.of(vec![metric::BUILD_INFO.sample(&version, 1.0)]),
         ]
     }
@@ -208,9 +236,15 @@ impl Collector {
                 let Some(probes) = self.probes.counts(&pool.name, backend.live.address) else {
                     continue;
                 };
-                for (result, count) in RESULTS.into_iter().zip(probes.values()).filter(|&(_, count)| count > 0) {
+                for (result, count) in RESULTS
+                    .into_iter()
+                    .zip(probes.values())
+                    .filter(|&(_, count)| count > 0)
+                {
                     let labels = [&*pool.name, &backend.name, result];
-                    samples.probes.push(metric::PROBES.sample(&labels, count as f64));
+                    samples
+                        .probes
+                        .push(metric::PROBES.sample(&labels, count as f64));
                 }
             }
         }
@@ -232,12 +266,15 @@ impl BackendSamples {
     fn add(&mut self, pool: &str, backend: &Backend) {
         let (name, live) = (&*backend.name, &backend.live);
         let (health, in_flight) = (live.health(), f64::from(live.in_flight()));
-        self.up.push(metric::BACKEND_UP.sample(&[pool, name], f64::from(health == Health::Up)));
-        self.in_flight.push(metric::BACKEND_IN_FLIGHT.sample(&[pool, name], in_flight));
+        self.up
+            .push(metric::BACKEND_UP.sample(&[pool, name], f64::from(health == Health::Up)));
+        self.in_flight
+            .push(metric::BACKEND_IN_FLIGHT.sample(&[pool, name], in_flight));
         let effective = Effective::of(backend.admin, health);
         for state in Effective::ALL {
             let holds = f64::from(state == effective);
-            self.states.push(metric::BACKEND_STATE.sample(&[pool, name, state.as_str()], holds));
+            self.states
+                .push(metric::BACKEND_STATE.sample(&[pool, name, state.as_str()], holds));
         }
         let (mut fresh, mut reused, mut failed) = (0, 0, 0);
         for counts in live.all_connections() {
@@ -249,7 +286,8 @@ impl BackendSamples {
             let sample = metric::BACKEND_CONNECTIONS.sample(&[pool, name, label], count as f64);
             self.connections.push(sample);
         }
-        self.connect_errors.push(metric::BACKEND_CONNECT_ERRORS.sample(&[pool, name], failed as f64));
+        self.connect_errors
+            .push(metric::BACKEND_CONNECT_ERRORS.sample(&[pool, name], failed as f64));
     }
 
     fn into_families(self) -> Vec<MetricFamily> {
@@ -266,7 +304,9 @@ impl BackendSamples {
 
 fn listener_family(snapshot: &Snapshot) -> MetricFamily {
     let samples = snapshot.listeners.iter().map(|listener| {
-        let open = listener.connections.load(std::sync::atomic::Ordering::Relaxed);
+        let open = listener
+            .connections
+            .load(std::sync::atomic::Ordering::Relaxed);
         metric::LISTENER_CONNECTIONS.sample(&[&*listener.name], open as f64)
     });
     metric::LISTENER_CONNECTIONS.of(samples.collect())

@@ -67,15 +67,22 @@ impl Table {
     pub(super) fn sweep(&mut self) {
         for row in self.announced.try_iter() {
             match row {
-                NewRow::Request(labels, row) => self.requests.entry(labels).or_default().rows.push(row),
+                NewRow::Request(labels, row) => {
+                    self.requests.entry(labels).or_default().rows.push(row)
+                }
                 NewRow::Route(labels, row) => self.routes.entry(labels).or_default().rows.push(row),
             }
         }
         let budget = &*self.budget;
         self.requests.retain(|labels, shards| {
-            let free = [&labels.listener, &labels.route, &labels.pool, &labels.backend]
-                .into_iter()
-                .all(|label| **label == *OTHER);
+            let free = [
+                &labels.listener,
+                &labels.route,
+                &labels.pool,
+                &labels.backend,
+            ]
+            .into_iter()
+            .all(|label| **label == *OTHER);
             shards.sweep(budget, free)
         });
         self.routes.retain(|labels, shards| {
@@ -85,11 +92,15 @@ impl Table {
     }
 
     pub(super) fn requests(&self) -> impl Iterator<Item = (&RequestLabels, Requests)> {
-        self.requests.iter().map(|(labels, shards)| (labels, shards.sum()))
+        self.requests
+            .iter()
+            .map(|(labels, shards)| (labels, shards.sum()))
     }
 
     pub(super) fn routes(&self) -> impl Iterator<Item = (&RouteLabels, Route)> {
-        self.routes.iter().map(|(labels, shards)| (labels, shards.sum()))
+        self.routes
+            .iter()
+            .map(|(labels, shards)| (labels, shards.sum()))
     }
 }
 
@@ -175,7 +186,10 @@ impl Times {
     }
 
     /// Upper bounds in seconds, and how many durations do not exceed them.
-    pub(super) fn cumulative(&self, bounds: std::ops::Range<usize>) -> impl Iterator<Item = (f64, u64)> {
+    pub(super) fn cumulative(
+        &self,
+        bounds: std::ops::Range<usize>,
+    ) -> impl Iterator<Item = (f64, u64)> {
         bounds.map(|bucket| (upper_bound(bucket), self.buckets[..=bucket].iter().sum()))
     }
 }
@@ -218,7 +232,11 @@ mod tests {
         workers[1].request(labels("was3")).classes[0].add(9);
         table.sweep();
         let sums: Vec<_> = table.requests().collect();
-        assert_eq!(sums[0].0, &labels_of(OTHER), "the fourth row is past the budget");
+        assert_eq!(
+            sums[0].0,
+            &labels_of(OTHER),
+            "the fourth row is past the budget"
+        );
         assert_eq!(sums[0].1, Requests([9, 0, 0, 0, 0]));
         assert_eq!(sums[1], (&labels("was1"), Requests([0, 7, 0, 0, 0])));
         assert_eq!(sums[2], (&labels("was2"), Requests([0, 0, 0, 0, 1])));
@@ -227,7 +245,11 @@ mod tests {
         table.sweep();
         let sums: Vec<_> = table.requests().collect();
         assert_eq!(sums.len(), 2, "was2 is gone");
-        assert_eq!(sums[1].1, Requests([0, 7, 0, 0, 0]), "was1 still counts the row that is gone");
+        assert_eq!(
+            sums[1].1,
+            Requests([0, 7, 0, 0, 0]),
+            "was1 still counts the row that is gone"
+        );
 
         workers[1].retain(|_| false, |_| false);
         table.sweep();
@@ -237,8 +259,15 @@ mod tests {
         }
         table.sweep();
         let backends = |labels: &RequestLabels| labels.backend.to_string();
-        let found: Vec<_> = table.requests().map(|(labels, _)| backends(labels)).collect();
-        assert_eq!(found, ["a", "b", "c"], "every place of the budget came back, and no more");
+        let found: Vec<_> = table
+            .requests()
+            .map(|(labels, _)| backends(labels))
+            .collect();
+        assert_eq!(
+            found,
+            ["a", "b", "c"],
+            "every place of the budget came back, and no more"
+        );
         workers[1].request(labels("d"));
         table.sweep();
         assert_eq!(table.requests().nth(3).unwrap().0, &labels_of(OTHER));
@@ -260,9 +289,18 @@ mod tests {
         budget.limit(10);
         let mut table = Table::new(announced, budget.clone());
         let workers = [(); 2].map(|()| Rows::new(announce.clone(), budget.clone()));
-        workers[0].route(route()).duration.record(Duration::from_micros(1));
-        workers[1].route(route()).duration.record(Duration::from_micros(3));
-        workers[1].route(route()).duration.record(Duration::from_secs(1000));
+        workers[0]
+            .route(route())
+            .duration
+            .record(Duration::from_micros(1));
+        workers[1]
+            .route(route())
+            .duration
+            .record(Duration::from_micros(3));
+        workers[1]
+            .route(route())
+            .duration
+            .record(Duration::from_secs(1000));
         table.sweep();
         let (_, sum) = table.routes().next().unwrap();
         let buckets: Vec<_> = sum.duration.cumulative(1..4).collect();

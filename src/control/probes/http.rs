@@ -32,9 +32,14 @@ pub(super) struct Http {
 }
 
 impl Probe for Http {
-    fn probe<'a>(&'a self, target: &'a Target) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
+    fn probe<'a>(
+        &'a self,
+        target: &'a Target,
+    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
         Box::pin(async move {
-            let request = self.request(target).map_err(|error| Failure::Local(error.to_string()))?;
+            let request = self
+                .request(target)
+                .map_err(|error| Failure::Local(error.to_string()))?;
             let status = ask(target, request).await?;
             let expected = |&(first, last): &(u16, u16)| (first..=last).contains(&status);
             match self.expect.iter().any(expected) {
@@ -134,7 +139,10 @@ mod tests {
         let (target, thread) = backend(b"HTTP/1.1 204 No Content\r\n\r\n");
         assert_eq!(probe(None).probe(&target).await, Ok(()));
         let asked = thread.join().unwrap().to_ascii_lowercase();
-        assert!(asked.starts_with("get /healthz?deep=1 http/1.1\r\n"), "{asked}");
+        assert!(
+            asked.starts_with("get /healthz?deep=1 http/1.1\r\n"),
+            "{asked}"
+        );
         let host = format!("host: {}\r\n", target.address);
         let agent = format!("user-agent: {}\r\n", AGENT.to_ascii_lowercase());
         for line in [host.as_str(), agent.as_str(), "connection: close\r\n"] {
@@ -154,13 +162,25 @@ mod tests {
     async fn what_an_answer_means() {
         let failure = |text: &str| Err(Failure::Protocol(text.into()));
         for (answer, outcome) in [
-            (&b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"[..], Ok(())),
+            (
+                &b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"[..],
+                Ok(()),
+            ),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\ncut", Ok(())),
-            (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 OK\r\n\r\nabc", Ok(())),
-            (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", Err(Failure::Status(503))),
+            (
+                b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 OK\r\n\r\nabc",
+                Ok(()),
+            ),
+            (
+                b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
+                Err(Failure::Status(503)),
+            ),
             (b"", failure("connection closed before an answer")),
             (b"HTTP/1.1 2", failure("connection closed before an answer")),
-            (b"SSH-2.0-OpenSSH_9.9\r\n", failure("the answer is not HTTP/1")),
+            (
+                b"SSH-2.0-OpenSSH_9.9\r\n",
+                failure("the answer is not HTTP/1"),
+            ),
         ] {
             let (target, thread) = backend(answer);
             assert_eq!(probe(None).probe(&target).await, outcome, "{answer:?}");

@@ -22,7 +22,10 @@ pub use self::supervisor::Supervisor;
 /// A way to ask a backend how it is.
 pub trait Probe: Send + Sync {
     /// Asks once. The caller bounds the time.
-    fn probe<'a>(&'a self, target: &'a Target) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+    fn probe<'a>(
+        &'a self,
+        target: &'a Target,
+    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 }
 
 /// Whom a probe asks.
@@ -71,7 +74,10 @@ impl Failure {
             libc::ENOMEM,
             libc::EADDRNOTAVAIL,
         ];
-        if error.raw_os_error().is_some_and(|code| OURS.contains(&code)) {
+        if error
+            .raw_os_error()
+            .is_some_and(|code| OURS.contains(&code))
+        {
             return Failure::Local(error.to_string());
         }
         use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};

@@ -29,7 +29,12 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(pool: Arc<str>, name: Arc<str>, live: Arc<Live>, counts: Arc<ProbeCounts>) -> Self {
+    pub(super) fn new(
+        pool: Arc<str>,
+        name: Arc<str>,
+        live: Arc<Live>,
+        counts: Arc<ProbeCounts>,
+    ) -> Self {
         Watched {
             pool,
             live,
@@ -53,19 +58,31 @@ impl Watched {
             let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *since, now)
         };
-        let name = self.name.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let name = self
+            .name
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let level = match health {
             Health::Down => log::Level::Warn,
             _ => log::Level::Info,
         };
         let (pool, health, before) = (&self.pool, health.as_str(), before.as_str());
         let lasted = short(now - since);
-        log::log!(level, "health: {pool}/{name} is {health}: {why} (it was {before} for {lasted})");
+        log::log!(
+            level,
+            "health: {pool}/{name} is {health}: {why} (it was {before} for {lasted})"
+        );
     }
 }
 
 /// Probes until it is aborted. The machine begins at the health that the backend has.
-pub(super) async fn watch(watched: Arc<Watched>, probe: Box<dyn Probe>, settings: Settings, mut rng: Rng) {
+pub(super) async fn watch(
+    watched: Arc<Watched>,
+    probe: Box<dyn Probe>,
+    settings: Settings,
+    mut rng: Rng,
+) {
     let target = Target {
         address: watched.live.address,
     };
@@ -131,7 +148,11 @@ mod tests {
         let mut rng = Rng::from_seed(1);
         let interval = Duration::from_secs(2);
         let waits: Vec<_> = (0..1000).map(|_| jittered(interval, &mut rng)).collect();
-        assert!(waits.iter().all(|wait| (1.8..=2.2).contains(&wait.as_secs_f64())));
+        assert!(
+            waits
+                .iter()
+                .all(|wait| (1.8..=2.2).contains(&wait.as_secs_f64()))
+        );
         let mean = waits.iter().sum::<Duration>() / 1000;
         assert!((1.98..2.02).contains(&mean.as_secs_f64()), "{mean:?}");
     }

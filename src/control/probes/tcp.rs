@@ -13,10 +13,15 @@ use super::{Failure, Outcome, Probe, Target};
 pub(super) struct Tcp;
 
 impl Probe for Tcp {
-    fn probe<'a>(&'a self, target: &'a Target) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
+    fn probe<'a>(
+        &'a self,
+        target: &'a Target,
+    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
         Box::pin(async move {
             let connected = TcpStream::connect(target.address).await;
-            connected.map(drop).map_err(|error| Failure::from_connect(&error))
+            connected
+                .map(drop)
+                .map_err(|error| Failure::from_connect(&error))
         })
     }
 }

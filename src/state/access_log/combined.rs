@@ -107,7 +107,10 @@ mod tests {
             user_agent: b"a\"b\\c\n\r\t\x1b\xff",
             ..record()
         });
-        assert!(line.ends_with("\"a\\\"b\\\\c\\n\\r\\t\\x1b\\xff\"\n"), "{line}");
+        assert!(
+            line.ends_with("\"a\\\"b\\\\c\\n\\r\\t\\x1b\\xff\"\n"),
+            "{line}"
+        );
         assert_eq!(line.matches('\n').count(), 1);
     }
 }

@@ -157,6 +157,9 @@ mod tests {
             path: &long,
             ..record()
         });
-        assert_eq!(line["path"].as_str().unwrap().len(), super::super::FIELD_MAX);
+        assert_eq!(
+            line["path"].as_str().unwrap().len(),
+            super::super::FIELD_MAX
+        );
     }
 }
