@@ -8,7 +8,6 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::apply::{self, Running};
-use super::collector::Metrics;
 use super::secrets::SecretSource;
 use super::shared::{Refusal, ReloadStatus, Reloaded};
 use super::{admin, systemd};
@@ -47,8 +46,6 @@ pub struct Reloader {
     pub running: Running,
     /// The admin server.
     pub admin: admin::Server,
-    /// What it shows.
-    pub metrics: Metrics,
     /// Where the served generation is published.
     pub current: watch::Sender<Arc<Snapshot>>,
     /// Where it is published how reloads went.
@@ -117,7 +114,6 @@ impl Reloader {
             let adoption = self.running.commit(prepared);
             self.current.send_replace(snapshot);
             adoption.wait().await;
-            self.metrics.sweep();
         }
         Ok(self.succeed(summary, warnings))
     }

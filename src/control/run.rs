@@ -4,8 +4,8 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -28,7 +28,6 @@ use crate::config::Loaded;
 use crate::config::model::{AccessTarget, Config};
 use crate::metrics::rows::{Budget, NewRow};
 use crate::net::descriptors;
-use crate::policy::persist::Stickiness;
 use crate::rng::Rng;
 use crate::state::access_log::Queue;
 use crate::state::snapshot::Snapshot;
@@ -127,13 +126,8 @@ impl Process {
             started_wall_millis: born.1,
         });
         let metrics = metrics(shared.clone(), rows, lines, &running)?;
-        let admin = admin::Server::start(
-            admin,
-            Context {
-                shared,
-                metrics: metrics.clone(),
-            },
-        );
+        tokio::spawn(metrics.clone().sweep());
+        let admin = admin::Server::start(admin, Context { shared, metrics });
         tokio::spawn(become_ready(current.subscribe(), lifecycle.clone()));
         systemd::ready();
         Ok(Process {
@@ -145,7 +139,6 @@ impl Process {
                 secrets,
                 running,
                 admin,
-                metrics,
                 current,
                 status,
             },
@@ -262,14 +255,9 @@ fn metrics(
         probes: running.probes.ledger(),
         access_log,
         reasons: &[],
-        sticky: &STICKY,
     };
     Metrics::new(sources).map_err(|error| format!("metrics: {error}"))
 }
-
-/// The values of the label `result` of `weir_sticky_total`.
-static STICKY: LazyLock<Vec<&str>> =
-    LazyLock::new(|| Stickiness::ALL.map(Stickiness::as_str).to_vec());
 
 /// The configured number; 0: one per core that the process may use, which is bounded by its affinity and its cgroup.
 fn worker_count(configured: usize) -> usize {

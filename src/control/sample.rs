@@ -197,17 +197,10 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         probes: running.probes.ledger(),
         access_log: queue,
         reasons: &[],
-        sticky: &[],
     })
     .expect("good names");
     let admin = admin::Prepared::new(&started.admin, None).expect("a writable directory");
-    let admin = admin::Server::start(
-        admin,
-        Context {
-            shared,
-            metrics: metrics.clone(),
-        },
-    );
+    let admin = admin::Server::start(admin, Context { shared, metrics });
     let mut reloader = Reloader {
         path,
         started,
@@ -215,7 +208,6 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         secrets,
         running,
         admin,
-        metrics,
         current,
         status,
     };

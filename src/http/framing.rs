@@ -72,11 +72,13 @@ impl Framing {
         Ok((taken, kept))
     }
 
-    /// Bytes of data that are known to be still to come, to refuse a body that is too large before reading it.
-    pub fn announced(&self) -> Option<u64> {
+    /// Whether the body has, or will have, more than `limit` bytes of data, as far as is known by now.
+    #[inline]
+    pub fn exceeds(&self, limit: u64) -> bool {
         match self {
-            Framing::Length(left) => Some(*left),
-            _ => None,
+            Framing::Length(left) => *left > limit,
+            Framing::Chunked(chunked) => chunked.data > limit,
+            Framing::Close => false,
         }
     }
 }
@@ -85,6 +87,7 @@ impl Framing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunked {
     state: State,
+    data: u64,
     trailer: Trailer,
     limits: TrailerLimits,
 }
@@ -153,6 +156,7 @@ impl Chunked {
         };
         Chunked {
             state: State::SizeStart,
+            data: 0,
             trailer,
             limits,
         }
@@ -171,6 +175,7 @@ impl Chunked {
         while at < bytes.len() && self.state != State::Done {
             if let State::Data(left) = self.state {
                 let run = left.min((bytes.len() - at) as u64);
+                self.data += run;
                 self.state = if run == left {
                     State::DataEnd
                 } else {

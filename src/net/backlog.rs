@@ -21,6 +21,12 @@ impl Backlog {
         self.bytes.is_empty()
     }
 
+    /// Bytes that are left.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
     /// Keeps bytes for later.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);

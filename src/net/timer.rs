@@ -20,7 +20,6 @@ const NEVER: u64 = u64::MAX;
 pub struct Wheel {
     started: Instant,
     now: Cell<u64>,
-    armed: Cell<usize>,
     entries: RefCell<Entries>,
 }
 
@@ -55,7 +54,6 @@ impl Wheel {
         Rc::new(Wheel {
             started: now,
             now: Cell::new(0),
-            armed: Cell::new(0),
             entries: RefCell::new(Entries {
                 list: Vec::new(),
                 free: Vec::new(),
@@ -83,16 +81,10 @@ impl Wheel {
                 (entries.list.len() - 1) as u32
             }
         };
-        self.armed.set(self.armed.get() + 1);
         Timer {
             wheel: self.clone(),
             id,
         }
-    }
-
-    /// Whether no timer exists, so that the wheel need not turn. Before the first timer after that, call [`Wheel::turn`].
-    pub fn is_empty(&self) -> bool {
-        self.armed.get() == 0
     }
 
     /// Moves time on to `now` and wakes the tasks whose deadlines passed.
@@ -155,6 +147,15 @@ impl Entries {
     }
 }
 
+impl Entry {
+    fn attach(&mut self, cx: &Context<'_>) {
+        match &self.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            _ => self.waker = Some(cx.waker().clone()),
+        }
+    }
+}
+
 impl Timer {
     /// Wakes the task of `cx` after `duration`, in place of any earlier deadline.
     pub fn set(&self, cx: &Context<'_>, duration: Duration) {
@@ -167,13 +168,15 @@ impl Timer {
         let entry = &mut entries.list[self.id as usize];
         entry.deadline = now + ticks + 1;
         entry.fired = false;
-        match &entry.waker {
-            Some(waker) if waker.will_wake(cx.waker()) => {}
-            _ => entry.waker = Some(cx.waker().clone()),
-        }
+        entry.attach(cx);
         if entry.deadline < entry.scheduled {
             entries.schedule(self.id, now);
         }
+    }
+
+    /// Makes the task of `cx` the one that [`Wheel::wake_all`] wakes, without a deadline.
+    pub fn attach(&self, cx: &Context<'_>) {
+        self.wheel.entries.borrow_mut().list[self.id as usize].attach(cx);
     }
 
     /// Takes the deadline away.
@@ -197,7 +200,6 @@ impl Drop for Timer {
         entry.deadline = NEVER;
         entry.waker = None;
         entries.free.push(self.id);
-        self.wheel.armed.set(self.wheel.armed.get() - 1);
     }
 }
 
@@ -253,7 +255,6 @@ mod tests {
         let timer = wheel.timer();
         timer.set(&cx, Duration::from_millis(100));
         drop(timer);
-        assert!(wheel.is_empty());
         let _next = wheel.timer();
         wheel.turn(start + Duration::from_secs(1));
         assert_eq!(rings(&bell), 0);

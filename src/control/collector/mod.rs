@@ -20,6 +20,7 @@ use super::probes::{Ledger, RESULTS};
 use super::shared::Shared;
 use crate::metrics::rows::NewRow;
 use crate::policy::health::Health;
+use crate::policy::persist::Stickiness;
 use crate::state::access_log;
 use crate::state::backend::Backend;
 use crate::state::snapshot::Snapshot;
@@ -46,8 +47,6 @@ pub struct Sources {
     pub access_log: access_log::Queue,
     /// Names of the reasons that `WorkerCounts::refused` counts, by ordinal.
     pub reasons: &'static [&'static str],
-    /// Names of the results that `RouteCounts::sticky` counts, by ordinal.
-    pub sticky: &'static [&'static str],
 }
 
 /// Everything that `/metrics` shows. Cheap to clone.
@@ -64,7 +63,6 @@ struct Collector {
     probes: Arc<Ledger>,
     access_log: access_log::Queue,
     reasons: &'static [&'static str],
-    sticky: &'static [&'static str],
     described: Vec<Desc>,
 }
 
@@ -81,7 +79,6 @@ impl Metrics {
             probes: sources.probes,
             access_log: sources.access_log,
             reasons: sources.reasons,
-            sticky: sources.sticky,
             described: described.collect::<prometheus::Result<_>>()?,
         });
         let registry = Registry::new();
@@ -104,9 +101,13 @@ impl Metrics {
         Ok(text)
     }
 
-    /// Gives back the budget of rows that workers have let go; called after a generation is adopted, since nobody may scrape.
-    pub fn sweep(&self) {
-        self.collector.table().sweep();
+    /// Gives back the budget of rows that workers have let go, at every new generation, since it may be that nobody scrapes.
+    /// It ends with the process.
+    pub async fn sweep(self) {
+        let mut current = self.collector.shared.current.clone();
+        while current.changed().await.is_ok() {
+            self.collector.table().sweep();
+        }
     }
 }
 
@@ -171,15 +172,13 @@ impl Collector {
         let (mut overheads, mut stickies) = (Vec::new(), Vec::new());
         for (route, (overhead, sticky)) in by_route {
             overheads.push(metric::HTTP_OVERHEAD.times(&[route], &overhead, OVERHEAD_BOUNDS));
-            let results = self
-                .sticky
-                .iter()
+            for (result, count) in Stickiness::ALL
+                .into_iter()
                 .zip(sticky)
-                .filter(|&(_, count)| count > 0);
-            stickies.extend(
-                results
-                    .map(|(result, count)| metric::STICKY.sample(&[route, result], count as f64)),
-            );
+                .filter(|&(_, count)| count > 0)
+            {
+                stickies.push(metric::STICKY.sample(&[route, result.as_str()], count as f64));
+            }
         }
         vec![
             metric::HTTP_REQUESTS.of(requests),

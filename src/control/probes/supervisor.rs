@@ -32,7 +32,8 @@ pub struct Supervisor {
 struct Running {
     settings: Settings,
     watched: Arc<Watched>,
-    task: Option<Task>,
+    /// Held for its end; absent: nothing is asked.
+    _task: Option<Task>,
 }
 
 /// A task that ends when it is dropped.
@@ -97,10 +98,7 @@ impl Supervisor {
             None => {
                 let counts = self.ledger.open(pool, backend.live.address);
                 let (name, live) = (backend.name.clone(), backend.live.clone());
-                self.start(
-                    Arc::new(Watched::new(pool.clone(), name, live, counts)),
-                    settings,
-                )
+                self.start(Arc::new(Watched::new(pool.clone(), name, live, counts)), settings)
             }
         }
     }
@@ -112,17 +110,12 @@ impl Supervisor {
         }
         let task = probe.map(|probe| {
             let rng = Rng::from_seed(self.rng.next_u64());
-            Task(tokio::spawn(watch(
-                watched.clone(),
-                probe,
-                settings.clone(),
-                rng,
-            )))
+            Task(tokio::spawn(watch(watched.clone(), probe, settings.clone(), rng)))
         });
         Running {
             settings: settings.clone(),
             watched,
-            task,
+            _task: task,
         }
     }
 }
