@@ -137,6 +137,7 @@ async fn run(mut worker: Worker, mut commands: mpsc::UnboundedReceiver<Command>)
 }
 
 struct Worker {
+    workers: usize,
     local: Rc<Local>,
     generation: Rc<RefCell<Option<Rc<Generation>>>>,
     idle: IdleStacks,
@@ -145,6 +146,7 @@ struct Worker {
 
 impl Worker {
     fn new(setup: Setup, counts: Arc<WorkerCounts>) -> Self {
+        let workers = setup.workers;
         let local = Local {
             index: setup.index,
             wheel: Wheel::new(clock::now()),
@@ -156,6 +158,7 @@ impl Worker {
             buffers: Buffers::default(),
         };
         Worker {
+            workers,
             local: Rc::new(local),
             generation: Rc::default(),
             idle: IdleStacks::new(),
@@ -165,7 +168,12 @@ impl Worker {
 
     /// Serves a generation: listeners that stay see it at once, new ones begin, removed ones close.
     fn switch(&mut self, snapshot: Arc<Snapshot>, opened: Vec<(ListenerKey, TcpListener)>) {
-        let generation = Rc::new(Generation::new(snapshot.clone(), &mut self.idle));
+        let generation = Rc::new(Generation::new(
+            snapshot.clone(),
+            &mut self.idle,
+            self.local.index,
+            self.workers,
+        ));
         self.generation.replace(Some(generation.clone()));
         retain_rows(&self.local.rows, &snapshot);
         self.local.access_log.configure(&snapshot.config.log);

@@ -78,6 +78,9 @@ fn draw(out: &mut String, file: &str, text: &str, found: &Diagnostic, palette: P
         }
     }
     if let Some(help) = &found.help {
+        if !lines.is_empty() {
+            let _ = writeln!(out, "{}", palette.paint(Ink::Blue, &format!("{gutter} |")));
+        }
         let mark = palette.paint(Ink::Blue, &format!("{gutter} ="));
         let word = palette.paint(Ink::Bold, "help:");
         let _ = writeln!(out, "{mark} {word} {help}");
@@ -119,7 +122,6 @@ fn draw_lines(
         let marks = palette.paint(ink, marks.trim_end());
         let _ = writeln!(out, "{bar} {}{marks}", " ".repeat(indent));
     }
-    let _ = writeln!(out, "{bar}");
 }
 
 fn digits(number: usize) -> usize {

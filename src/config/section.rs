@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use toml::Spanned;
-use toml::de::{DeInteger, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
 use super::codes::Code;
 use super::diagnostic::{Diagnostic, Span};
@@ -30,6 +30,8 @@ pub(super) struct Section<'t> {
     table: &'t DeTable<'t>,
     /// What names it in the file.
     span: Span,
+    /// The file has something else in its place, which was reported: nothing is missing.
+    broken: bool,
 }
 
 /// A key's value in the file, or its default.
@@ -42,6 +44,8 @@ pub(super) struct Value<'t> {
     pub value: &'t DeValue<'t>,
     /// Where it stands.
     pub span: Span,
+    /// Whether it is a part of the key's value: an entry of its list, or a header of its table.
+    pub part: bool,
 }
 
 impl<'t> Section<'t> {
@@ -58,7 +62,12 @@ impl<'t> Section<'t> {
                 report.push(suggest::unknown_key(path, name, key.span()));
             }
         }
-        Section { path, table, span }
+        Section {
+            path,
+            table,
+            span,
+            broken: false,
+        }
     }
 
     /// What names the table in the file.
@@ -76,6 +85,7 @@ impl<'t> Section<'t> {
             key,
             value,
             span,
+            part: false,
         })
     }
 
@@ -109,7 +119,7 @@ impl<'t> Section<'t> {
         match self.value(name).map(|value| parse(&value)) {
             Some(Ok(value)) => return Some(value),
             Some(Err(problem)) => report.push(problem),
-            None if key.default == Default::Required => {
+            None if key.default == Default::Required && !self.broken => {
                 report.push(missing(key, name, self.span()));
             }
             None => {}
@@ -124,6 +134,7 @@ impl<'t> Section<'t> {
             key,
             value,
             span,
+            part: false,
         })
         .ok()
     }
@@ -150,8 +161,8 @@ impl<'t> Section<'t> {
     pub fn count(&self, report: &mut Report, name: &'static str) -> Option<u64> {
         self.read(report, name, |value| match (value.key.kind, value.value) {
             (Kind::Count { min, max }, DeValue::Integer(number)) => {
-                let number = to_u64(number);
-                values::count(number, min, max).map_err(|flaw| value.flawed(flaw))
+                values::count(number.as_str(), number.radix(), min, max)
+                    .map_err(|flaw| value.flawed(flaw))
             }
             _ => Err(value.wrong_type()),
         })
@@ -196,7 +207,7 @@ impl<'t> Section<'t> {
     }
 
     /// A list of text, each entry read by `parse` with its place; refused entries are reported and left out.
-    pub fn list<T: PartialEq>(
+    pub fn entries<T>(
         &self,
         report: &mut Report,
         name: &'static str,
@@ -215,20 +226,30 @@ impl<'t> Section<'t> {
         }
         let mut list: Vec<At<T>> = Vec::new();
         for entry in entries.iter() {
-            let entry = Value {
-                value: entry.get_ref(),
-                span: entry.span(),
-                ..value
-            };
+            let entry = value.entry(entry);
             match entry.text(&parse) {
                 Err(problem) => report.push(problem),
-                Ok(read) => match list.iter().find(|earlier| earlier.value == read) {
-                    Some(earlier) => report.push(entry.listed_twice(&earlier.span)),
-                    None => list.push(At {
-                        value: read,
-                        span: entry.span,
-                    }),
-                },
+                Ok(read) => list.push(At {
+                    value: read,
+                    span: entry.span,
+                }),
+            }
+        }
+        list
+    }
+
+    /// The same; an entry that is there already is reported and left out.
+    pub fn list<T: PartialEq>(
+        &self,
+        report: &mut Report,
+        name: &'static str,
+        parse: impl Fn(&str) -> Read<T>,
+    ) -> Vec<At<T>> {
+        let mut list: Vec<At<T>> = Vec::new();
+        for entry in self.entries(report, name, parse) {
+            match list.iter().find(|earlier| earlier.value == entry.value) {
+                Some(first) => report.push(listed_twice(name, entry.span, &first.span)),
+                None => list.push(entry),
             }
         }
         list
@@ -250,7 +271,10 @@ impl<'t> Section<'t> {
             }) => Section::open(report, path, table, named(span, self.key_place(name))),
             Some(other) => {
                 report.push(other.wrong_type());
-                Section::empty(path, empty, other.span)
+                Section {
+                    broken: true,
+                    ..Section::empty(path, empty, other.span)
+                }
             }
             None => Section::empty(path, empty, self.span()),
         }
@@ -262,6 +286,7 @@ impl<'t> Section<'t> {
             path,
             table: empty,
             span,
+            broken: false,
         }
     }
 
@@ -308,7 +333,17 @@ impl<'t> Section<'t> {
     }
 }
 
-impl Value<'_> {
+impl<'t> Value<'t> {
+    /// An entry of its list.
+    pub fn entry(&self, entry: &'t Spanned<DeValue<'t>>) -> Value<'t> {
+        Value {
+            value: entry.get_ref(),
+            span: entry.span(),
+            part: true,
+            ..*self
+        }
+    }
+
     /// Reads it as text.
     pub fn text<T>(&self, parse: impl Fn(&str) -> Read<T>) -> Result<T, Diagnostic> {
         match self.value {
@@ -319,26 +354,37 @@ impl Value<'_> {
 
     /// The flaw at this place.
     pub fn flawed(&self, flaw: Flaw) -> Diagnostic {
-        flaw.of(&format!("`{}`", self.name), self.span.clone())
+        flaw.of(&self.called(), self.span.clone())
     }
 
-    /// The value is of a type that the key cannot have.
+    fn called(&self) -> String {
+        if self.part {
+            format!("an entry of `{}`", self.name)
+        } else {
+            format!("`{}`", self.name)
+        }
+    }
+
+    /// The value is of a type that the key, or this part of it, cannot have.
     pub fn wrong_type(&self) -> Diagnostic {
-        // An entry of a list is judged as an entry: the list itself has the right type.
-        let entry = !matches!(self.value, DeValue::Array(_));
-        let wanted = match self.key.kind {
-            Kind::List(form) if !entry || self.value.is_str() => {
-                format!("a list of text, each {}", form.what)
-            }
-            kind => wanted(kind),
+        let wanted = if self.part {
+            wanted_of_part(self.key.kind)
+        } else {
+            wanted(self.key.kind)
         };
-        let found = Diagnostic::at(
+        Diagnostic::at(
             Code::WrongType,
             self.span.clone(),
-            format!("`{}` must be {wanted}", self.name),
+            format!("{} must be {wanted}", self.called()),
             format!("this is {}", type_name(self.value)),
-        );
-        found.help(match (self.key.kind, self.value) {
+        )
+        .help(self.right_type())
+    }
+
+    /// How to write what was probably meant.
+    fn right_type(&self) -> String {
+        let Key { kind, example, .. } = self.key;
+        match (kind, self.value) {
             (Kind::Duration { .. }, DeValue::Integer(number)) => {
                 format!("write it with its unit, such as \"{number}s\"")
             }
@@ -346,29 +392,18 @@ impl Value<'_> {
                 format!("write it with its unit, such as \"{number}B\"")
             }
             (Kind::Count { .. } | Kind::Flag, DeValue::String(_)) => {
-                format!(
-                    "write it without quotes: {} = {}",
-                    self.name, self.key.example
-                )
+                format!("write it without quotes: {} = {example}", self.name)
             }
-            (Kind::Text(_) | Kind::Choice(_), DeValue::Integer(_) | DeValue::Float(_)) => {
-                format!(
-                    "write it between quotes, such as {} = {}",
-                    self.name, self.key.example
-                )
-            }
-            (Kind::List(_), DeValue::String(text)) => {
+            (Kind::List(_) | Kind::TextOrTables(_), DeValue::String(text)) => {
                 format!("write {} = [\"{}\"]", self.name, values::brief(text))
             }
             (Kind::Tables, _) => {
                 format!("write each as a table of its own, under [[{}]]", self.name)
             }
-            (Kind::Table | Kind::Named, _) => format!(
-                "write a table [{}]",
-                self.key.path.replace('*', "NAME").replace("[]", "")
-            ),
-            _ => format!("write {} = {}", self.name, self.key.example),
-        })
+            (Kind::Named, _) => format!("write a table [{}.NAME]", self.name),
+            _ if example.is_empty() => format!("write a table [{}]", self.name),
+            _ => format!("write {} = {example}", self.name),
+        }
     }
 
     fn empty_list(&self) -> Diagnostic {
@@ -384,17 +419,13 @@ impl Value<'_> {
         )
         .help(help)
     }
+}
 
-    fn listed_twice(&self, first: &Span) -> Diagnostic {
-        Diagnostic::at(
-            Code::ListedTwice,
-            self.span.clone(),
-            format!("`{}` says the same thing twice", self.name),
-            "again here",
-        )
+fn listed_twice(name: &str, again: Span, first: &Span) -> Diagnostic {
+    let message = format!("`{name}` says the same thing twice");
+    Diagnostic::at(Code::ListedTwice, again, message, "again here")
         .and(first.clone(), "first said here")
         .help("leave one of them out")
-    }
 }
 
 impl Flaw {
@@ -471,10 +502,6 @@ fn not_a_table(what: &str, name: &str, value: &DeValue<'_>, span: Span) -> Diagn
     .help(format!("write a table [{what}.{name}]"))
 }
 
-fn to_u64(number: &DeInteger<'_>) -> Option<u64> {
-    u64::from_str_radix(number.as_str(), number.radix()).ok()
-}
-
 fn type_name(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "text",
@@ -493,14 +520,24 @@ fn wanted(kind: Kind) -> String {
         Kind::Table => "a table".to_owned(),
         Kind::Named => "a table of tables".to_owned(),
         Kind::Tables => "an array of tables".to_owned(),
-        Kind::TextOrTables(form) => format!("a list, each entry {} or a table", form.what),
+        Kind::TextOrTables(_) | Kind::List(_) => "a list".to_owned(),
         Kind::TextOrTable(form) => format!("{} or a table", form.what),
         Kind::Flag => "true or false".to_owned(),
         Kind::Count { min, max } => format!("a whole number from {min} to {max}"),
         Kind::Duration { .. } => "a duration such as \"5s\"".to_owned(),
         Kind::Size { .. } => "a size such as \"64KiB\"".to_owned(),
-        Kind::Text(form) | Kind::List(form) => form.what.to_owned(),
+        Kind::Text(form) => form.what.to_owned(),
         Kind::Choice(choice) => suggest::quoted_list(choice.words),
-        Kind::Headers => "a table of header names, each with a value or true".to_owned(),
+        Kind::Headers => "a table of header names and values".to_owned(),
+    }
+}
+
+/// What an entry of a key's list or table must be.
+fn wanted_of_part(kind: Kind) -> String {
+    match kind {
+        Kind::List(form) => form.what.to_owned(),
+        Kind::TextOrTables(form) => format!("{}, or a table", form.what),
+        Kind::Headers => "text, or true for any value".to_owned(),
+        _ => "a table".to_owned(),
     }
 }

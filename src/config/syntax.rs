@@ -9,6 +9,7 @@ use toml::de::DeTable;
 
 use super::codes::{Code, Needs};
 use super::diagnostic::{Diagnostic, Span};
+use super::values::brief;
 
 /// So many broken places are looked for; a file with more is no configuration.
 const MENDS: usize = 20;
@@ -133,6 +134,11 @@ fn unclosed_array(text: &str) -> Option<(Span, Span)> {
                 return Some((bracket..bracket + 1, at + indent..end));
             }
         }
+        // A bracket that begins a line outside of every list begins a table.
+        if fresh_line && open.is_empty() && is_header(&text[at..line_end(text, at)]) {
+            at = line_end(text, at);
+            continue;
+        }
         fresh_line = bytes[at] == b'\n';
         match bytes[at] {
             b'#' => at = line_end(text, at),
@@ -220,37 +226,61 @@ fn explained(text: &str, message: &str, at: Span) -> Diagnostic {
         Some((what, expected)) => (what, Some(expected)),
         None => (message, None),
     };
+    let rest = &text[at.start..line_end(text, at.start)];
+    if rest.trim().is_empty() && text[..at.start].trim_end().ends_with('=') {
+        return Diagnostic::at(
+            Code::Syntax,
+            at,
+            "the value is missing",
+            "a value belongs here",
+        )
+        .help("a value is \"text\", a number, true, false, a [list] or a { table }");
+    }
+    if what == "string values must be quoted" || UNQUOTED.contains(&what) {
+        return Diagnostic::at(
+            Code::Syntax,
+            at,
+            "text stands between quotes",
+            "not between quotes",
+        )
+        .help("write key = \"value\"");
+    }
     let label = match expected {
-        Some("nothing") | None => String::new(),
+        Some("nothing") | None => "not TOML".to_owned(),
         Some(expected) => format!("expected {expected}"),
     };
-    let found = Diagnostic::at(Code::Syntax, at.clone(), what, label);
-    match advice(what, &text[at.start..line_end(text, at.start)]) {
+    let found = Diagnostic::at(Code::Syntax, at, what, label);
+    match advice(what) {
         Some(help) => found.help(help),
         None => found,
     }
 }
 
-fn advice(what: &str, rest: &str) -> Option<&'static str> {
+/// What the library says of text without quotes that begins like a number.
+const UNQUOTED: &[&str] = &[
+    "invalid float",
+    "invalid integer",
+    "invalid datetime",
+    "invalid value",
+    "unexpected leading zero",
+];
+
+fn advice(what: &str) -> Option<&'static str> {
     Some(match what {
-        "string values must be quoted" => "text stands between quotes: key = \"value\"",
         "key with no value" | "missing assignment between key-value pairs" => {
             "a line is `key = value`, `[table]` or `[[table]]`"
         }
         "missing value" | "missing value for key" => "write a value after the `=`",
-        "invalid basic string" if !rest.trim_start_matches('"').contains('"') => {
-            "close the text with `\"`"
+        "invalid basic string" => {
+            "close the text with `\"`; a `\"` or `\\` within is written `\\\"` or `\\\\`"
         }
+        "invalid literal string" => "close the text with `'`",
         "missing comma between array elements" => "write a `,` between two entries",
         "missing comma between key-value pairs" => "write a `,` between two pairs",
-        "unclosed table" => "close it with `]`",
+        "unclosed table" | "unclosed array" => "close it with `]`",
         "unclosed array table" => "close it with `]]`",
-        "unclosed array" => "close it with `]`",
         "unclosed inline table" => "close it with `}`",
         "unexpected key or value" | "unexpected content" => "write one `key = value` on a line",
-        "invalid value" | "unexpected leading zero" => {
-            "a value is \"text\", a number, true, false, a [list] or a { table }"
-        }
         _ => return None,
     })
 }
@@ -261,10 +291,15 @@ fn written_twice(text: &str, at: Span) -> Diagnostic {
     let line = &text[start..line_end(text, at.start)];
     let what = if is_header(line) { "table" } else { "key" };
     let name = &text[at.clone()];
+    let shown = if is_header(line) {
+        line.split('#').next().unwrap_or_default().trim()
+    } else {
+        name
+    };
     let found = Diagnostic::at(
         Code::DuplicateKey,
         at.clone(),
-        format!("the {what} `{name}` is written twice"),
+        format!("the {what} `{}` is written twice", brief(shown)),
         "written again here",
     );
     let found = match first_written(text, line, name, start) {

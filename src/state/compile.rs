@@ -13,6 +13,7 @@ use crate::config::model::{self, Check, Config};
 use crate::policy::health::Health;
 use crate::policy::persist::token::Secrets;
 use crate::policy::persist::{AnyPersistence, CookieHash};
+use crate::policy::rendezvous::Rendezvous;
 use crate::policy::route::{RouteMatch, Router};
 
 /// Makes generation number `generation`, for `workers` workers, after `previous`.
@@ -112,6 +113,11 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
         balancer: from.balancer,
         max_idle: from.max_idle,
         backends: backends.collect(),
+        ring: Rendezvous::new(
+            from.backends
+                .iter()
+                .map(|backend| (backend.name.as_str(), backend.weight)),
+        ),
         epoch: epoch.clone(),
     }
 }

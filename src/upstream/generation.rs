@@ -32,8 +32,14 @@ pub struct Generation {
 pub struct PoolView {
     /// Chooses for new work.
     pub balancer: AnyBalancer,
-    sets: RefCell<EligibleSet>,
+    sets: RefCell<Sets>,
     idle: Vec<Rc<IdleStack>>,
+}
+
+#[derive(Debug)]
+struct Sets {
+    epoch: u64,
+    eligible: EligibleSet,
 }
 
 #[derive(Debug, Default)]
@@ -57,8 +63,13 @@ impl Loads for PoolLoads<'_> {
 }
 
 impl Generation {
-    /// A worker's view of `snapshot`; connections that `stacks` holds for backends that stay are kept, the others closed.
-    pub fn new(snapshot: Arc<Snapshot>, stacks: &mut IdleStacks) -> Self {
+    /// The view of worker `index` of `workers`; connections that `stacks` holds for backends that stay are kept, the others closed.
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        stacks: &mut IdleStacks,
+        index: usize,
+        workers: usize,
+    ) -> Self {
         let mut kept = IdleStacks::new();
         let pools = snapshot
             .pools
@@ -74,10 +85,9 @@ impl Generation {
                     stack
                 });
                 let idle = idle.collect();
-                let mut sets = EligibleSet::default();
-                sets.rebuild(pool.epoch.value(), members(pool));
+                let sets = Sets::new(pool);
                 PoolView {
-                    balancer: AnyBalancer::new(pool.balancer),
+                    balancer: AnyBalancer::new(pool.balancer, index, workers),
                     sets: RefCell::new(sets),
                     idle,
                 }
@@ -177,11 +187,10 @@ impl PoolView {
     /// Lends the eligible backends, looked up again when the state of one changed.
     #[inline]
     pub fn eligible(&self, pool: &Pool) -> Ref<'_, EligibleSet> {
-        let epoch = pool.epoch.value();
-        if self.sets.borrow().epoch() != epoch {
-            self.sets.borrow_mut().rebuild(epoch, members(pool));
+        if self.sets.borrow().epoch != pool.epoch.value() {
+            self.sets.replace(Sets::new(pool));
         }
-        self.sets.borrow()
+        Ref::map(self.sets.borrow(), |sets| &sets.eligible)
     }
 
     /// The idle connections toward a backend.
@@ -191,10 +200,18 @@ impl PoolView {
     }
 }
 
-fn members(pool: &Pool) -> impl Iterator<Item = Member> {
-    pool.backends.iter().map(|backend| Member {
-        weight: backend.weight,
-        admin: backend.admin,
-        health: backend.live.health(),
-    })
+impl Sets {
+    fn new(pool: &Pool) -> Self {
+        // The epoch is read first: a change in between is then seen at the next look.
+        let epoch = pool.epoch.value();
+        let members = pool.backends.iter().map(|backend| Member {
+            weight: backend.weight,
+            admin: backend.admin,
+            health: backend.live.health(),
+        });
+        Sets {
+            epoch,
+            eligible: EligibleSet::new(members),
+        }
+    }
 }

@@ -13,7 +13,10 @@ use super::super::values::{brief, duration_text};
 
 pub(super) fn check(report: &mut Report, draft: &Draft) {
     slow_probes(report, draft);
-    unused(report, draft);
+    // A name that is wrong elsewhere makes others look unused.
+    if !report.iter().any(Diagnostic::is_error) {
+        unused(report, draft);
+    }
     scale_out(report, draft);
     cookies(report, draft);
 }
@@ -136,7 +139,7 @@ fn scale_out(report: &mut Report, draft: &Draft) {
             Diagnostic::at(
                 Code::ScaleOutMoves,
                 sticky_places.mode.clone(),
-                format!("a server added to the pool `{}` takes clients away from sessions that it does not have", brief(&pool.name)),
+                format!("adding a server to the pool `{}` moves clients away from their sessions", brief(&pool.name)),
                 format!("with {}, one more moves 1/{} of the clients", counted(now, "backend"), now + 1),
             )
             .help("each backend keeps its sessions to itself (sessions = \"local\"): add servers when few are logged in; the mode \"insert\" of a later version moves nobody"),

@@ -98,7 +98,10 @@ impl Supervisor {
             None => {
                 let counts = self.ledger.open(pool, backend.live.address);
                 let (name, live) = (backend.name.clone(), backend.live.clone());
-                self.start(Arc::new(Watched::new(pool.clone(), name, live, counts)), settings)
+                self.start(
+                    Arc::new(Watched::new(pool.clone(), name, live, counts)),
+                    settings,
+                )
             }
         }
     }
@@ -110,7 +113,12 @@ impl Supervisor {
         }
         let task = probe.map(|probe| {
             let rng = Rng::from_seed(self.rng.next_u64());
-            Task(tokio::spawn(watch(watched.clone(), probe, settings.clone(), rng)))
+            Task(tokio::spawn(watch(
+                watched.clone(),
+                probe,
+                settings.clone(),
+                rng,
+            )))
         });
         Running {
             settings: settings.clone(),
