@@ -11,6 +11,7 @@ use super::shared::Lifecycle;
 use super::signals::{Request, Signals};
 use super::supervisor::Supervisor;
 use super::systemd;
+use crate::config::diagnostic::counted;
 
 /// How long the end may take.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +32,8 @@ pub async fn drain(
     lifecycle.send_replace(Lifecycle::Draining);
     systemd::stopping();
     log::info!(
-        "stop: {} connections are open, they may take {:?}",
-        supervisor.open(),
+        "stop: {} open, at most {:?} to finish",
+        counted(supervisor.open(), "connection"),
         patience.delay + patience.timeout
     );
     tokio::select! {
@@ -41,7 +42,7 @@ pub async fn drain(
     }
     match supervisor.open() {
         0 => log::info!("stop: all connections have ended"),
-        open => log::warn!("stop: {open} connections were cut off"),
+        open => log::warn!("stop: {} cut off", counted(open, "connection")),
     }
 }
 
@@ -89,7 +90,10 @@ mod tests {
             timeout: LONG,
         };
         let worker = async {
-            let state = *seen.wait_for(|state| *state != Lifecycle::Ready).await.expect("open");
+            let state = *seen
+                .wait_for(|state| *state != Lifecycle::Ready)
+                .await
+                .expect("open");
             let first = commands.try_recv().is_err();
             let told = Instant::now();
             let command = commands.recv().await;
@@ -98,8 +102,9 @@ mod tests {
         };
         let end = drain(&supervisor, patience, &lifecycle, &mut signals);
         let both = async { tokio::join!(end, worker).1 };
-        let (state, accepted, delayed, command) =
-            timeout(LONG / 2, both).await.expect("it ends with the connection");
+        let (state, accepted, delayed, command) = timeout(LONG / 2, both)
+            .await
+            .expect("it ends with the connection");
         assert_eq!(state, Lifecycle::Draining);
         assert!(accepted && delayed, "still accepting during the delay");
         assert!(matches!(command, Some(Command::Drain)));
@@ -115,7 +120,9 @@ mod tests {
             timeout: SHORT,
         };
         let end = drain(&supervisor, patience, &lifecycle, &mut signals);
-        timeout(LONG / 2, end).await.expect("it ends at the deadline");
+        timeout(LONG / 2, end)
+            .await
+            .expect("it ends at the deadline");
         assert_eq!(supervisor.open(), 1);
     }
 }

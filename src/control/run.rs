@@ -25,7 +25,9 @@ use super::watch::{FileWatch, Identity};
 use super::{probes, process_log, systemd};
 use crate::clock;
 use crate::config::Loaded;
+use crate::config::diagnostic::counted;
 use crate::config::model::{AccessTarget, Config};
+use crate::l7::reject;
 use crate::metrics::rows::{Budget, NewRow};
 use crate::net::descriptors;
 use crate::rng::Rng;
@@ -101,8 +103,8 @@ impl Process {
         let prepared = apply::prepare(config.clone(), &secrets, None, workers)?;
         let admin = admin::Prepared::new(&config.admin, None).map_err(|error| error.to_string())?;
         let first = prepared.snapshot.clone();
-        let (running, rows, lines) = serve(prepared, workers).await?;
         greet(&first, workers);
+        let (running, rows, lines) = serve(prepared, workers).await?;
 
         let (current, status) = (
             watch::Sender::new(first.clone()),
@@ -254,10 +256,21 @@ fn metrics(
         rows,
         probes: running.probes.ledger(),
         access_log,
-        reasons: &[],
+        reasons: &REASONS,
     };
     Metrics::new(sources).map_err(|error| format!("metrics: {error}"))
 }
+
+/// The names of the reasons that workers count by ordinal.
+static REASONS: [&str; reject::TABLE.len()] = {
+    let mut reasons = [""; reject::TABLE.len()];
+    let mut ordinal = 0;
+    while ordinal < reasons.len() {
+        reasons[ordinal] = reject::TABLE[ordinal].reason;
+        ordinal += 1;
+    }
+    reasons
+};
 
 /// The configured number; 0: one per core that the process may use, which is bounded by its affinity and its cgroup.
 fn worker_count(configured: usize) -> usize {
@@ -274,14 +287,18 @@ fn greet(snapshot: &Snapshot, workers: usize) {
         let addresses: Vec<String> = listener.bind.iter().map(ToString::to_string).collect();
         format!("{} ({})", listener.name, addresses.join(", "))
     });
-    let pools = config
-        .pools
-        .iter()
-        .map(|pool| format!("{} ({} backends)", pool.name, pool.backends.len()));
+    let pools = config.pools.iter().map(|pool| {
+        format!(
+            "{} ({})",
+            pool.name,
+            counted(pool.backends.len(), "backend")
+        )
+    });
     let generation = snapshot.generation;
     log::info!(
-        "start: weir {}: generation {generation}, {workers} workers, listeners {}, pools {}",
+        "start: weir {}: generation {generation}, {}, listeners {}, pools {}",
         env!("CARGO_PKG_VERSION"),
+        counted(workers, "worker"),
         listeners.collect::<Vec<_>>().join(", "),
         pools.collect::<Vec<_>>().join(", "),
     );

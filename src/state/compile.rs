@@ -178,14 +178,24 @@ mod tests {
 
     fn compiled(config: &Config, previous: Option<&Snapshot>) -> Snapshot {
         let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
-        compile(Arc::new(config.clone()), &secrets(), previous, generation, 2)
+        compile(
+            Arc::new(config.clone()),
+            &secrets(),
+            previous,
+            generation,
+            2,
+        )
     }
 
     /// A configuration whose routes lead to its own listeners and pools.
     fn any_valid_config() -> impl Strategy<Value = Config> {
         any_config().prop_map(|mut config| {
             let pools: Vec<_> = config.pools.iter().map(|pool| pool.name.clone()).collect();
-            let listeners: Vec<_> = config.listeners.iter().map(|own| own.name.clone()).collect();
+            let listeners: Vec<_> = config
+                .listeners
+                .iter()
+                .map(|own| own.name.clone())
+                .collect();
             config.routes.retain(|route| pools.contains(&route.pool));
             for route in &mut config.routes {
                 route.listeners.clone_from(&listeners);
@@ -196,7 +206,10 @@ mod tests {
 
     fn live<'a>(snapshot: &'a Snapshot, pool: &str, address: SocketAddr) -> Option<&'a Arc<Live>> {
         let pool = snapshot.pools.iter().find(|known| &*known.name == pool)?;
-        let found = pool.backends.iter().find(|own| own.live.address == address)?;
+        let found = pool
+            .backends
+            .iter()
+            .find(|own| own.live.address == address)?;
         Some(&found.live)
     }
 
@@ -242,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_new_backend_begins_as_the_file_says() {
-        let mut file = config(&[], &[("was", &[loopback(1)])]);
+        let mut file = config(&[("web", &[])], &[("was", &[loopback(1)])]);
         for (check, initial, health) in [
             (Check::Tcp, Initial::Probe, Health::Unknown),
             (Check::Tcp, Initial::Up, Health::Up),
@@ -258,8 +271,9 @@ mod tests {
 
     #[test]
     fn a_change_of_health_advances_the_epoch_of_old_and_new_backends_alike() {
-        let one = compiled(&config(&[], &[("was", &[loopback(1)])]), None);
-        let two = config(&[], &[("was", &[loopback(2), loopback(1)])]);
+        let one = config(&[("web", &[])], &[("was", &[loopback(1)])]);
+        let one = compiled(&one, None);
+        let two = config(&[("web", &[])], &[("was", &[loopback(2), loopback(1)])]);
         let two = compiled(&two, Some(&one));
         let epoch = &one.pools[0].epoch;
         for backend in &two.pools[0].backends {
