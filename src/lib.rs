@@ -4,8 +4,16 @@
 
 #![warn(missing_docs)]
 
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod http;
+pub mod l7;
+pub mod metrics;
+pub mod net;
 pub mod policy;
 pub mod rng;
+pub mod state;
+pub mod upstream;
+pub mod worker;

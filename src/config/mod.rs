@@ -1,5 +1,141 @@
 //! Configuration: text to a typed, valid model, with every problem of the file reported at once.
-//! It never touches a socket and never decides about traffic.
-//! The walk goes on in `schema.rs` (the keys) and `lower.rs` (text to model).
+//! It never touches a socket, never decides about traffic, and opens no file but the one it is asked to load.
+//! The walk goes on in `syntax.rs` (text to a tree), `keys.rs` (all keys), `lower.rs` (tree to model) and `check.rs` (what the parts mean together).
 
+mod check;
+pub mod codes;
+pub mod diagnostic;
+mod json_schema;
+mod keys;
+mod lower;
 pub mod model;
+mod reference;
+mod render;
+pub mod schema;
+mod section;
+mod suggest;
+mod syntax;
+mod value;
+mod values;
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use codes::Code;
+use diagnostic::{Diagnostic, Diagnostics};
+use model::Config;
+
+pub use json_schema::json_schema;
+pub use reference::{Show, reference};
+
+/// A larger file is refused.
+pub const MAX_FILE: u64 = 16 << 20;
+
+/// A file that can be used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// What it probably did not mean to say; often empty.
+    pub warnings: Diagnostics,
+    /// Its text, so that a later look can tell whether anything changed.
+    pub text: String,
+}
+
+/// Reads and judges the file at `path`.
+///
+/// # Errors
+/// Every problem that it has; one that cannot be read has that problem alone.
+pub fn load(path: impl AsRef<Path>) -> Result<Loaded, Diagnostics> {
+    let path = path.as_ref();
+    let name = path.to_string_lossy();
+    let of_file = |problem| Err(Diagnostics::new(&name, "", vec![problem]));
+    let bytes = match read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => return of_file(unreadable(&error)),
+    };
+    if bytes.len() as u64 > MAX_FILE {
+        return of_file(
+            Diagnostic::of_file(Code::TooLarge, "the file is larger than 16 MiB")
+                .help("a configuration is far smaller: is this the file that was meant?"),
+        );
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => parse(&name, &text),
+        Err(error) => Err(not_text(&name, &error)),
+    }
+}
+
+/// Judges `text`, which came from the file called `file`. Reads no file, clock or environment: the same text gives the same answer.
+///
+/// # Errors
+/// Every problem that it has, in file order.
+pub fn parse(file: &str, text: &str) -> Result<Loaded, Diagnostics> {
+    let mended = syntax::mend(text);
+    let mut report = mended.problems.clone();
+    let mut config = None;
+    if mended.readable {
+        let (tree, _) = DeTable::parse_recoverable(&mended.text);
+        let mut found = Vec::new();
+        let draft = lower::lower(&mut found, tree.get_ref(), text);
+        check::check(&mut found, &draft);
+        report.extend(
+            found
+                .into_iter()
+                .filter(|problem| !mended.withholds(problem)),
+        );
+        config = Some(draft.config);
+    }
+    let found = Diagnostics::new(file, text, report);
+    match config.filter(|_| found.errors() == 0) {
+        Some(config) => Ok(Loaded {
+            config,
+            warnings: found,
+            text: text.to_owned(),
+        }),
+        None => Err(found),
+    }
+}
+
+/// Reads at most one byte more than a file may have.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn unreadable(error: &io::Error) -> Diagnostic {
+    let help = match error.kind() {
+        io::ErrorKind::NotFound => "give the path of the file with -c FILE",
+        io::ErrorKind::PermissionDenied => {
+            "let the user that runs weir read the file and enter its directories"
+        }
+        io::ErrorKind::IsADirectory => {
+            "give the path of a file, such as weir.toml in that directory"
+        }
+        _ => "see that the file can be read",
+    };
+    Diagnostic::of_file(
+        Code::Unreadable,
+        format!("the file cannot be read: {error}"),
+    )
+    .help(help)
+}
+
+fn not_text(name: &str, error: &std::string::FromUtf8Error) -> Diagnostics {
+    let at = error.utf8_error().valid_up_to();
+    let text = String::from_utf8_lossy(error.as_bytes());
+    let problem = Diagnostic::at(
+        Code::NotText,
+        at..at + char::REPLACEMENT_CHARACTER.len_utf8(),
+        "the file is not UTF-8 text",
+        "no UTF-8 character begins with this byte",
+    )
+    .help("save the file as UTF-8");
+    Diagnostics::new(name, &text, vec![problem])
+}

@@ -1,0 +1,68 @@
+//! `weir check`: judges a configuration file.
+//! It must say exactly what a start or a reload would say, and touch nothing but the file.
+//! The walk goes on in `config/mod.rs`.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::config::diagnostic::{Diagnostics, counted};
+use crate::config::model::Config;
+use crate::config::{self, Loaded};
+
+/// Prints every problem to standard error; the verdict to standard output when the file is good.
+pub fn check(path: &Path) -> ExitCode {
+    match load_and_report(path) {
+        Some(loaded) => {
+            // A reader that has gone away wanted no more.
+            let _ = writeln!(io::stdout(), "{}", summary(&loaded));
+            ExitCode::SUCCESS
+        }
+        None => ExitCode::FAILURE,
+    }
+}
+
+/// Loads a file and prints its problems to standard error, with their number below them. `None` when it is refused.
+pub fn load_and_report(path: &Path) -> Option<Loaded> {
+    match config::load(path) {
+        Ok(loaded) => {
+            print(&loaded.warnings);
+            Some(loaded)
+        }
+        Err(problems) => {
+            print(&problems);
+            let _ = writeln!(io::stderr(), "{}: {}", problems.file(), problems.counts());
+            None
+        }
+    }
+}
+
+fn print(problems: &Diagnostics) {
+    let _ = write!(io::stderr(), "{}", problems.render(wants_colour()));
+}
+
+/// Colour is for people at a terminal who did not ask for none (no-color.org).
+fn wants_colour() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// `ok: 2 listeners, 3 routes, 1 pool, 4 backends`, with the number of warnings when there are some.
+fn summary(loaded: &Loaded) -> String {
+    let Config {
+        listeners,
+        routes,
+        pools,
+        ..
+    } = &loaded.config;
+    let backends = pools.iter().map(|pool| pool.backends.len()).sum();
+    let mut parts = vec![
+        counted(listeners.len(), "listener"),
+        counted(routes.len(), "route"),
+        counted(pools.len(), "pool"),
+        counted(backends, "backend"),
+    ];
+    if !loaded.warnings.is_empty() {
+        parts.push(loaded.warnings.counts());
+    }
+    format!("ok: {}", parts.join(", "))
+}

@@ -1,0 +1,19 @@
+//! What the parts of a file mean together: addresses that collide, references, routes that shadow each other, advice.
+//! It judges a whole draft and changes nothing; every judgement must be sound, since a refused file stops a reload.
+//! The walk goes on in `check/addresses.rs`, `check/references.rs`, `check/routes.rs` and `check/advice.rs`.
+
+mod addresses;
+mod advice;
+mod references;
+mod routes;
+
+use super::lower::Draft;
+use super::section::Report;
+
+/// Adds every problem that needs more than one value to be seen.
+pub(super) fn check(report: &mut Report, draft: &Draft) {
+    addresses::check(report, draft);
+    references::check(report, draft);
+    routes::check(report, draft);
+    advice::check(report, draft);
+}

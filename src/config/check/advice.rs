@@ -1,0 +1,200 @@
+//! Warnings: what may be meant, and probably is not.
+//! None of them refuses a file; each must be worth a line in the log at every reload.
+//! Here the walk ends.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::config::codes::Code;
+use crate::config::diagnostic::{Diagnostic, counted};
+use crate::config::lower::Draft;
+use crate::config::model::{Check, Cookie, Pool, Protocol, SameSite, Secure, Sessions, StickyMode};
+use crate::config::section::Report;
+use crate::config::values::{brief, duration_text};
+
+pub(super) fn check(report: &mut Report, draft: &Draft) {
+    slow_probes(report, draft);
+    // A name that is wrong elsewhere makes others look unused.
+    if !report.iter().any(Diagnostic::is_error) {
+        unused(report, draft);
+    }
+    scale_out(report, draft);
+    cookies(report, draft);
+}
+
+fn slow_probes(report: &mut Report, draft: &Draft) {
+    for (pool, places) in draft.config.pools.iter().zip(&draft.pools) {
+        let health = &pool.health;
+        let Some(place) = places
+            .check_time
+            .as_ref()
+            .filter(|_| health.check != Check::None)
+        else {
+            continue;
+        };
+        if health.timeout <= health.interval {
+            continue;
+        }
+        let (timeout, interval) = (
+            duration_text(health.timeout),
+            duration_text(health.interval),
+        );
+        report.push(
+            Diagnostic::at(
+                Code::SlowProbe,
+                place.clone(),
+                format!(
+                    "a check of the pool `{}` may take longer than the time between two",
+                    brief(&pool.name)
+                ),
+                format!("timeout is {timeout}, interval is {interval}"),
+            )
+            .help(format!(
+                "write a timeout of at most \"{interval}\", or a longer interval"
+            )),
+        );
+    }
+}
+
+fn unused(report: &mut Report, draft: &Draft) {
+    let config = &draft.config;
+    if config.routes.is_empty() {
+        if !config.listeners.is_empty() {
+            report.push(
+                Diagnostic::of_file(
+                    Code::NoRoutes,
+                    "there is no route: every request is answered 404",
+                )
+                .help("add [[routes]] with pool = \"NAME\" to send everything to one pool"),
+            );
+        }
+        return;
+    }
+    let led_to: HashSet<&str> = config
+        .routes
+        .iter()
+        .map(|route| route.pool.as_str())
+        .collect();
+    for (pool, places) in config.pools.iter().zip(&draft.pools) {
+        if !led_to.contains(pool.name.as_str()) {
+            report.push(
+                Diagnostic::at(
+                    Code::UnusedPool,
+                    places.name.clone(),
+                    format!("no route leads to the pool `{}`", brief(&pool.name)),
+                    "checked, and never used",
+                )
+                .help(format!(
+                    "add [[routes]] with pool = \"{}\", or leave the pool out",
+                    brief(&pool.name)
+                )),
+            );
+        }
+    }
+    let served: HashSet<&str> = config
+        .routes
+        .iter()
+        .flat_map(|route| &route.listeners)
+        .map(String::as_str)
+        .collect();
+    for (listener, places) in config.listeners.iter().zip(&draft.listeners) {
+        if listener.protocol == Protocol::Http && !served.contains(listener.name.as_str()) {
+            report.push(
+                Diagnostic::at(
+                    Code::IdleListener,
+                    places.name.clone(),
+                    format!(
+                        "no route leads from the listener `{}`",
+                        brief(&listener.name)
+                    ),
+                    "every request here is answered 404",
+                )
+                .help("name it in the `listeners` of a route, or leave `listeners` out of one"),
+            );
+        }
+    }
+}
+
+/// One warning a pool, at the first of its routes.
+fn scale_out(report: &mut Report, draft: &Draft) {
+    let pools: HashMap<&str, &Pool> = draft
+        .config
+        .pools
+        .iter()
+        .map(|pool| (pool.name.as_str(), pool))
+        .collect();
+    let mut told = HashSet::new();
+    for (route, places) in draft.config.routes.iter().zip(&draft.routes) {
+        let (Some(sticky), Some(sticky_places)) = (&route.sticky, &places.sticky) else {
+            continue;
+        };
+        let moves = sticky.mode == StickyMode::CookieHash
+            && sticky_places.mode_text == "cookie-hash"
+            && sticky.sessions == Sessions::Local;
+        let pool = pools.get(route.pool.as_str());
+        let Some(pool) =
+            pool.filter(|pool| moves && !pool.backends.is_empty() && told.insert(&pool.name))
+        else {
+            continue;
+        };
+        let now = pool.backends.len();
+        report.push(
+            Diagnostic::at(
+                Code::ScaleOutMoves,
+                sticky_places.mode.clone(),
+                format!("adding a server to the pool `{}` moves clients away from their sessions", brief(&pool.name)),
+                format!("with {}, one more moves 1/{} of the clients", counted(now, "backend"), now + 1),
+            )
+            .help("each backend keeps its sessions to itself (sessions = \"local\"): add servers when few are logged in; the mode \"insert\" of a later version moves nobody"),
+        );
+    }
+}
+
+fn cookies(report: &mut Report, draft: &Draft) {
+    for (route, places) in draft.config.routes.iter().zip(&draft.routes) {
+        let (Some(sticky), Some(places)) = (&route.sticky, &places.sticky) else {
+            continue;
+        };
+        let cookie = &sticky.cookie;
+        if cookie.same_site == SameSite::None && cookie.secure != Secure::Always {
+            report.push(
+                Diagnostic::at(
+                    Code::InsecureSameSite,
+                    places.same_site.clone(),
+                    "a cookie with SameSite=None may go out without Secure",
+                    "browsers drop it then",
+                )
+                .help("write secure = \"always\", or same_site = \"lax\""),
+            );
+        }
+        if let Some(promise) = broken_promise(cookie) {
+            report.push(
+                Diagnostic::at(
+                    Code::CookiePrefix,
+                    places.cookie_name.clone(),
+                    format!(
+                        "the cookie name `{}` promises what its attributes do not keep",
+                        brief(&cookie.name)
+                    ),
+                    "browsers drop it then",
+                )
+                .help(promise),
+            );
+        }
+    }
+}
+
+/// What a name prefix asks for (RFC 6265bis section 4.1.3), when the attributes do not have it.
+fn broken_promise(cookie: &Cookie) -> Option<&'static str> {
+    let has_prefix = |prefix: &str| {
+        let start = cookie.name.get(..prefix.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    let secure = cookie.secure == Secure::Always;
+    if has_prefix("__Host-") && !(secure && cookie.path == "/" && cookie.domain.is_none()) {
+        return Some("`__Host-` wants secure = \"always\", path = \"/\" and no domain");
+    }
+    if has_prefix("__Secure-") && !secure {
+        return Some("`__Secure-` wants secure = \"always\"");
+    }
+    None
+}

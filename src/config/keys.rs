@@ -1,0 +1,302 @@
+//! The table of all keys of the configuration, in the order of the reference.
+//! It holds data only. A key that is not in it does not exist; a key that does nothing yet must not be in it.
+//! The walk goes on in `section.rs`, which reads a file against this table.
+
+use super::schema::Default::{Is, Means, Required};
+use super::schema::Reload::{Instant, NewConnections, Rebind, Restart};
+use super::schema::{Choice, Default, Form, Key, Kind, Reload};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+const FILE_PATH: Form = form("a file path", ".");
+const NETWORK: Form = form(
+    "a network such as \"10.0.0.0/8\"",
+    "^[0-9A-Fa-f:.]+(/[0-9]+)?$",
+);
+const ADDRESS: Form = form(
+    "an address such as \"192.0.2.10:80\" or \"[2001:db8::10]:80\"",
+    r"^([0-9.]+|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]+$",
+);
+const ADMIN_ADDRESS: Form = form(
+    "an address such as \"127.0.0.1:9900\", or \"unix:/run/weir/admin.sock\"",
+    r"^(unix:.+|([0-9.]+|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]+)$",
+);
+const ACCESS: Form = form("\"off\", \"stdout\" or a file path", "^(off|stdout|.*/.*)$");
+const NAME: Form = form("a name of a-z, 0-9, \"_\" and \"-\"", "^[a-z0-9_-]+$");
+const BACKEND_NAME: Form = form("a name without \"/\" and blanks", "^[!-.0-~]+$");
+const HOST: Form = form(
+    "a host name such as \"shop.example.com\" or \"*.example.com\"",
+    r"^(\*\.)?[A-Za-z0-9_.-]+$|^\[[0-9A-Fa-f:.]+\]$",
+);
+const PATH: Form = form("a path such as \"/cart\"", "^/");
+const METHOD: Form = form("a method such as \"GET\"", "^[!#$%&'*+.^_`|~0-9A-Z-]+$");
+const COOKIE_NAME: Form = form("a cookie name", "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$");
+const COOKIE_PATH: Form = form("a path such as \"/\"", "^/[^;]*$");
+const COOKIE_DOMAIN: Form = form("a domain such as \"example.com\"", "^[A-Za-z0-9.-]+$");
+const TARGET: Form = form("a request target such as \"/healthz\"", "^/[!-\"$-~]*$");
+const AUTHORITY: Form = form("a host, with or without a port", r"^[A-Za-z0-9._:\[\]-]+$");
+const STATUSES: Form = form(
+    "status codes such as \"200-399\" or \"200,204\"",
+    "^ *[1-5][0-9][0-9]( *- *[1-5][0-9][0-9])?( *, *[1-5][0-9][0-9]( *- *[1-5][0-9][0-9])?)* *$",
+);
+
+const WATCH: Choice = words(&["auto", "poll", "off"]);
+const LEVEL: Choice = words(&["error", "warn", "info", "debug"]);
+const ACCESS_FORMAT: Choice = words(&["json", "combined"]);
+const PROTOCOL: Choice = words(&["http", "tcp", "udp"]);
+const PATH_CHECKS: Choice = words(&["strict", "off"]);
+const MODE: Choice = Choice {
+    words: &["cookie-hash"],
+    later: &["insert", "route", "learn", "source", "header"],
+};
+const SESSIONS: Choice = Choice {
+    words: &["local"],
+    later: &["replicated", "shared"],
+};
+const SAME_SITE: Choice = words(&["lax", "strict", "none"]);
+const SECURE: Choice = words(&["auto", "always", "never"]);
+const BALANCER: Choice = Choice {
+    words: &["round-robin", "least-connections", "random-two"],
+    later: &[
+        "least-sessions",
+        "peak-ewma",
+        "maglev",
+        "hash source",
+        "hash uri",
+        "hash header:",
+        "hash cookie:",
+    ],
+};
+const STATE: Choice = words(&["ready", "drain", "maint"]);
+const CHECK: Choice = words(&["tcp", "http", "none"]);
+const INITIAL: Choice = words(&["probe", "up", "down"]);
+
+/// Every key, in the order of the reference.
+#[rustfmt::skip]
+pub const KEYS: &[Key] = &[
+    row("workers", Kind::Count { min: 0, max: 1024 }, Is("0"), Restart, "2",
+        "Data-plane threads; 0 means one for each core that the process may use."),
+    row("state_dir", Kind::Text(&FILE_PATH), Is("\"/var/lib/weir\""), Restart, "\"/srv/weir/state\"",
+        "Where weir keeps states and secrets; if it cannot be written, they live in memory, with a warning."),
+    row("secrets_file", Kind::Text(&FILE_PATH), Means("one is made and kept in state_dir"), Instant, "\"/etc/weir/secrets\"",
+        "Base64 secrets of at least 32 bytes, one a line: the first seals cookies, all of them open; several weirs share it."),
+    row("trusted_proxies", Kind::List(&NETWORK), Is("[]"), Instant, "[\"10.0.0.0/8\", \"2001:db8::1\"]",
+        "Networks and addresses whose forwarding headers are believed."),
+    row("drain_timeout", Kind::Duration { min: 0 }, Is("\"30s\""), Instant, "\"2m\"",
+        "How long a stopping process, or a removed listener or backend, may finish what is open."),
+    row("drain_delay", Kind::Duration { min: 0 }, Is("\"0s\""), Instant, "\"5s\"",
+        "How long a stopping process still accepts after /readyz began to fail."),
+    row("watch", Kind::Choice(&WATCH), Is("\"auto\""), Restart, "\"poll\"",
+        "How a change of this file is noticed: by events and a look every 5 s, by the look alone, or not; SIGHUP always works."),
+
+    row("timeouts", Kind::Table, Means("every default below"), NewConnections, "",
+        "Every wait of a request; each may be set again on a route."),
+    row("timeouts.header", WAIT, Is("\"10s\""), NewConnections, "\"5s\"",
+        "A request head must be complete so long after its first byte."),
+    row("timeouts.body_idle", WAIT, Is("\"30s\""), NewConnections, "\"10s\"",
+        "Between two bytes of a request body."),
+    row("timeouts.keep_alive", WAIT, Is("\"75s\""), NewConnections, "\"15s\"",
+        "A client connection between two requests."),
+    row("timeouts.connect", WAIT, Is("\"5s\""), NewConnections, "\"500ms\"",
+        "One attempt to connect to a backend."),
+    row("timeouts.response", WAIT, Is("\"60s\""), NewConnections, "\"10s\"",
+        "From the request sent to the first byte of the answer."),
+    row("timeouts.response_idle", WAIT, Is("\"5m\""), NewConnections, "\"1h\"",
+        "Between two bytes of an answer; server-sent events live here."),
+    row("timeouts.upstream_idle", WAIT, Is("\"4s\""), NewConnections, "\"30s\"",
+        "A pooled connection to a backend without a request; keep it under the backend's own keep-alive time."),
+
+    row("limits", Kind::Table, Means("every default below"), NewConnections, "",
+        "What the head of a message may be."),
+    row("limits.head", Kind::Size { min: KIB, max: MIB }, Is("\"64KiB\""), NewConnections, "\"16KiB\"",
+        "Bytes of a request or answer head, and of a trailer section."),
+    row("limits.header_lines", Kind::Count { min: 16, max: 256 }, Is("128"), NewConnections, "64",
+        "Header lines of a head or trailer section."),
+
+    row("forwarding", Kind::Table, Means("every default below"), Instant, "",
+        "Forwarding headers beside X-Forwarded-For, -Proto and -Host, which are always written."),
+    row("forwarding.forwarded", Kind::Flag, Is("false"), Instant, "true",
+        "Write Forwarded (RFC 7239)."),
+    row("forwarding.via", Kind::Flag, Is("false"), Instant, "true",
+        "Write Via (RFC 9110 section 7.6.3) on requests and answers."),
+
+    row("admin", Kind::Table, Means("every default below"), Restart, "",
+        "Metrics, health and status of weir itself."),
+    row("admin.bind", Kind::Text(&ADMIN_ADDRESS), Is("\"127.0.0.1:9900\""), Restart, "\"unix:/run/weir/admin.sock\"",
+        "Where the admin server listens."),
+    row("admin.token_file", Kind::Text(&FILE_PATH), Means("off loopback and unix sockets only /metrics, /healthz and /readyz are served"), Restart, "\"/etc/weir/token\"",
+        "A file with the bearer token that opens the API off loopback and unix sockets."),
+
+    row("log", Kind::Table, Means("every default below"), Instant, "",
+        "The process log and the access log."),
+    row("log.level", Kind::Choice(&LEVEL), Is("\"info\""), Instant, "\"debug\"",
+        "The least important line that is written."),
+    row("log.access", Kind::Text(&ACCESS), Is("\"stdout\""), Restart, "\"/var/log/weir/access.log\"",
+        "Where access-log lines go: \"off\", \"stdout\" or a file, which is reopened on SIGHUP."),
+    row("log.access_format", Kind::Choice(&ACCESS_FORMAT), Is("\"json\""), Restart, "\"combined\"",
+        "How access-log lines look."),
+
+    row("metrics", Kind::Table, Means("every default below"), Restart, "",
+        "Bounds of the exported metrics."),
+    row("metrics.max_series", Kind::Count { min: 100, max: 1_000_000 }, Is("10000"), Restart, "50000",
+        "Label sets that may exist at once; later ones are counted under \"other\"."),
+
+    row("listeners", Kind::Named, Required, Rebind, "",
+        "Bound addresses, each listener under a name of its own."),
+    row("listeners.*.bind", Kind::List(&ADDRESS), Required, Rebind, "[\"192.0.2.10:80\", \"[2001:db8::10]:80\"]",
+        "Addresses and ports; one that is not on the machine yet may be named too."),
+    row("listeners.*.protocol", Kind::Choice(&PROTOCOL), Is("\"http\""), Rebind, "\"http\"",
+        "What is spoken there; this version serves \"http\"."),
+    row("listeners.*.max_connections", Kind::Count { min: 0, max: 10_000_000 }, Is("0"), Instant, "20000",
+        "Connections at once over all workers, above which accepting pauses; 0 means no limit."),
+    row("listeners.*.path_checks", Kind::Choice(&PATH_CHECKS), Is("\"strict\""), Instant, "\"off\"",
+        "Whether paths that servers read differently (dot segments, encoded slashes) are refused."),
+
+    row("pools", Kind::Named, Means("no pool"), Instant, "",
+        "Sets of backends, each pool under a name of its own."),
+    row("pools.*.balancer", Kind::Choice(&BALANCER), Is("\"round-robin\""), Instant, "\"least-connections\"",
+        "Chooses a backend for new work."),
+    row("pools.*.max_idle", Kind::Count { min: 0, max: 65_536 }, Is("256"), Instant, "32",
+        "Idle connections kept for reuse, per worker and backend."),
+    row("pools.*.backends", Kind::TextOrTables(&ADDRESS), Required, Instant, "[\"10.0.0.11:8080\", { address = \"10.0.0.12:8080\", weight = 2 }]",
+        "The servers: an address for short, or a table."),
+    row("pools.*.backends[].name", Kind::Text(&BACKEND_NAME), Means("its address"), Instant, "\"was1\"",
+        "What metrics, logs and cookies call it."),
+    row("pools.*.backends[].address", Kind::Text(&ADDRESS), Required, Instant, "\"10.0.0.11:8080\"",
+        "IP address and port."),
+    row("pools.*.backends[].weight", Kind::Count { min: 1, max: 256 }, Is("1"), Instant, "2",
+        "Its share of new work beside the others'."),
+    row("pools.*.backends[].state", Kind::Choice(&STATE), Is("\"ready\""), Instant, "\"drain\"",
+        "Takes new work, keeps only the clients it has, or takes nothing."),
+    row("pools.*.health", Kind::Table, Means("a tcp check with the defaults below"), Instant, "{ type = \"http\", path = \"/healthz\" }",
+        "The active check of every backend of the pool."),
+    row("pools.*.health.type", Kind::Choice(&CHECK), Is("\"tcp\""), Instant, "\"http\"",
+        "What is asked: that a connection is accepted, that a GET is answered well, or nothing."),
+    row("pools.*.health.path", Kind::Text(&TARGET), Is("\"/\""), Instant, "\"/healthz\"",
+        "What an http check asks for."),
+    row("pools.*.health.host", Kind::Text(&AUTHORITY), Means("the backend's address"), Instant, "\"shop.example.com\"",
+        "The Host header of an http check."),
+    row("pools.*.health.expect", Kind::Text(&STATUSES), Is("\"200-399\""), Instant, "\"200,204\"",
+        "The status codes that mean health to an http check."),
+    row("pools.*.health.interval", Kind::Duration { min: 10 }, Is("\"2s\""), Instant, "\"5s\"",
+        "Between the starts of two checks of one backend, spread by up to a tenth."),
+    row("pools.*.health.timeout", Kind::Duration { min: 1 }, Is("\"1s\""), Instant, "\"500ms\"",
+        "After which a check has failed."),
+    row("pools.*.health.fall", Kind::Count { min: 1, max: 1000 }, Is("3"), Instant, "2",
+        "Failures in a row until the backend is down."),
+    row("pools.*.health.rise", Kind::Count { min: 1, max: 1000 }, Is("2"), Instant, "1",
+        "Successes in a row until it is up."),
+    row("pools.*.health.initial", Kind::Choice(&INITIAL), Is("\"probe\""), Instant, "\"up\"",
+        "What a backend is before the first verdict: \"probe\" uses it only while the pool has none that is up."),
+
+    row("routes", Kind::Tables, Means("every request is answered 404"), Instant, "",
+        "What leads where: exact host, then longest suffix, then any; longest path; most conditions; file order."),
+    row("routes[].name", Kind::Text(&NAME), Means("its match as text, such as shop.example.com/cart"), Instant, "\"cart\"",
+        "What metrics and logs call it."),
+    row("routes[].listeners", Kind::List(&NAME), Means("every http listener"), Instant, "[\"web\"]",
+        "The listeners that it holds for."),
+    row("routes[].hosts", Kind::List(&HOST), Means("any host"), Instant, "[\"shop.example.com\", \"*.shop.example.com\"]",
+        "Exact names, or \"*.\" and a suffix for any number of labels before it."),
+    row("routes[].path", Kind::Text(&PATH), Is("\"/\""), Instant, "\"/cart\"",
+        "A prefix of the path in normal form, on segment boundaries."),
+    row("routes[].methods", Kind::List(&METHOD), Means("any method"), Instant, "[\"GET\", \"HEAD\"]",
+        "Request methods, one of which must be used."),
+    row("routes[].headers", Kind::Headers, Is("{}"), Instant, "{ \"x-beta\" = \"1\", \"x-any\" = true }",
+        "Headers that must all be there: with this value, or with any (true)."),
+    row("routes[].pool", Kind::Text(&NAME), Required, Instant, "\"was\"",
+        "The pool that it leads to."),
+    row("routes[].max_body", Kind::Size { min: 0, max: 1 << 50 }, Means("no limit"), Instant, "\"10MiB\"",
+        "Bytes that a request body may have."),
+    row("routes[].timeouts", Kind::Table, Means("those of the file"), NewConnections, "{ response = \"5m\" }",
+        "Any of the timeouts, for this route alone."),
+    again("routes[].timeouts.header", "\"20s\"", "See timeouts.header."),
+    again("routes[].timeouts.body_idle", "\"2m\"", "See timeouts.body_idle."),
+    again("routes[].timeouts.keep_alive", "\"5s\"", "See timeouts.keep_alive."),
+    again("routes[].timeouts.connect", "\"1s\"", "See timeouts.connect."),
+    again("routes[].timeouts.response", "\"5m\"", "See timeouts.response."),
+    again("routes[].timeouts.response_idle", "\"24h\"", "See timeouts.response_idle."),
+    again("routes[].timeouts.upstream_idle", "\"1s\"", "See timeouts.upstream_idle."),
+    row("routes[].sticky", Kind::Table, Means("not sticky"), Instant, "{ mode = \"cookie-hash\" }",
+        "Keeps a client on the backend that it already has."),
+    row("routes[].sticky.mode", Kind::Choice(&MODE), Required, Instant, "\"cookie-hash\"",
+        "What a client is known by: \"cookie-hash\" is a random, authenticated cookie whose consistent hash names the backend."),
+    row("routes[].sticky.sessions", Kind::Choice(&SESSIONS), Is("\"local\""), Instant, "\"local\"",
+        "Where the application keeps its sessions: \"local\" is the memory of one server."),
+    row("routes[].sticky.cookie", Kind::TextOrTable(&COOKIE_NAME), Means("every default below"), Instant, "\"shop_server\"",
+        "weir's own cookie: its name for short, or a table."),
+    row("routes[].sticky.cookie.name", Kind::Text(&COOKIE_NAME), Means("weir_ and the pool's name"), Instant, "\"shop_server\"",
+        "Its name."),
+    row("routes[].sticky.cookie.path", Kind::Text(&COOKIE_PATH), Is("\"/\""), Instant, "\"/shop\"",
+        "Its Path attribute."),
+    row("routes[].sticky.cookie.domain", Kind::Text(&COOKIE_DOMAIN), Means("the host alone"), Instant, "\"example.com\"",
+        "Its Domain attribute."),
+    row("routes[].sticky.cookie.same_site", Kind::Choice(&SAME_SITE), Is("\"lax\""), Instant, "\"strict\"",
+        "Its SameSite attribute; browsers want Secure with \"none\"."),
+    row("routes[].sticky.cookie.http_only", Kind::Flag, Is("true"), Instant, "false",
+        "Whether scripts in the browser cannot read it."),
+    row("routes[].sticky.cookie.secure", Kind::Choice(&SECURE), Is("\"auto\""), Instant, "\"always\"",
+        "Its Secure attribute: when the client came by TLS or a trusted proxy says so, always, or never."),
+    row("routes[].sticky.cookie.max_age", Kind::Duration { min: 1000 }, Means("until the browser closes"), Instant, "\"24h\"",
+        "Its Max-Age attribute."),
+];
+
+/// Keys of later versions, so that a reader of the documentation learns why they are refused.
+pub const LATER: &[&str] = &[
+    "discovery",
+    "datapath",
+    "timeouts.upgrade_idle",
+    "listeners.*.tls",
+    "listeners.*.proxy_protocol",
+    "listeners.*.sni",
+    "pools.*.discovery",
+    "pools.*.tls",
+    "pools.*.outlier",
+    "pools.*.slow_start",
+    "pools.*.queue",
+    "routes[].sni",
+    "routes[].filters",
+    "routes[].rewrite",
+    "routes[].redirect",
+    "routes[].limits",
+    "routes[].retries",
+    "routes[].sticky.idle_timeout",
+    "routes[].sticky.absolute_timeout",
+    "routes[].sticky.balance_factor",
+    "routes[].sticky.rehome_after",
+    "routes[].sticky.header",
+];
+
+const WAIT: Kind = Kind::Duration { min: 1 };
+
+const fn row(
+    path: &'static str,
+    kind: Kind,
+    default: Default,
+    reload: Reload,
+    example: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key {
+        path,
+        kind,
+        default,
+        reload,
+        doc,
+        example,
+    }
+}
+
+/// A route's own setting of one of the file's timeouts.
+const fn again(path: &'static str, example: &'static str, doc: &'static str) -> Key {
+    let default = Means("that of the file");
+    row(path, WAIT, default, NewConnections, example, doc)
+}
+
+const fn form(what: &'static str, pattern: &'static str) -> Form {
+    Form { what, pattern }
+}
+
+const fn words(words: &'static [&'static str]) -> Choice {
+    Choice { words, later: &[] }
+}

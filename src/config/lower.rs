@@ -1,0 +1,208 @@
+//! Tree to model: every key read, every default filled in, every problem of a single value reported.
+//! It never stops at a problem and never judges two things against each other.
+//! The walk goes on in `lower/listeners.rs`, `lower/pools.rs`, `lower/routes.rs`, and then in `check.rs`.
+
+mod listeners;
+mod pools;
+mod routes;
+mod sticky;
+
+use toml::de::DeTable;
+
+use super::codes::Code;
+use super::diagnostic::{Diagnostic, Span};
+use super::model::{
+    AccessFormat, AccessTarget, Admin, AdminBind, Config, Forwarding, Level, Limits, Log, Metrics,
+    Timeouts, Watch,
+};
+use super::section::{At, Report, Section};
+use super::values::{addresses, names};
+
+/// The model with the places that its parts came from.
+pub(super) struct Draft {
+    pub config: Config,
+    /// Where the admin address stands, if the file has one.
+    pub admin: Option<Span>,
+    pub listeners: Vec<ListenerPlaces>,
+    pub routes: Vec<RoutePlaces>,
+    pub pools: Vec<PoolPlaces>,
+}
+
+/// Where the parts of a listener stand, in the order of the model.
+pub(super) struct ListenerPlaces {
+    pub name: Span,
+    pub bind: Vec<Span>,
+    pub protocol: Span,
+}
+
+/// Where the parts of a route stand, and its references as written.
+pub(super) struct RoutePlaces {
+    /// The `[[routes]]` that begins it.
+    pub whole: Span,
+    /// Its name, if it has one of its own.
+    pub name: Option<Span>,
+    /// The listeners it names; empty when it names none.
+    pub listeners: Vec<At<String>>,
+    pub hosts: Vec<Span>,
+    /// The pool it names, if it names one.
+    pub pool: Option<At<String>>,
+    pub sticky: Option<sticky::StickyPlaces>,
+    /// Whether nothing was wrong with it, so that its match can be compared with others'.
+    pub sound: bool,
+}
+
+/// Where the parts of a pool stand.
+pub(super) struct PoolPlaces {
+    pub name: Span,
+    /// The timeout of its check, else the interval, if the file has one of them.
+    pub check_time: Option<Span>,
+}
+
+/// Lowers the whole file. The model is whole only if nothing was reported.
+pub(super) fn lower(report: &mut Report, tree: &DeTable<'_>, text: &str) -> Draft {
+    let empty = DeTable::new();
+    let top = Section::open(report, "", tree, 0..0);
+    let timeouts = top.section(report, "timeouts", "timeouts", &empty);
+    let timeouts = read_timeouts(report, &timeouts, None);
+    let admin = top.section(report, "admin", "admin", &empty);
+    let admin_place = admin.value("bind").map(|value| value.span);
+    let (listeners, listener_places) = listeners::lower(report, &top);
+    if listeners.is_empty()
+        && top
+            .value("listeners")
+            .is_none_or(|value| value.value.is_table())
+    {
+        report.push(no_listeners(text));
+    }
+    let (pools, pool_places) = pools::lower(report, &top);
+    let (routes, route_places) = routes::lower(report, &top, timeouts, &listeners);
+    let config = Config {
+        workers: top.count(report, "workers").unwrap_or_default() as usize,
+        state_dir: top
+            .text(report, "state_dir", names::file_path)
+            .unwrap_or_default(),
+        secrets_file: top.text(report, "secrets_file", names::file_path),
+        trusted_proxies: values_of(top.entries(report, "trusted_proxies", addresses::network)),
+        drain_timeout: top.duration(report, "drain_timeout").unwrap_or_default(),
+        drain_delay: top.duration(report, "drain_delay").unwrap_or_default(),
+        watch: top.choice(
+            report,
+            "watch",
+            [
+                ("auto", Watch::Auto),
+                ("poll", Watch::Poll),
+                ("off", Watch::Off),
+            ],
+        ),
+        timeouts,
+        limits: limits(report, &top),
+        forwarding: forwarding(report, &top),
+        admin: self::admin(report, &admin),
+        log: log(report, &top),
+        metrics: metrics(report, &top),
+        listeners,
+        routes,
+        pools,
+    };
+    Draft {
+        config,
+        admin: admin_place,
+        listeners: listener_places,
+        routes: route_places,
+        pools: pool_places,
+    }
+}
+
+fn no_listeners(text: &str) -> Diagnostic {
+    let message = if text.trim().is_empty() {
+        "the file is empty"
+    } else {
+        "the file has no listener"
+    };
+    Diagnostic::of_file(Code::NoListeners, message)
+        .help("add a table [listeners.web] with bind = [\"0.0.0.0:8080\"]")
+}
+
+/// Reads timeouts; those that the table does not have come from `over`, else from the table of keys.
+fn read_timeouts(report: &mut Report, section: &Section<'_>, over: Option<Timeouts>) -> Timeouts {
+    let mut read = |name, inherited: fn(&Timeouts) -> std::time::Duration| {
+        let own = section.duration(report, name);
+        own.or(over.as_ref().map(inherited)).unwrap_or_default()
+    };
+    Timeouts {
+        header: read("header", |over| over.header),
+        body_idle: read("body_idle", |over| over.body_idle),
+        keep_alive: read("keep_alive", |over| over.keep_alive),
+        connect: read("connect", |over| over.connect),
+        response: read("response", |over| over.response),
+        response_idle: read("response_idle", |over| over.response_idle),
+        upstream_idle: read("upstream_idle", |over| over.upstream_idle),
+    }
+}
+
+fn limits(report: &mut Report, top: &Section<'_>) -> Limits {
+    let empty = DeTable::new();
+    let section = top.section(report, "limits", "limits", &empty);
+    Limits {
+        head: section.size(report, "head").unwrap_or_default() as usize,
+        header_lines: section.count(report, "header_lines").unwrap_or_default() as usize,
+    }
+}
+
+fn forwarding(report: &mut Report, top: &Section<'_>) -> Forwarding {
+    let empty = DeTable::new();
+    let section = top.section(report, "forwarding", "forwarding", &empty);
+    Forwarding {
+        forwarded: section.flag(report, "forwarded"),
+        via: section.flag(report, "via"),
+    }
+}
+
+fn admin(report: &mut Report, section: &Section<'_>) -> Admin {
+    let bind = section.text(report, "bind", addresses::admin);
+    Admin {
+        bind: bind.unwrap_or_else(|| AdminBind::Unix(std::path::PathBuf::new())),
+        token_file: section.text(report, "token_file", names::file_path),
+    }
+}
+
+fn log(report: &mut Report, top: &Section<'_>) -> Log {
+    let empty = DeTable::new();
+    let section = top.section(report, "log", "log", &empty);
+    Log {
+        level: section.choice(
+            report,
+            "level",
+            [
+                ("error", Level::Error),
+                ("warn", Level::Warn),
+                ("info", Level::Info),
+                ("debug", Level::Debug),
+            ],
+        ),
+        access: section
+            .text(report, "access", names::access)
+            .unwrap_or(AccessTarget::Stdout),
+        access_format: section.choice(
+            report,
+            "access_format",
+            [
+                ("json", AccessFormat::Json),
+                ("combined", AccessFormat::Combined),
+            ],
+        ),
+    }
+}
+
+fn metrics(report: &mut Report, top: &Section<'_>) -> Metrics {
+    let empty = DeTable::new();
+    let section = top.section(report, "metrics", "metrics", &empty);
+    Metrics {
+        max_series: section.count(report, "max_series").unwrap_or_default() as usize,
+    }
+}
+
+/// The values without their places.
+fn values_of<T>(list: Vec<At<T>>) -> Vec<T> {
+    list.into_iter().map(|at| at.value).collect()
+}

@@ -1,0 +1,256 @@
+//! The pools of a file: their backends and their health check.
+//! It never connects anywhere and never resolves a name.
+//! Here the walk ends.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+use std::net::SocketAddr;
+
+use toml::de::{DeTable, DeValue};
+
+use super::{At, PoolPlaces, Report, Section};
+use crate::config::codes::Code;
+use crate::config::diagnostic::{Diagnostic, Span};
+use crate::config::model::{AdminState, Backend, BalancerKind, Check, Health, Initial, Pool};
+use crate::config::value::Value;
+use crate::config::values::{self, addresses, names};
+
+/// All pools in file order.
+pub(super) fn lower(report: &mut Report, top: &Section<'_>) -> (Vec<Pool>, Vec<PoolPlaces>) {
+    let empty = DeTable::new();
+    let mut pools = Vec::new();
+    let mut places = Vec::new();
+    for (name, section) in top.named_tables(report, "pools", "pools.*") {
+        let check = section.section(report, "health", "pools.*.health", &empty);
+        let time = check.value("timeout").or_else(|| check.value("interval"));
+        places.push(PoolPlaces {
+            name: name.span.clone(),
+            check_time: time.map(|value| value.span),
+        });
+        pools.push(Pool {
+            balancer: section.choice(
+                report,
+                "balancer",
+                [
+                    ("round-robin", BalancerKind::RoundRobin),
+                    ("least-connections", BalancerKind::LeastConnections),
+                    ("random-two", BalancerKind::RandomTwo),
+                ],
+            ),
+            max_idle: section.count(report, "max_idle").unwrap_or_default() as usize,
+            backends: backends(report, &name, &section),
+            health: health(report, &check),
+            name: name.value,
+        });
+    }
+    (pools, places)
+}
+
+/// A backend with the places of its name and address.
+struct Placed {
+    backend: Backend,
+    name: Span,
+    address: Span,
+}
+
+fn backends(report: &mut Report, pool: &At<String>, section: &Section<'_>) -> Vec<Backend> {
+    let Some(value) = section.value("backends") else {
+        report.push(no_backends(pool, section));
+        return Vec::new();
+    };
+    let DeValue::Array(entries) = value.value else {
+        report.push(value.wrong_type());
+        return Vec::new();
+    };
+    if entries.is_empty() {
+        report.push(no_backends(pool, section));
+    }
+    let mut seen = Seen::default();
+    let mut backends = Vec::new();
+    for entry in entries.iter() {
+        let read = match entry.get_ref() {
+            DeValue::Table(table) => long_form(report, table, entry.span()),
+            _ => short_form(&value.entry(entry))
+                .map_err(|problem| report.push(problem))
+                .ok(),
+        };
+        if let Some(placed) = read {
+            report.extend(seen.duplicate(pool, &placed));
+            backends.push(placed.backend);
+        }
+    }
+    backends
+}
+
+fn no_backends(pool: &At<String>, section: &Section<'_>) -> Diagnostic {
+    Diagnostic::at(
+        Code::NoBackends,
+        section.place("backends"),
+        format!("the pool `{}` has no backends", values::brief(&pool.value)),
+        "requests that come here could go nowhere",
+    )
+    .help("add backends = [\"10.0.0.11:8080\"], with the addresses of the servers")
+}
+
+/// An address alone; the backend is called by it.
+fn short_form(entry: &Value<'_>) -> Result<Placed, Diagnostic> {
+    let address = entry.text(addresses::backend)?;
+    Ok(Placed {
+        backend: Backend {
+            name: address.to_string(),
+            address,
+            weight: 1,
+            state: AdminState::Ready,
+        },
+        name: entry.span.clone(),
+        address: entry.span.clone(),
+    })
+}
+
+fn long_form(report: &mut Report, table: &DeTable<'_>, span: Span) -> Option<Placed> {
+    let section = Section::open(report, "pools.*.backends[]", table, span);
+    let name = section.text(report, "name", names::backend_name);
+    let weight = section.count(report, "weight").unwrap_or(1) as u16;
+    let state = section.choice(
+        report,
+        "state",
+        [
+            ("ready", AdminState::Ready),
+            ("drain", AdminState::Drain),
+            ("maint", AdminState::Maint),
+        ],
+    );
+    let address: SocketAddr = section.text(report, "address", addresses::backend)?;
+    Some(Placed {
+        name: match name {
+            Some(_) => section.place("name"),
+            None => section.place("address"),
+        },
+        address: section.place("address"),
+        backend: Backend {
+            name: name.unwrap_or_else(|| address.to_string()),
+            address,
+            weight,
+            state,
+        },
+    })
+}
+
+/// Where each name and address of a pool was first given.
+#[derive(Default)]
+struct Seen {
+    names: HashMap<String, Span>,
+    addresses: HashMap<SocketAddr, Span>,
+}
+
+impl Seen {
+    /// The problem of a backend whose name or address an earlier one has.
+    fn duplicate(&mut self, pool: &At<String>, new: &Placed) -> Option<Diagnostic> {
+        let Backend { name, address, .. } = &new.backend;
+        let of_address = first_or_keep(&mut self.addresses, *address, &new.address);
+        let of_name = first_or_keep(&mut self.names, name.clone(), &new.name);
+        let (what, again, first, help) = match (of_address, of_name) {
+            (Some(first), _) => (
+                format!("the address {address}"),
+                &new.address,
+                first,
+                "leave one of them out; for a larger share of the work, give one a `weight`",
+            ),
+            (None, Some(first)) => (
+                format!("the name `{}`", values::brief(name)),
+                &new.name,
+                first,
+                "give each backend a name of its own: cookies and drains go by it",
+            ),
+            (None, None) => return None,
+        };
+        let message = format!("the pool `{}` has {what} twice", values::brief(&pool.value));
+        Some(
+            Diagnostic::at(Code::DuplicateBackend, again.clone(), message, "again here")
+                .and(first, "first given here")
+                .help(help),
+        )
+    }
+}
+
+/// The place kept under `key`, if there is one already; else keeps this one.
+fn first_or_keep<K: Eq + Hash>(seen: &mut HashMap<K, Span>, key: K, place: &Span) -> Option<Span> {
+    match seen.entry(key) {
+        Entry::Occupied(first) => Some(first.get().clone()),
+        Entry::Vacant(free) => {
+            free.insert(place.clone());
+            None
+        }
+    }
+}
+
+fn health(report: &mut Report, section: &Section<'_>) -> Health {
+    Health {
+        check: check(report, section),
+        interval: section.duration(report, "interval").unwrap_or_default(),
+        timeout: section.duration(report, "timeout").unwrap_or_default(),
+        fall: section.count(report, "fall").unwrap_or_default() as u32,
+        rise: section.count(report, "rise").unwrap_or_default() as u32,
+        initial: section.choice(
+            report,
+            "initial",
+            [
+                ("probe", Initial::Probe),
+                ("up", Initial::Up),
+                ("down", Initial::Down),
+            ],
+        ),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Type {
+    Tcp,
+    Http,
+    None,
+}
+
+fn check(report: &mut Report, section: &Section<'_>) -> Check {
+    let types = [
+        ("tcp", Type::Tcp),
+        ("http", Type::Http),
+        ("none", Type::None),
+    ];
+    let kind = section.choice(report, "type", types);
+    let path = section.text(report, "path", names::target);
+    let host = section.text(report, "host", names::authority);
+    let expect = section.text(report, "expect", values::statuses);
+    if kind != Type::Http {
+        report.extend(
+            ["path", "host", "expect"]
+                .into_iter()
+                .filter_map(|name| of_http_alone(section, name)),
+        );
+    }
+    match kind {
+        Type::None => Check::None,
+        Type::Tcp => Check::Tcp,
+        Type::Http => Check::Http {
+            path: path.unwrap_or_default(),
+            host,
+            expect: expect.unwrap_or_default(),
+        },
+    }
+}
+
+/// The problem of a key that only an http check has.
+fn of_http_alone(section: &Section<'_>, name: &'static str) -> Option<Diagnostic> {
+    section.value(name)?;
+    let problem = Diagnostic::at(
+        Code::OtherCheck,
+        section.key_place(name),
+        format!("`{name}` belongs to a check of type \"http\""),
+        "this check asks nothing of the kind",
+    );
+    let found = match section.value("type") {
+        Some(kind) => problem.and(kind.span, "its type is given here"),
+        None => problem,
+    };
+    Some(found.help("write type = \"http\"; without a type, a check only connects"))
+}

@@ -1,0 +1,182 @@
+//! The routes of a file.
+//! It resolves no reference: which listeners and pools exist is judged in `check/references.rs`.
+//! The walk goes on in `sticky.rs`.
+
+use std::collections::{HashMap, HashSet};
+
+use toml::de::{DeTable, DeValue};
+
+use super::{At, Report, RoutePlaces, Section, read_timeouts, sticky, values_of};
+use crate::config::codes::Code;
+use crate::config::diagnostic::{Diagnostic, Span};
+use crate::config::model::{HeaderMatch, Listener, Protocol, Route, Timeouts};
+use crate::config::section::in_file_order;
+use crate::config::value::Value;
+use crate::config::values::names;
+
+/// All routes in file order.
+pub(super) fn lower(
+    report: &mut Report,
+    top: &Section<'_>,
+    timeouts: Timeouts,
+    listeners: &[Listener],
+) -> (Vec<Route>, Vec<RoutePlaces>) {
+    let Some(value) = top.value("routes") else {
+        return (Vec::new(), Vec::new());
+    };
+    let DeValue::Array(entries) = value.value else {
+        report.push(value.wrong_type());
+        return (Vec::new(), Vec::new());
+    };
+    let mut routes = Vec::new();
+    let mut places = Vec::new();
+    for entry in entries.iter() {
+        let DeValue::Table(table) = entry.get_ref() else {
+            report.push(value.entry(entry).wrong_type());
+            continue;
+        };
+        let (route, place) = lower_one(report, table, entry.span(), timeouts, listeners);
+        routes.push(route);
+        places.push(place);
+    }
+    name_the_nameless(&mut routes);
+    (routes, places)
+}
+
+fn lower_one(
+    report: &mut Report,
+    table: &DeTable<'_>,
+    span: Span,
+    timeouts: Timeouts,
+    listeners: &[Listener],
+) -> (Route, RoutePlaces) {
+    let empty = DeTable::new();
+    let problems = report.len();
+    let section = Section::open(report, "routes[]", table, span);
+    let named = section.list(report, "listeners", names::name);
+    let hosts = section.list(report, "hosts", names::host);
+    let pool = section.text(report, "pool", names::name);
+    let (sticky, sticky_places) =
+        sticky::lower(report, &section, pool.as_deref().unwrap_or_default());
+    let own_timeouts = section.section(report, "timeouts", "routes[].timeouts", &empty);
+    let mut places = RoutePlaces {
+        whole: section.span(),
+        name: section.value("name").map(|value| value.span),
+        listeners: named.clone(),
+        hosts: hosts.iter().map(|host| host.span.clone()).collect(),
+        pool: pool.clone().map(|value| At {
+            value,
+            span: section.place("pool"),
+        }),
+        sticky: sticky_places,
+        sound: false,
+    };
+    let route = Route {
+        name: section
+            .text(report, "name", names::name)
+            .unwrap_or_default(),
+        listeners: match section.value("listeners") {
+            Some(_) => values_of(named),
+            None => every_http(listeners),
+        },
+        hosts: values_of(hosts),
+        path: section
+            .text(report, "path", names::path)
+            .unwrap_or_default(),
+        methods: values_of(section.list(report, "methods", names::method)),
+        headers: headers(report, &section),
+        pool: pool.unwrap_or_default(),
+        sticky,
+        max_body: section.size(report, "max_body"),
+        timeouts: read_timeouts(report, &own_timeouts, Some(timeouts)),
+    };
+    places.sound = report.len() == problems;
+    (route, places)
+}
+
+fn every_http(listeners: &[Listener]) -> Vec<String> {
+    listeners
+        .iter()
+        .filter(|listener| listener.protocol == Protocol::Http)
+        .map(|listener| listener.name.clone())
+        .collect()
+}
+
+fn headers(report: &mut Report, section: &Section<'_>) -> Vec<HeaderMatch> {
+    let Some(whole) = section.value("headers") else {
+        return Vec::new();
+    };
+    let DeValue::Table(table) = whole.value else {
+        report.push(whole.wrong_type());
+        return Vec::new();
+    };
+    let mut headers: Vec<At<HeaderMatch>> = Vec::new();
+    for (key, value) in in_file_order(table) {
+        let entry = whole.entry(value);
+        let read = header(key.get_ref(), key.span(), &entry);
+        match read.and_then(|header| first_of_its_name(header, key.span(), &headers)) {
+            Ok(header) => headers.push(header),
+            Err(problem) => report.push(problem),
+        }
+    }
+    values_of(headers)
+}
+
+fn header(name: &str, place: Span, entry: &Value<'_>) -> Result<HeaderMatch, Diagnostic> {
+    let name = names::header_name(name).map_err(|flaw| flaw.of("a name in `headers`", place))?;
+    let value = match entry.value {
+        DeValue::Boolean(true) => None,
+        DeValue::Boolean(false) => {
+            let problem = Diagnostic::at(
+                Code::BadHeader,
+                entry.span.clone(),
+                "`headers` asks for a header to be absent",
+                "a condition is a value, or `true` for any",
+            );
+            return Err(problem.help(
+                "give the route that wants the header; what lacks it falls to the next one",
+            ));
+        }
+        _ => Some(entry.text(names::header_value)?),
+    };
+    Ok(HeaderMatch { name, value })
+}
+
+/// Header names differ by more than case.
+fn first_of_its_name(
+    value: HeaderMatch,
+    span: Span,
+    earlier: &[At<HeaderMatch>],
+) -> Result<At<HeaderMatch>, Diagnostic> {
+    match earlier
+        .iter()
+        .find(|earlier| earlier.value.name == value.name)
+    {
+        None => Ok(At { value, span }),
+        Some(first) => Err(Diagnostic::at(
+            Code::ListedTwice,
+            span,
+            format!("`headers` has `{}` twice", value.name),
+            "again here",
+        )
+        .and(first.span.clone(), "first said here")
+        .help("leave one of them out: header names have no case")),
+    }
+}
+
+/// Gives a route without a name its match as text; where that is taken, with a number after it.
+fn name_the_nameless(routes: &mut [Route]) {
+    let mut taken: HashSet<String> = routes.iter().map(|route| route.name.clone()).collect();
+    let mut numbers: HashMap<String, usize> = HashMap::new();
+    for route in routes.iter_mut().filter(|route| route.name.is_empty()) {
+        let host = route.hosts.first().map_or("", String::as_str);
+        let plain = format!("{host}{}", route.path);
+        let mut name = plain.clone();
+        while !taken.insert(name.clone()) {
+            let number = numbers.entry(plain.clone()).or_insert(1);
+            *number += 1;
+            name = format!("{plain}#{number}");
+        }
+        route.name = name;
+    }
+}
