@@ -252,7 +252,7 @@ fn pouring(length: usize, poured: &Arc<AtomicU64>) -> Origin {
 #[test]
 fn a_client_that_does_not_read_holds_the_origin_back() {
     let poured = Arc::default();
-    let length = 128 * MIB;
+    let length = 64 * MIB;
     let origin = pouring(length, &poured);
     let weir = Weir::before(&[&origin]);
     let mut growth = Growth::of(&weir);
