@@ -76,7 +76,8 @@ fn begin(path: &Path, read: Identity, loaded: Loaded) -> Result<ExitCode, String
         .enable_all()
         .build()
         .map_err(|error| format!("the control runtime cannot start: {error}"))?;
-    let code = runtime.block_on(async { Ok(Process::start(path, read, loaded).await?.live().await) });
+    let code =
+        runtime.block_on(async { Ok(Process::start(path, read, loaded).await?.live().await) });
     runtime.shutdown_background();
     code
 }
@@ -107,8 +108,7 @@ impl Process {
         let secrets = source.load(config.secrets_file.as_deref())?;
         let workers = worker_count(config.workers);
         let prepared = apply::prepare(config.clone(), &secrets, None, workers)?;
-        let admin =
-            admin::Prepared::new(&config.admin, None).map_err(|error| error.to_string())?;
+        let admin = admin::Prepared::new(&config.admin, None).map_err(|error| error.to_string())?;
         let first = prepared.snapshot.clone();
         let (running, rows, lines) = serve(prepared, workers).await?;
         greet(&first, workers, &warnings);
@@ -263,7 +263,7 @@ fn metrics(
         rows,
         probes: running.probes.ledger(),
         access_log,
-        reasons: &[],
+        reasons: Vec::new(),
     };
     Metrics::new(sources).map_err(|error| format!("metrics: {error}"))
 }

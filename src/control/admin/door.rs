@@ -62,7 +62,9 @@ impl Door {
         match (&self.token, bearer(headers)) {
             (Some(token), Some(given)) => match verify_slices_are_equal(token, given) {
                 Ok(()) => Ok(true),
-                Err(_) => Err(Problem::unauthorized("the token is not the one in token_file")),
+                Err(_) => Err(Problem::unauthorized(
+                    "the token is not the one in token_file",
+                )),
             },
             _ if self.local => Ok(false),
             (Some(_), None) => Err(Problem::unauthorized("send Authorization: Bearer TOKEN")),
@@ -76,7 +78,10 @@ impl Door {
 
     /// A page on the web can point its own name at a loopback address, but it cannot send another Host than that name.
     fn check_host(&self, request: &Parts) -> Result<(), Problem> {
-        let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = request
+            .headers
+            .get(HOST)
+            .and_then(|host| host.to_str().ok());
         if host.is_some_and(|host| self.goes_by(host)) {
             return Ok(());
         }
@@ -89,9 +94,13 @@ impl Door {
         if name.eq_ignore_ascii_case("localhost") {
             return true;
         }
-        let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let address = name
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>();
         address.is_ok_and(|address| {
-            address.to_canonical().is_loopback() || self.address.is_some_and(|own| own.ip() == address)
+            address.to_canonical().is_loopback()
+                || self.address.is_some_and(|own| own.ip() == address)
         })
     }
 }
@@ -100,11 +109,15 @@ impl Door {
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(AUTHORIZATION)?.as_bytes();
     let (scheme, token) = value.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+    scheme
+        .eq_ignore_ascii_case(b"bearer ")
+        .then(|| token.trim_ascii())
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     let media_type = value.and_then(|value| value.split(';').next());
     media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
 }
@@ -155,7 +168,8 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        door.check(&parts).map_or_else(|problem| problem.status(), |()| 200)
+        door.check(&parts)
+            .map_or_else(|problem| problem.status(), |()| 200)
     }
 
     const STATUS: &str = "/api/v1/status";
@@ -164,10 +178,23 @@ mod tests {
 
     #[test]
     fn reaching_a_local_address_is_enough() {
-        for bind in ["127.0.0.1:9900", "[::1]:9900", "[::ffff:127.0.0.1]:9900", "unix:/run/weir.sock"] {
+        for bind in [
+            "127.0.0.1:9900",
+            "[::1]:9900",
+            "[::ffff:127.0.0.1]:9900",
+            "unix:/run/weir.sock",
+        ] {
             let door = door(bind, None);
-            assert_eq!(ask(&door, "GET", STATUS, &[("Host", "localhost")]), 200, "{bind}");
-            assert_eq!(ask(&door, "POST", RELOAD, &[("Host", "127.0.0.1:9900"), JSON]), 200, "{bind}");
+            assert_eq!(
+                ask(&door, "GET", STATUS, &[("Host", "localhost")]),
+                200,
+                "{bind}"
+            );
+            assert_eq!(
+                ask(&door, "POST", RELOAD, &[("Host", "127.0.0.1:9900"), JSON]),
+                200,
+                "{bind}"
+            );
         }
     }
 
@@ -180,13 +207,31 @@ mod tests {
         }
         for path in [STATUS, "/", "/metrics/", "/nothing"] {
             assert_eq!(ask(&open, "GET", path, &[host]), 403);
-            assert_eq!(ask(&open, "GET", path, &[host, ("Authorization", "Bearer ")]), 403);
+            assert_eq!(
+                ask(&open, "GET", path, &[host, ("Authorization", "Bearer ")]),
+                403
+            );
         }
         let guarded = door("0.0.0.0:9900", Some("s3cret"));
-        let with = |value| ask(&guarded, "GET", STATUS, &[("Host", "lb1.example.com:9900"), ("Authorization", value)]);
+        let with = |value| {
+            ask(
+                &guarded,
+                "GET",
+                STATUS,
+                &[("Host", "lb1.example.com:9900"), ("Authorization", value)],
+            )
+        };
         assert_eq!(with("Bearer s3cret"), 200);
         assert_eq!(with("bearer  s3cret "), 200);
-        for wrong in ["Bearer s3cre", "Bearer s3cret1", "Bearer", "Bearer ", "Basic s3cret", "s3cret", "Bearer S3CRET"] {
+        for wrong in [
+            "Bearer s3cre",
+            "Bearer s3cret1",
+            "Bearer",
+            "Bearer ",
+            "Basic s3cret",
+            "s3cret",
+            "Bearer S3CRET",
+        ] {
             assert_eq!(with(wrong), 401, "{wrong}");
         }
         assert_eq!(ask(&guarded, "GET", STATUS, &[host]), 401);
@@ -200,19 +245,48 @@ mod tests {
         let door = door("127.0.0.1:9900", Some("s3cret"));
         let host = ("Host", "localhost");
         assert_eq!(ask(&door, "GET", STATUS, &[host]), 200);
-        assert_eq!(ask(&door, "GET", STATUS, &[host, ("Authorization", "Bearer x")]), 401);
+        assert_eq!(
+            ask(&door, "GET", STATUS, &[host, ("Authorization", "Bearer x")]),
+            401
+        );
     }
 
     #[test]
     fn a_name_that_somebody_else_chose_is_refused() {
         let door = door("127.0.0.1:9900", None);
-        for good in ["localhost", "LOCALHOST:1", "127.0.0.1:9900", "127.8.9.1", "[::1]:9900", "[::1]"] {
-            assert_eq!(ask(&door, "POST", RELOAD, &[("Host", good), JSON]), 200, "{good}");
+        for good in [
+            "localhost",
+            "LOCALHOST:1",
+            "127.0.0.1:9900",
+            "127.8.9.1",
+            "[::1]:9900",
+            "[::1]",
+        ] {
+            assert_eq!(
+                ask(&door, "POST", RELOAD, &[("Host", good), JSON]),
+                200,
+                "{good}"
+            );
         }
-        for bad in ["evil.example.com", "localhost.evil.example.com:9900", "192.0.2.1", "", ":9900", "127.0.0.1.evil.example.com"] {
-            assert_eq!(ask(&door, "POST", RELOAD, &[("Host", bad), JSON]), 403, "{bad}");
+        for bad in [
+            "evil.example.com",
+            "localhost.evil.example.com:9900",
+            "192.0.2.1",
+            "",
+            ":9900",
+            "127.0.0.1.evil.example.com",
+        ] {
+            assert_eq!(
+                ask(&door, "POST", RELOAD, &[("Host", bad), JSON]),
+                403,
+                "{bad}"
+            );
             assert_eq!(ask(&door, "GET", STATUS, &[("Host", bad)]), 403, "{bad}");
-            assert_eq!(ask(&door, "GET", "/metrics", &[("Host", bad)]), 200, "{bad}");
+            assert_eq!(
+                ask(&door, "GET", "/metrics", &[("Host", bad)]),
+                200,
+                "{bad}"
+            );
         }
         assert_eq!(ask(&door, "POST", RELOAD, &[JSON]), 403);
     }
@@ -221,8 +295,15 @@ mod tests {
     fn a_form_cannot_post() {
         let door = door("127.0.0.1:9900", None);
         let host = ("Host", "localhost");
-        for wrong in ["text/plain", "application/x-www-form-urlencoded", "application/jsonp"] {
-            assert_eq!(ask(&door, "POST", RELOAD, &[host, ("Content-Type", wrong)]), 415);
+        for wrong in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "application/jsonp",
+        ] {
+            assert_eq!(
+                ask(&door, "POST", RELOAD, &[host, ("Content-Type", wrong)]),
+                415
+            );
         }
         assert_eq!(ask(&door, "POST", RELOAD, &[host]), 415);
     }
@@ -233,8 +314,16 @@ mod tests {
         std::fs::write(&path, " s3cret\n").unwrap();
         assert_eq!(read_token(&path).unwrap(), b"s3cret");
         std::fs::write(&path, "\n").unwrap();
-        assert!(read_token(&path).unwrap_err().to_string().ends_with("token: it is empty"));
+        assert!(
+            read_token(&path)
+                .unwrap_err()
+                .to_string()
+                .ends_with("token: it is empty")
+        );
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(read_token(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(
+            read_token(&path).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
     }
 }

@@ -85,7 +85,11 @@ impl Prepared {
     pub fn new(admin: &Admin, running: Option<&Server>) -> io::Result<Prepared> {
         let door = Door::new(admin)?;
         let kept = running.is_some_and(|server| server.bind == admin.bind);
-        let socket = if kept { None } else { Some(Socket::bind(&admin.bind)?) };
+        let socket = if kept {
+            None
+        } else {
+            Some(Socket::bind(&admin.bind)?)
+        };
         Ok(Prepared {
             bind: admin.bind.clone(),
             socket,

@@ -270,7 +270,11 @@ mod tests {
         );
         workers[1].request(labels("d"));
         table.sweep();
-        assert!(table.requests().any(|(labels, _)| *labels == labels_of(OTHER)));
+        assert!(
+            table
+                .requests()
+                .any(|(labels, _)| *labels == labels_of(OTHER))
+        );
     }
 
     fn labels_of(name: &str) -> RequestLabels {
