@@ -7,6 +7,13 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod http;
+pub mod l7;
+pub mod metrics;
+pub mod net;
 pub mod policy;
 pub mod rng;
+pub mod state;
+pub mod upstream;
+pub mod worker;

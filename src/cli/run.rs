@@ -6,14 +6,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::check;
+use crate::control::run;
+use crate::control::watch::Identity;
 
 /// Serves what the file says until the process is told to stop.
 pub fn run(path: &Path) -> ExitCode {
+    let read = Identity::of(path);
     match check::load_and_report(path) {
-        Some(_) => {
-            eprintln!("weir: serving is not built yet");
-            ExitCode::FAILURE
-        }
+        Some(loaded) => run::run(path, read, loaded),
         None => ExitCode::FAILURE,
     }
 }

@@ -45,6 +45,15 @@ impl Edits {
         self.changes.push((line as u32, Change::Replace(value)));
     }
 
+    /// Gives the line the value that `write` adds to the end of a buffer. A later change of the same line wins.
+    pub fn replace_with(&mut self, line: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.values.len() as u32;
+        write(&mut self.values);
+        let end = self.values.len() as u32;
+        self.changes
+            .push((line as u32, Change::Replace(Span { start, end })));
+    }
+
     /// Adds a line after the others.
     #[inline]
     pub fn append(&mut self, name: &str, value: &[u8]) {

@@ -2,5 +2,14 @@
 //! It never names a runtime, reads a clock or decides about traffic.
 //! Read `head.rs` (what a head is), then `request.rs` and `answer.rs` (how one is read), then `framing.rs` (where a body ends).
 
+pub mod answer;
+pub mod cookie;
 pub mod edits;
+pub mod fault;
+pub mod forwarding;
+pub mod framing;
 pub mod head;
+pub mod path;
+pub mod request;
+#[cfg(test)]
+pub(crate) mod sample;

@@ -1,5 +1,12 @@
 //! Decisions, pure: routing, balancing, persistence, health and retries over facts given as arguments.
 //! It never names a runtime or a socket, reads a clock or makes a generator.
-//! Read `facts.rs` first, then the decision you are after.
+//! Read `facts.rs` first, then `choose.rs`, which strings persistence and balancing together, then the decision you are after.
 
+pub mod balance;
+pub mod choose;
 pub mod facts;
+pub mod health;
+pub mod persist;
+pub mod rendezvous;
+pub mod retry;
+pub mod route;

@@ -1,0 +1,157 @@
+//! What the admin server serves, by path and method.
+//! It must answer `/healthz` as long as the process lives, and it changes nothing but by POST.
+//! The walk goes on in `status.rs`.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::{Method, Request, StatusCode};
+use serde::Serialize;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::Context;
+use super::answer::{Answer, Problem, content, json};
+use super::door::Door;
+use super::status::status;
+use crate::control::shared::{Lifecycle, ReloadRequest, Shared, verdicts_in};
+
+/// Bytes of a request body that are read, and thrown away: no resource wants one yet.
+const BODY: usize = 64 * 1024;
+/// How long a client waits for the outcome of a reload.
+const RELOAD_WAIT: Duration = Duration::from_secs(20);
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+const READING: &str = "GET, HEAD";
+const ROOT: &str = "\
+weir admin
+
+GET  /metrics         metrics for Prometheus
+GET  /healthz         200 while the process lives
+GET  /readyz          200 while it serves, 503 with the reason when it does not
+GET  /api/v1/status   listeners, routes, pools and backends as JSON
+POST /api/v1/reload   reads the configuration file again (Content-Type: application/json)
+";
+
+#[derive(Clone, Copy)]
+enum Resource {
+    Root,
+    Metrics,
+    Healthz,
+    Readyz,
+    Status,
+    Reload,
+}
+
+/// The one answer to one request.
+pub(super) async fn answer(request: Request<Incoming>, door: &Door, context: &Context) -> Answer {
+    let (parts, body) = request.into_parts();
+    if let Err(problem) = door.check(&parts) {
+        return problem.into_answer();
+    }
+    let resource = match find(parts.uri.path(), &parts.method) {
+        Ok(resource) => resource,
+        Err(problem) => return problem.into_answer(),
+    };
+    // An unread body would turn the end of the connection into a reset.
+    let _ = Limited::new(body, BODY).collect().await;
+    let answered = match resource {
+        Resource::Root => Ok(content(StatusCode::OK, "text/plain; charset=utf-8", ROOT)),
+        Resource::Metrics => metrics(context),
+        Resource::Healthz => Ok(content(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")),
+        Resource::Readyz => Ok(readyz(&context.shared)),
+        Resource::Status => Ok(json(StatusCode::OK, &status(&context.shared))),
+        Resource::Reload => reload(&context.shared).await,
+    };
+    answered.unwrap_or_else(Problem::into_answer)
+}
+
+fn find(path: &str, method: &Method) -> Result<Resource, Problem> {
+    let (resource, allowed) = match path {
+        "/" => (Resource::Root, READING),
+        "/metrics" => (Resource::Metrics, READING),
+        "/healthz" => (Resource::Healthz, READING),
+        "/readyz" => (Resource::Readyz, READING),
+        "/api/v1/status" => (Resource::Status, READING),
+        "/api/v1/reload" => (Resource::Reload, "POST"),
+        _ => {
+            return Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                "there is no such resource; / names those there are",
+            ));
+        }
+    };
+    match allowed
+        .split(", ")
+        .any(|allowed| allowed == method.as_str())
+    {
+        true => Ok(resource),
+        false => Err(Problem::method_not_allowed(allowed)),
+    }
+}
+
+fn metrics(context: &Context) -> Result<Answer, Problem> {
+    let failed = |error: prometheus::Error| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    };
+    let text = context.metrics.text().map_err(failed)?;
+    Ok(content(StatusCode::OK, METRICS_TYPE, text))
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+fn readyz(shared: &Shared) -> Answer {
+    let lifecycle = *shared.lifecycle.borrow();
+    let reason = match lifecycle {
+        Lifecycle::Ready => None,
+        Lifecycle::Draining => Some("draining"),
+        Lifecycle::Starting if verdicts_in(&shared.current.borrow()) => Some("starting"),
+        Lifecycle::Starting => Some("not every backend has its first verdict"),
+    };
+    let status = match reason {
+        None => StatusCode::OK,
+        Some(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let ready = reason.is_none();
+    json(status, &Readiness { ready, reason })
+}
+
+#[derive(Serialize)]
+struct Reload {
+    generation: u64,
+    summary: String,
+    warnings: Vec<String>,
+}
+
+async fn reload(shared: &Shared) -> Result<Answer, Problem> {
+    let (reply, outcome) = oneshot::channel();
+    let asked = async {
+        shared
+            .reload_requests
+            .send(ReloadRequest { reply })
+            .await
+            .ok()?;
+        outcome.await.ok()
+    };
+    let unavailable = |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
+    match timeout(RELOAD_WAIT, asked).await {
+        Ok(Some(Ok(reloaded))) => Ok(json(
+            StatusCode::OK,
+            &Reload {
+                generation: reloaded.generation,
+                summary: reloaded.summary,
+                warnings: reloaded.warnings,
+            },
+        )),
+        Ok(Some(Err(refusal))) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, refusal.text)),
+        Ok(None) => Err(unavailable("weir is ending and reloads no more")),
+        Err(_) => Err(unavailable(
+            "the reload goes on; /api/v1/status will tell its outcome",
+        )),
+    }
+}

@@ -1,0 +1,180 @@
+//! `GET /api/v1/status`: what weir serves right now, for people and scripts.
+//! It shows a copy of published values and never waits for a worker.
+//! Nothing follows from here.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde::Serialize;
+
+use crate::clock::{self, Rfc3339};
+use crate::config::model::{self, BalancerKind, Protocol};
+use crate::control::effective::{Effective, admin_word};
+use crate::control::shared::{Lifecycle, ReloadStatus, Shared};
+use crate::state::backend;
+use crate::state::snapshot;
+
+/// The whole document.
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    version: &'static str,
+    generation: u64,
+    lifecycle: &'static str,
+    started: String,
+    uptime_seconds: u64,
+    workers: usize,
+    last_reload: LastReload,
+    listeners: Vec<Listener>,
+    routes: Vec<Route>,
+    pools: Vec<Pool>,
+}
+
+#[derive(Debug, Serialize)]
+struct LastReload {
+    ok: bool,
+    at: String,
+    error: Option<String>,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Listener {
+    name: String,
+    addresses: Vec<String>,
+    protocol: &'static str,
+    connections: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Route {
+    name: String,
+    listeners: Vec<String>,
+    hosts: Vec<String>,
+    path: String,
+    pool: String,
+    sticky: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Pool {
+    name: String,
+    balancer: &'static str,
+    backends: Vec<Backend>,
+}
+
+#[derive(Debug, Serialize)]
+struct Backend {
+    name: String,
+    address: String,
+    weight: u16,
+    state: &'static str,
+    health: &'static str,
+    effective: &'static str,
+    in_flight: u32,
+    connections: Connections,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Connections {
+    new: u64,
+    reused: u64,
+    failed: u64,
+}
+
+/// The status as of now.
+pub(super) fn status(shared: &Shared) -> Status {
+    let snapshot = shared.current.borrow().clone();
+    let uptime = clock::now().saturating_duration_since(shared.started);
+    Status {
+        version: env!("CARGO_PKG_VERSION"),
+        generation: snapshot.generation,
+        lifecycle: lifecycle_word(*shared.lifecycle.borrow()),
+        started: Rfc3339(shared.started_wall_millis).to_string(),
+        uptime_seconds: uptime.as_secs(),
+        workers: shared.workers.len(),
+        last_reload: last_reload(&shared.reload.borrow()),
+        listeners: snapshot.listeners.iter().map(listener).collect(),
+        routes: snapshot.config.routes.iter().map(route).collect(),
+        pools: snapshot.pools.iter().map(pool).collect(),
+    }
+}
+
+fn last_reload(reload: &ReloadStatus) -> LastReload {
+    let at = reload
+        .refusal
+        .as_ref()
+        .map_or(reload.success_wall_millis, |refusal| refusal.wall_millis);
+    LastReload {
+        ok: reload.successful(),
+        at: Rfc3339(at).to_string(),
+        error: reload.refusal.as_ref().map(|refusal| refusal.text.clone()),
+        warnings: reload.warnings.clone(),
+    }
+}
+
+fn listener(listener: &snapshot::Listener) -> Listener {
+    Listener {
+        name: listener.name.to_string(),
+        addresses: listener
+            .keys
+            .iter()
+            .map(|key| key.address.to_string())
+            .collect(),
+        protocol: match listener.protocol {
+            Protocol::Http => "http",
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        },
+        connections: listener.connections.load(Relaxed),
+    }
+}
+
+fn route(route: &model::Route) -> Route {
+    Route {
+        name: route.name.clone(),
+        listeners: route.listeners.clone(),
+        hosts: route.hosts.clone(),
+        path: route.path.clone(),
+        pool: route.pool.clone(),
+        sticky: route.sticky.is_some(),
+    }
+}
+
+fn pool(pool: &snapshot::Pool) -> Pool {
+    Pool {
+        name: pool.name.to_string(),
+        balancer: match pool.balancer {
+            BalancerKind::RoundRobin => "round-robin",
+            BalancerKind::LeastConnections => "least-connections",
+            BalancerKind::RandomTwo => "random-two",
+        },
+        backends: pool.backends.iter().map(backend).collect(),
+    }
+}
+
+fn backend(backend: &backend::Backend) -> Backend {
+    let (live, mut connections) = (&backend.live, Connections::default());
+    for counts in live.all_connections() {
+        connections.new += counts.fresh.value();
+        connections.reused += counts.reused.value();
+        connections.failed += counts.failed.value();
+    }
+    let health = live.health();
+    Backend {
+        name: backend.name.to_string(),
+        address: live.address.to_string(),
+        weight: backend.weight,
+        state: admin_word(backend.admin),
+        health: health.as_str(),
+        effective: Effective::of(backend.admin, health).as_str(),
+        in_flight: live.in_flight(),
+        connections,
+    }
+}
+
+fn lifecycle_word(lifecycle: Lifecycle) -> &'static str {
+    match lifecycle {
+        Lifecycle::Starting => "starting",
+        Lifecycle::Ready => "ready",
+        Lifecycle::Draining => "draining",
+    }
+}

@@ -1,0 +1,148 @@
+//! One generation after another, in two steps: `prepare` does all that can fail and changes nothing, `commit` cannot fail.
+//! A prepared generation that is dropped leaves no trace: its sockets close without ever having accepted.
+//! The walk goes on in `supervisor.rs`, which tells the workers.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::access_log_writer::{Place, Writer};
+use super::supervisor::{Adoption, Opened, Supervisor};
+use super::{probes, process_log};
+use crate::config::model::{AccessTarget, Config};
+use crate::metrics::rows::Budget;
+use crate::net::listener;
+use crate::policy::persist::token::Secrets;
+use crate::state::compile::compile;
+use crate::state::diff;
+use crate::state::snapshot::{ListenerKey, ProtocolKey, Snapshot};
+
+/// A generation that only has to be published.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The generation.
+    pub snapshot: Arc<Snapshot>,
+    opened: Vec<Opened>,
+    access_log: Option<Place>,
+}
+
+/// What of the process a generation acts on.
+#[derive(Debug)]
+pub struct Running {
+    /// The workers.
+    pub workers: Supervisor,
+    /// The active checks.
+    pub probes: probes::Supervisor,
+    /// The access log.
+    pub access_log: Writer,
+    /// How many metric rows may exist.
+    pub budget: Arc<Budget>,
+}
+
+/// Compiles the configuration as the next generation after `previous` and opens what that one has not open.
+///
+/// # Errors
+/// Every socket that cannot be bound, else the access log that cannot be opened, a line each.
+pub fn prepare(
+    config: Arc<Config>,
+    secrets: &Secrets,
+    previous: Option<&Snapshot>,
+    workers: usize,
+) -> Result<Prepared, String> {
+    let before = previous.map(|snapshot| &*snapshot.config);
+    let opened = bind(before, &config, workers)?;
+    let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
+    let access_log = place(before, &config)?;
+    let snapshot = compile(config, secrets, previous, generation, workers);
+    Ok(Prepared {
+        snapshot: Arc::new(snapshot),
+        opened,
+        access_log,
+    })
+}
+
+impl Running {
+    /// Puts the generation in place of the one before. From here on probes of removed backends are gone and those of new
+    /// ones run; what is open on the old generation ends by itself.
+    pub fn commit(&mut self, prepared: Prepared) -> Adoption {
+        let config = &prepared.snapshot.config;
+        process_log::set_level(config.log.level);
+        self.budget.limit(config.metrics.max_series);
+        if let Some(place) = prepared.access_log {
+            self.access_log.switch(place);
+        }
+        let adoption = self.workers.switch(&prepared.snapshot, prepared.opened);
+        self.probes.apply(&prepared.snapshot);
+        adoption
+    }
+}
+
+/// The access log, when it goes elsewhere than before.
+fn place(before: Option<&Config>, config: &Config) -> Result<Option<Place>, String> {
+    let target = &config.log.access;
+    if before.is_some_and(|before| before.log.access == *target) {
+        return Ok(None);
+    }
+    Place::open(target).map(Some).map_err(|error| match target {
+        AccessTarget::File(path) => {
+            format!("access log {} cannot be opened: {error}", path.display())
+        }
+        AccessTarget::Off | AccessTarget::Stdout => format!("access log: {error}"),
+    })
+}
+
+fn bind(before: Option<&Config>, config: &Config, workers: usize) -> Result<Vec<Opened>, String> {
+    let held: Vec<ListenerKey> = before
+        .into_iter()
+        .flat_map(diff::sockets)
+        .map(|(key, _)| key)
+        .collect();
+    let (mut opened, mut complaints) = (Vec::new(), Vec::new());
+    for (key, name) in diff::opened(before, config) {
+        let beside_own = held.iter().any(|held| overlap(*held, key));
+        match bind_one(key, workers, beside_own) {
+            Ok(sockets) => opened.push((key, sockets)),
+            Err(error) => complaints.push(complaint(&name, key.address, &error)),
+        }
+    }
+    if complaints.is_empty() {
+        return Ok(opened);
+    }
+    Err(complaints.join("\n"))
+}
+
+fn bind_one(
+    key: ListenerKey,
+    workers: usize,
+    beside_own: bool,
+) -> io::Result<Vec<std::net::TcpListener>> {
+    match key.protocol {
+        ProtocolKey::Stream if beside_own => listener::bind_beside_own(key.address, workers),
+        ProtocolKey::Stream => listener::bind(key.address, workers),
+        ProtocolKey::Datagram => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// Whether one takes connections of the other: the same port, and one of them any address of the family.
+fn overlap(a: ListenerKey, b: ListenerKey) -> bool {
+    a.protocol == b.protocol
+        && a.address.port() == b.address.port()
+        && a.address.is_ipv4() == b.address.is_ipv4()
+        && (a.address.ip().is_unspecified() || b.address.ip().is_unspecified())
+}
+
+fn complaint(name: &str, address: SocketAddr, error: &io::Error) -> String {
+    let port = address.port();
+    let fix = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another process listens there; stop it (`ss -ltnp 'sport = :{port}'` shows it) \
+             or give the listener another address"
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "port {port} needs the capability CAP_NET_BIND_SERVICE, root, \
+             or a lower net.ipv4.ip_unprivileged_port_start"
+        ),
+        _ => "see the listener's `bind`".to_owned(),
+    };
+    format!("listener {name} cannot bind {address}: {error}: {fix}")
+}

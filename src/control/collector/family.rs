@@ -1,0 +1,186 @@
+//! The metrics by name: kind, labels and help of each, in one table.
+//! It never counts; `mod.rs` fills the families with values.
+//! The walk goes back to `mod.rs`.
+
+use prometheus::core::Desc;
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
+
+use super::rows::Times;
+
+/// One metric's face.
+#[derive(Debug)]
+pub struct Family {
+    /// Its name.
+    pub name: &'static str,
+    /// Its label names.
+    pub labels: &'static [&'static str],
+    /// Its HELP text.
+    pub help: &'static str,
+    kind: MetricType,
+}
+
+const fn counter(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Family {
+    let kind = MetricType::COUNTER;
+    Family {
+        name,
+        labels,
+        help,
+        kind,
+    }
+}
+
+const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Family {
+    let kind = MetricType::GAUGE;
+    Family {
+        name,
+        labels,
+        help,
+        kind,
+    }
+}
+
+const fn histogram(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Family {
+    let kind = MetricType::HISTOGRAM;
+    Family {
+        name,
+        labels,
+        help,
+        kind,
+    }
+}
+
+/// Declares the families and, in the same order, the list of them all.
+macro_rules! families {
+    ($($constant:ident = $kind:ident($name:literal, $labels:expr, $help:literal);)*) => {
+        $(pub(super) static $constant: Family = $kind($name, &$labels, $help);)*
+        /// Every metric that weir exports beside the `process_*` set.
+        pub static ALL: &[&Family] = &[$(&$constant),*];
+    };
+}
+
+families! {
+    HTTP_REQUESTS = counter("weir_http_requests_total", ["listener", "route", "pool", "backend", "code"],
+        "HTTP requests that were answered, by class of the status that the client got.");
+    HTTP_DURATION = histogram("weir_http_request_duration_seconds", ["route", "pool"],
+        "Time from the complete request head to the last byte of the answer.");
+    HTTP_OVERHEAD = histogram("weir_http_overhead_seconds", ["route"],
+        "Time that weir itself took for a request, without queue, connect and backend.");
+    HTTP_REFUSED = counter("weir_http_refused_total", ["reason"],
+        "Requests and answers that weir refused, by reason.");
+    RETRIES = counter("weir_retries_total", ["route", "pool"],
+        "Requests that were tried again, at the same backend or another.");
+    STICKY = counter("weir_sticky_total", ["route", "result"],
+        "What persistence did with the requests of sticky routes.");
+    LISTENER_CONNECTIONS = gauge("weir_listener_connections", ["listener"],
+        "Client connections that are open.");
+    ACCEPT_ERRORS = counter("weir_accept_errors_total", [],
+        "Attempts to accept a connection that failed.");
+    BACKEND_UP = gauge("weir_backend_up", ["pool", "backend"],
+        "Whether the checks of the backend pass (1) or not (0); 0 also before the first verdict.");
+    BACKEND_STATE = gauge("weir_backend_state", ["pool", "backend", "state"],
+        "The effective state of the backend: 1 for the one that holds, 0 for the others.");
+    BACKEND_IN_FLIGHT = gauge("weir_backend_in_flight", ["pool", "backend"],
+        "Requests that are in flight at the backend.");
+    BACKEND_CONNECTIONS = counter("weir_backend_connections_total", ["pool", "backend", "reused"],
+        "Requests sent to the backend on a new connection or on a reused one.");
+    BACKEND_CONNECT_ERRORS = counter("weir_backend_connect_errors_total", ["pool", "backend"],
+        "Attempts to connect to the backend that failed.");
+    PROBES = counter("weir_probe_total", ["pool", "backend", "result"],
+        "Health checks of the backend, by result.");
+    ACCESS_LOG_DROPPED = counter("weir_access_log_dropped_total", [],
+        "Access-log lines that were dropped because they could not be written in time.");
+    WORKER_PANICS = counter("weir_worker_panics_total", [],
+        "Connections that ended in a panic, which is always a bug.");
+    CONFIG_GENERATION = gauge("weir_config_generation", [],
+        "Number of the configuration generation that is served.");
+    CONFIG_SUCCESSFUL = gauge("weir_config_last_reload_successful", [],
+        "Whether the last attempt to load the configuration succeeded (1) or was refused (0).");
+    CONFIG_SUCCESS_TIMESTAMP = gauge("weir_config_last_reload_success_timestamp_seconds", [],
+        "When the configuration was last loaded successfully, as a Unix time.");
+    BUILD_INFO = gauge("weir_build_info", ["version"],
+        "The running version; the value is always 1.");
+}
+
+impl Family {
+    /// The family with its samples.
+    pub(super) fn of(&self, samples: Vec<Metric>) -> MetricFamily {
+        let mut family = MetricFamily::default();
+        family.set_name(self.name.into());
+        family.set_help(self.help.into());
+        family.set_field_type(self.kind);
+        family.set_metric(samples);
+        family
+    }
+
+    /// A sample of a counter or gauge; `values` stand in the order of the labels.
+    pub(super) fn sample(&self, values: &[&str], value: f64) -> Metric {
+        let mut metric = self.labelled(values);
+        if self.kind == MetricType::COUNTER {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        metric
+    }
+
+    /// A sample of a histogram, with a bound for each of `bounds`.
+    pub(super) fn times(
+        &self,
+        values: &[&str],
+        times: &Times,
+        bounds: std::ops::Range<usize>,
+    ) -> Metric {
+        let buckets = times.cumulative(bounds).map(|(bound, count)| {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(bound);
+            bucket.set_cumulative_count(count);
+            bucket
+        });
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(times.count());
+        histogram.set_sample_sum(times.seconds);
+        let mut metric = self.labelled(values);
+        metric.set_histogram(histogram);
+        metric
+    }
+
+    /// The face as the registry wants it.
+    ///
+    /// # Errors
+    /// When a name is not one that Prometheus allows.
+    pub(super) fn describe(&self) -> prometheus::Result<Desc> {
+        let labels = self.labels.iter().map(ToString::to_string).collect();
+        Desc::new(
+            self.name.into(),
+            self.help.into(),
+            labels,
+            Default::default(),
+        )
+    }
+
+    fn labelled(&self, values: &[&str]) -> Metric {
+        debug_assert_eq!(values.len(), self.labels.len(), "{}", self.name);
+        let pairs = self.labels.iter().zip(values).map(|(name, value)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).into());
+            pair.set_value((*value).into());
+            pair
+        });
+        Metric::from_label(pairs.collect())
+    }
+}

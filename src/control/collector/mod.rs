@@ -1,0 +1,446 @@
+//! The collector: what workers, backends, probes and reloads count, put together when Prometheus asks.
+//! It must never be on the way of a request; the data path only ever adds to its own counters.
+//! Read `family.rs` (the metrics by name) and `rows.rs` (summing over workers).
+
+mod family;
+mod rows;
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus::core::Desc;
+use prometheus::proto::{Metric, MetricFamily};
+use prometheus::{Encoder, Registry, TextEncoder};
+
+use self::family as metric;
+use self::rows::{Table, Times};
+use super::effective::Effective;
+use super::probes::{Ledger, RESULTS};
+use super::shared::Shared;
+use crate::metrics::rows::NewRow;
+use crate::policy::health::Health;
+use crate::policy::persist::Stickiness;
+use crate::state::access_log;
+use crate::state::backend::Backend;
+use crate::state::snapshot::Snapshot;
+
+pub use self::family::{ALL, Family};
+
+/// Buckets of the request duration that are exported: 131 µs to 69 s.
+const DURATION_BOUNDS: std::ops::Range<usize> = 7..27;
+/// Buckets of the overhead that are exported: 4 µs to 34 ms.
+const OVERHEAD_BOUNDS: std::ops::Range<usize> = 2..16;
+/// The values of the `code` label.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Where the collector looks.
+#[derive(Debug)]
+pub struct Sources {
+    /// Snapshot, workers and reloads.
+    pub shared: Arc<Shared>,
+    /// Where workers tell of new rows.
+    pub rows: Receiver<NewRow>,
+    /// Counts of probes.
+    pub probes: Arc<Ledger>,
+    /// Counts of lost access-log lines.
+    pub access_log: access_log::Queue,
+    /// Names of the reasons that `WorkerCounts::refused` counts, by ordinal.
+    pub reasons: Vec<&'static str>,
+}
+
+/// Everything that `/metrics` shows. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    collector: Arc<Collector>,
+}
+
+#[derive(Debug)]
+struct Collector {
+    shared: Arc<Shared>,
+    rows: Mutex<Table>,
+    probes: Arc<Ledger>,
+    access_log: access_log::Queue,
+    reasons: Vec<&'static str>,
+    described: Vec<Desc>,
+}
+
+impl Metrics {
+    /// Brings the sources together, and the `process_*` set beside them.
+    ///
+    /// # Errors
+    /// When a metric's name is not one that Prometheus allows, which a test excludes.
+    pub fn new(sources: Sources) -> prometheus::Result<Metrics> {
+        let described = ALL.iter().map(|family| family.describe());
+        let collector = Arc::new(Collector {
+            rows: Mutex::new(Table::new(sources.rows, sources.shared.budget.clone())),
+            shared: sources.shared,
+            probes: sources.probes,
+            access_log: sources.access_log,
+            reasons: sources.reasons,
+            described: described.collect::<prometheus::Result<_>>()?,
+        });
+        let registry = Registry::new();
+        registry.register(Box::new(Registered(collector.clone())))?;
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        registry.register(Box::new(process))?;
+        Ok(Metrics {
+            registry,
+            collector,
+        })
+    }
+
+    /// The metrics in Prometheus's text format.
+    ///
+    /// # Errors
+    /// When a sample cannot be written as text.
+    pub fn text(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    /// Gives back the budget of rows that workers have let go, at every new generation, since it may be that nobody scrapes.
+    /// It ends with the process.
+    pub async fn sweep(self) {
+        let mut current = self.collector.shared.current.clone();
+        while current.changed().await.is_ok() {
+            self.collector.table().sweep();
+        }
+    }
+}
+
+/// The collector as the registry owns it.
+struct Registered(Arc<Collector>);
+
+impl prometheus::core::Collector for Registered {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.described.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let collector = &*self.0;
+        let snapshot = collector.shared.current.borrow().clone();
+        let mut families = collector.request_families();
+        families.extend(collector.process_families());
+        families.extend(collector.config_families());
+        families.extend(collector.backend_families(&snapshot));
+        families.push(listener_family(&snapshot));
+        families
+    }
+}
+
+impl Collector {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn request_families(&self) -> Vec<MetricFamily> {
+        let mut table = self.table();
+        table.sweep();
+        let mut requests = Vec::new();
+        for (labels, sum) in table.requests() {
+            for (class, count) in CLASSES
+                .into_iter()
+                .zip(sum.0)
+                .filter(|&(_, count)| count > 0)
+            {
+                let labels = [
+                    &*labels.listener,
+                    &labels.route,
+                    &labels.pool,
+                    &labels.backend,
+                    class,
+                ];
+                requests.push(metric::HTTP_REQUESTS.sample(&labels, count as f64));
+            }
+        }
+        let (mut durations, mut retries) = (Vec::new(), Vec::new());
+        let mut by_route: BTreeMap<&str, (Times, [u64; 8])> = BTreeMap::new();
+        for (labels, sum) in table.routes() {
+            let values = [&*labels.route, &labels.pool];
+            durations.push(metric::HTTP_DURATION.times(&values, &sum.duration, DURATION_BOUNDS));
+            retries.push(metric::RETRIES.sample(&values, sum.retries as f64));
+            let (overhead, sticky) = by_route.entry(&labels.route).or_default();
+            overhead.merge(&sum.overhead);
+            sticky
+                .iter_mut()
+                .zip(sum.sticky)
+                .for_each(|(all, one)| *all += one);
+        }
+        let (mut overheads, mut stickies) = (Vec::new(), Vec::new());
+        for (route, (overhead, sticky)) in by_route {
+            overheads.push(metric::HTTP_OVERHEAD.times(&[route], &overhead, OVERHEAD_BOUNDS));
+            for (result, count) in Stickiness::ALL
+                .into_iter()
+                .zip(sticky)
+                .filter(|&(_, count)| count > 0)
+            {
+                stickies.push(metric::STICKY.sample(&[route, result.as_str()], count as f64));
+            }
+        }
+        vec![
+            metric::HTTP_REQUESTS.of(requests),
+            metric::HTTP_DURATION.of(durations),
+            metric::RETRIES.of(retries),
+            metric::HTTP_OVERHEAD.of(overheads),
+            metric::STICKY.of(stickies),
+        ]
+    }
+
+    /// What belongs to the process as a whole.
+    fn process_families(&self) -> Vec<MetricFamily> {
+        let workers = &self.shared.workers;
+        let refused = self.reasons.iter().enumerate().map(|(ordinal, reason)| {
+            let counts = workers
+                .iter()
+                .filter_map(|worker| worker.refused.get(ordinal));
+            let sum: u64 = counts.map(|count| count.value()).sum();
+            metric::HTTP_REFUSED.sample(&[reason], sum as f64)
+        });
+        let accept_errors: u64 = workers
+            .iter()
+            .map(|worker| worker.accept_errors.value())
+            .sum();
+        let panics: u64 = workers.iter().map(|worker| worker.panics.value()).sum();
+        let version = [env!("CARGO_PKG_VERSION")];
+        vec![
+            metric::HTTP_REFUSED.of(refused.collect()),
+            single(&metric::ACCEPT_ERRORS, accept_errors as f64),
+            single(&metric::WORKER_PANICS, panics as f64),
+            single(
+                &metric::ACCESS_LOG_DROPPED,
+                self.access_log.dropped() as f64,
+            ),
+            metric::BUILD_INFO.of(vec![metric::BUILD_INFO.sample(&version, 1.0)]),
+        ]
+    }
+
+    fn config_families(&self) -> Vec<MetricFamily> {
+        let reload = self.shared.reload.borrow();
+        let success = reload.success_wall_millis as f64 / 1000.0;
+        vec![
+            single(&metric::CONFIG_GENERATION, reload.generation as f64),
+            single(&metric::CONFIG_SUCCESSFUL, f64::from(reload.successful())),
+            single(&metric::CONFIG_SUCCESS_TIMESTAMP, success),
+        ]
+    }
+
+    fn backend_families(&self, snapshot: &Snapshot) -> Vec<MetricFamily> {
+        let mut samples = BackendSamples::default();
+        for pool in &snapshot.pools {
+            for backend in &pool.backends {
+                samples.add(&pool.name, backend);
+                let Some(probes) = self.probes.counts(&pool.name, backend.live.address) else {
+                    continue;
+                };
+                for (result, count) in RESULTS
+                    .into_iter()
+                    .zip(probes.values())
+                    .filter(|&(_, count)| count > 0)
+                {
+                    let labels = [&*pool.name, &backend.name, result];
+                    samples
+                        .probes
+                        .push(metric::PROBES.sample(&labels, count as f64));
+                }
+            }
+        }
+        samples.into_families()
+    }
+}
+
+#[derive(Default)]
+struct BackendSamples {
+    up: Vec<Metric>,
+    states: Vec<Metric>,
+    in_flight: Vec<Metric>,
+    connections: Vec<Metric>,
+    connect_errors: Vec<Metric>,
+    probes: Vec<Metric>,
+}
+
+impl BackendSamples {
+    fn add(&mut self, pool: &str, backend: &Backend) {
+        let (name, live) = (&*backend.name, &backend.live);
+        let (health, in_flight) = (live.health(), f64::from(live.in_flight()));
+        self.up
+            .push(metric::BACKEND_UP.sample(&[pool, name], f64::from(health == Health::Up)));
+        self.in_flight
+            .push(metric::BACKEND_IN_FLIGHT.sample(&[pool, name], in_flight));
+        let effective = Effective::of(backend.admin, health);
+        for state in Effective::ALL {
+            let holds = f64::from(state == effective);
+            self.states
+                .push(metric::BACKEND_STATE.sample(&[pool, name, state.as_str()], holds));
+        }
+        let (mut fresh, mut reused, mut failed) = (0, 0, 0);
+        for counts in live.all_connections() {
+            fresh += counts.fresh.value();
+            reused += counts.reused.value();
+            failed += counts.failed.value();
+        }
+        for (label, count) in [("false", fresh), ("true", reused)] {
+            let sample = metric::BACKEND_CONNECTIONS.sample(&[pool, name, label], count as f64);
+            self.connections.push(sample);
+        }
+        self.connect_errors
+            .push(metric::BACKEND_CONNECT_ERRORS.sample(&[pool, name], failed as f64));
+    }
+
+    fn into_families(self) -> Vec<MetricFamily> {
+        vec![
+            metric::BACKEND_UP.of(self.up),
+            metric::BACKEND_STATE.of(self.states),
+            metric::BACKEND_IN_FLIGHT.of(self.in_flight),
+            metric::BACKEND_CONNECTIONS.of(self.connections),
+            metric::BACKEND_CONNECT_ERRORS.of(self.connect_errors),
+            metric::PROBES.of(self.probes),
+        ]
+    }
+}
+
+fn listener_family(snapshot: &Snapshot) -> MetricFamily {
+    let samples = snapshot.listeners.iter().map(|listener| {
+        let open = listener
+            .connections
+            .load(std::sync::atomic::Ordering::Relaxed);
+        metric::LISTENER_CONNECTIONS.sample(&[&*listener.name], open as f64)
+    });
+    metric::LISTENER_CONNECTIONS.of(samples.collect())
+}
+
+fn single(family: &Family, value: f64) -> MetricFamily {
+    family.of(vec![family.sample(&[], value)])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::sync::mpsc::{Sender, channel};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::control::sample::{self, Ends};
+    use crate::metrics::rows::{RequestLabels, RouteLabels, Rows};
+    use crate::state::sample::loopback;
+
+    fn metrics() -> (Metrics, Ends, Sender<NewRow>) {
+        let (shared, ends) = sample::shared(&[("was", &[loopback(1), loopback(2)])]);
+        let (announce, rows) = channel();
+        let metrics = Metrics::new(Sources {
+            shared,
+            rows,
+            probes: Arc::default(),
+            access_log: access_log::Queue::new().0,
+            reasons: vec!["no_route", "no_backend"],
+        });
+        (metrics.unwrap(), ends, announce)
+    }
+
+    /// As many workers as the sample has.
+    fn count_something(metrics: &Metrics, announce: &Sender<NewRow>) -> [Rows; 2] {
+        let shared = &metrics.collector.shared;
+        let workers = [(); 2].map(|()| Rows::new(announce.clone(), shared.budget.clone()));
+        for worker in &workers {
+            let name = |name: &str| Arc::<str>::from(name);
+            let requests = worker.request(RequestLabels {
+                listener: name("web"),
+                route: name("GET \"/cart\""),
+                pool: name("was"),
+                backend: name("127.0.0.1:1"),
+            });
+            requests.classes[1].add(5);
+            let route = worker.route(RouteLabels {
+                route: name("cart"),
+                pool: name("was"),
+            });
+            route.duration.record(Duration::from_millis(3));
+            route.overhead.record(Duration::from_micros(20));
+            route.sticky[Stickiness::Kept as usize].add(2);
+            route.retries.increment();
+        }
+        shared.workers[1].refused[1].add(3);
+        let snapshot = shared.current.borrow().clone();
+        let live = &snapshot.pools[0].backends[0].live;
+        live.set_health(Health::Up);
+        live.connections(0).fresh.add(1);
+        live.connections(1).reused.add(9);
+        workers
+    }
+
+    #[test]
+    fn every_shard_is_in_the_sum() {
+        let (metrics, _ends, announce) = metrics();
+        let _workers = count_something(&metrics, &announce);
+        let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+        for line in [
+            r#"weir_http_requests_total{listener="web",route="GET \"/cart\"",pool="was",backend="127.0.0.1:1",code="2xx"} 10"#,
+            r#"weir_http_request_duration_seconds_bucket{route="cart",pool="was",le="0.002097152"} 0"#,
+            r#"weir_http_request_duration_seconds_bucket{route="cart",pool="was",le="0.004194304"} 2"#,
+            r#"weir_http_request_duration_seconds_bucket{route="cart",pool="was",le="+Inf"} 2"#,
+            r#"weir_http_request_duration_seconds_count{route="cart",pool="was"} 2"#,
+            r#"weir_http_overhead_seconds_bucket{route="cart",le="0.000032768"} 2"#,
+            r#"weir_sticky_total{route="cart",result="kept"} 4"#,
+            r#"weir_retries_total{route="cart",pool="was"} 2"#,
+            r#"weir_http_refused_total{reason="no_backend"} 3"#,
+            r#"weir_http_refused_total{reason="no_route"} 0"#,
+            r#"weir_backend_up{pool="was",backend="127.0.0.1:1"} 1"#,
+            r#"weir_backend_up{pool="was",backend="127.0.0.1:2"} 0"#,
+            r#"weir_backend_state{pool="was",backend="127.0.0.1:1",state="up"} 1"#,
+            r#"weir_backend_state{pool="was",backend="127.0.0.1:2",state="up"} 0"#,
+            r#"weir_backend_state{pool="was",backend="127.0.0.1:2",state="unknown"} 1"#,
+            r#"weir_backend_connections_total{pool="was",backend="127.0.0.1:1",reused="true"} 9"#,
+            r#"weir_listener_connections{listener="web"} 0"#,
+            "weir_config_generation 1",
+            "weir_config_last_reload_successful 1",
+            concat!(
+                "weir_build_info{version=\"",
+                env!("CARGO_PKG_VERSION"),
+                "\"} 1"
+            ),
+        ] {
+            assert!(text.lines().any(|found| found == line), "no {line}\n{text}");
+        }
+        assert!(text.contains("process_open_fds "), "{text}");
+    }
+
+    #[test]
+    fn every_family_is_exported_and_described() {
+        let (metrics, _ends, announce) = metrics();
+        let _workers = count_something(&metrics, &announce);
+        let snapshot = metrics.collector.shared.current.borrow().clone();
+        let address = snapshot.pools[0].backends[0].live.address;
+        let probes = metrics
+            .collector
+            .probes
+            .open(&snapshot.pools[0].name, address);
+        probes.count(&Ok(()));
+        let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+        for family in ALL {
+            let help = format!("# HELP {} {}", family.name, family.help);
+            assert!(text.contains(&help), "no {help}");
+        }
+    }
+
+    /// Runs where Prometheus is installed, which `tests/run` sees to.
+    #[test]
+    fn promtool_has_nothing_to_say() {
+        let (metrics, _ends, announce) = metrics();
+        let _workers = count_something(&metrics, &announce);
+        let promtool = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let Ok(mut promtool) = promtool else { return };
+        let mut input = promtool.stdin.take().unwrap();
+        std::io::Write::write_all(&mut input, &metrics.text().unwrap()).unwrap();
+        drop(input);
+        let said = promtool.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
+        assert!(said.status.success() && text.is_empty(), "{text}");
+    }
+}

@@ -1,0 +1,23 @@
+//! The control plane: it reads the file, publishes generations, probes backends, and answers for all of it on the admin address.
+//! It never carries a client's byte; a lock may be taken here and nowhere below.
+//! Read `run.rs` (the whole life of the process), then `reload.rs` and `apply.rs` (one generation after another).
+
+pub mod access_log_writer;
+pub mod admin;
+pub mod apply;
+pub mod collector;
+pub mod drain;
+pub mod effective;
+pub mod probes;
+pub mod process_log;
+pub mod reload;
+pub mod run;
+pub mod secrets;
+pub mod shared;
+pub mod signals;
+pub mod supervisor;
+pub mod systemd;
+pub mod watch;
+
+#[cfg(test)]
+mod sample;

@@ -1,0 +1,104 @@
+//! Active checks: one task per pool and address asks the backend, and the pure machine of `policy/health` turns the outcomes into its health.
+//! It writes a backend's word only when the health changes, and never holds a failure of weir itself against a backend.
+//! Read `supervisor.rs` (which tasks exist), `task.rs` (one backend's life), then `http.rs` and `tcp.rs` (one check).
+
+mod http;
+mod ledger;
+mod supervisor;
+mod task;
+mod tcp;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::config::model::{Check, Health as Settings};
+
+pub use self::ledger::{Ledger, ProbeCounts, RESULTS};
+pub use self::supervisor::Supervisor;
+
+/// A way to ask a backend how it is.
+pub trait Probe: Send + Sync {
+    /// Asks once. The caller bounds the time.
+    fn probe<'a>(
+        &'a self,
+        target: &'a Target,
+    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+}
+
+/// Whom a probe asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// The backend's address.
+    pub address: SocketAddr,
+}
+
+/// How a check ended.
+pub type Outcome = Result<(), Failure>;
+
+/// Why a check did not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection.
+    Connect(String),
+    /// No answer within the time.
+    Timeout(Duration),
+    /// An answer with a status that does not mean health.
+    Status(u16),
+    /// A connection, but no answer that can be read.
+    Protocol(String),
+    /// weir could not ask, which says nothing about the backend.
+    Local(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Connect(why) | Failure::Protocol(why) => f.write_str(why),
+            Failure::Timeout(after) => write!(f, "timeout after {after:?}"),
+            Failure::Status(status) => write!(f, "status {status}"),
+            Failure::Local(why) => write!(f, "cannot ask: {why}"),
+        }
+    }
+}
+
+impl Failure {
+    /// Tells a backend that refuses from a weir that has run out of sockets, ports or memory.
+    fn from_connect(error: &io::Error) -> Failure {
+        const OURS: [i32; 5] = [
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ENOBUFS,
+            libc::ENOMEM,
+            libc::EADDRNOTAVAIL,
+        ];
+        if error
+            .raw_os_error()
+            .is_some_and(|code| OURS.contains(&code))
+        {
+            return Failure::Local(error.to_string());
+        }
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+        match error.kind() {
+            kind @ (ConnectionRefused | HostUnreachable | NetworkUnreachable) => {
+                Failure::Connect(kind.to_string())
+            }
+            _ => Failure::Connect(error.to_string()),
+        }
+    }
+}
+
+/// The probe that the settings ask for; `None` when nothing is to be asked.
+fn probe_for(settings: &Settings) -> Option<Box<dyn Probe>> {
+    match &settings.check {
+        Check::None => None,
+        Check::Tcp => Some(Box::new(tcp::Tcp)),
+        Check::Http { path, host, expect } => Some(Box::new(http::Http {
+            path: path.clone(),
+            host: host.clone(),
+            expect: expect.clone(),
+        })),
+    }
+}

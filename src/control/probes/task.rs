@@ -1,0 +1,169 @@
+//! One backend under watch: probe, count, feed the machine, write the word when it changed, say so, wait, again.
+//! It never decides about health itself; the machine of `policy/health` does.
+//! The walk goes on in `http.rs` and `tcp.rs`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{Failure, Outcome, Probe, ProbeCounts, Target};
+use crate::config::model::Health as Settings;
+use crate::policy::health::{Health, Machine, Outcome as Verdict};
+use crate::rng::Rng;
+use crate::state::backend::Live;
+
+/// First checks begin within this time: at once, yet not in one instant.
+const FIRST_WITHIN: Duration = Duration::from_millis(5);
+
+/// What outlives the settings that a task was started with.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) pool: Arc<str>,
+    pub(super) live: Arc<Live>,
+    pub(super) counts: Arc<ProbeCounts>,
+    /// The name may change by reload while the address stays.
+    name: Mutex<Arc<str>>,
+    /// When the health last changed.
+    since: Mutex<Instant>,
+}
+
+impl Watched {
+    pub(super) fn new(
+        pool: Arc<str>,
+        name: Arc<str>,
+        live: Arc<Live>,
+        counts: Arc<ProbeCounts>,
+    ) -> Self {
+        Watched {
+            pool,
+            live,
+            counts,
+            name: Mutex::new(name),
+            since: Mutex::new(Instant::now()),
+        }
+    }
+
+    pub(super) fn rename(&self, name: &Arc<str>) {
+        let mut current = self.name.lock().unwrap_or_else(PoisonError::into_inner);
+        current.clone_from(name);
+    }
+
+    /// Writes the health and says so.
+    pub(super) fn change(&self, health: Health, why: &str) {
+        let before = self.live.health();
+        self.live.set_health(health);
+        let now = Instant::now();
+        let since = {
+            let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *since, now)
+        };
+        let name = self
+            .name
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let level = match health {
+            Health::Down => log::Level::Warn,
+            _ => log::Level::Info,
+        };
+        let (pool, health, before) = (&self.pool, health.as_str(), before.as_str());
+        let lasted = short(now - since);
+        log::log!(
+            level,
+            "health: {pool}/{name} is {health}: {why} (it was {before} for {lasted})"
+        );
+    }
+}
+
+/// Probes until it is aborted. The machine begins at the health that the backend has.
+pub(super) async fn watch(
+    watched: Arc<Watched>,
+    probe: Box<dyn Probe>,
+    settings: Settings,
+    mut rng: Rng,
+) {
+    let target = Target {
+        address: watched.live.address,
+    };
+    let mut machine = Machine::new(settings.rise, settings.fall, watched.live.health());
+    let mut start = Instant::now() + FIRST_WITHIN.mul_f64(fraction(&mut rng));
+    loop {
+        sleep_until(start).await;
+        let outcome = match timeout(settings.timeout, probe.probe(&target)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failure::Timeout(settings.timeout)),
+        };
+        observe(&watched, &mut machine, &outcome);
+        start = Instant::now().max(start + jittered(settings.interval, &mut rng));
+    }
+}
+
+fn observe(watched: &Watched, machine: &mut Machine, outcome: &Outcome) {
+    watched.counts.count(outcome);
+    let changed = match outcome {
+        Ok(()) => machine.observe(Verdict::Pass),
+        Err(failure @ Failure::Local(_)) => {
+            let (pool, address) = (&watched.pool, watched.live.address);
+            log::warn!("health: {pool}/{address}: {failure}");
+            None
+        }
+        Err(_) => machine.observe(Verdict::Fail),
+    };
+    let Some(health) = changed else { return };
+    match outcome {
+        Ok(()) => watched.change(health, "the check passes"),
+        Err(failure) => watched.change(health, &failure.to_string()),
+    }
+}
+
+/// The interval give or take a tenth.
+fn jittered(interval: Duration, rng: &mut Rng) -> Duration {
+    interval.mul_f64(0.9 + 0.2 * fraction(rng))
+}
+
+/// From 0 to 1.
+fn fraction(rng: &mut Rng) -> f64 {
+    f64::from(rng.below(1 << 20)) / f64::from(1 << 20)
+}
+
+/// A time as an operator reads it: `850ms`, `42s`, `7m5s`, `3h10m`, `12d4h`.
+fn short(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..5 => format!("{}ms", duration.as_millis()),
+        5..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d{}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_within_a_tenth_and_averages_out() {
+        let mut rng = Rng::from_seed(1);
+        let interval = Duration::from_secs(2);
+        let waits: Vec<_> = (0..1000).map(|_| jittered(interval, &mut rng)).collect();
+        assert!(
+            waits
+                .iter()
+                .all(|wait| (1.8..=2.2).contains(&wait.as_secs_f64()))
+        );
+        let mean = waits.iter().sum::<Duration>() / 1000;
+        assert!((1.98..2.02).contains(&mean.as_secs_f64()), "{mean:?}");
+    }
+
+    #[test]
+    fn times_are_short() {
+        let written = |millis| short(Duration::from_millis(millis));
+        assert_eq!(written(850), "850ms");
+        assert_eq!(written(42_100), "42s");
+        assert_eq!(written(425_000), "7m5s");
+        assert_eq!(written(11_400_000), "3h10m");
+        assert_eq!(written(1_051_200_000), "12d4h");
+    }
+}

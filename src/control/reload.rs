@@ -1,0 +1,321 @@
+//! Reads the file again and, when it is fine and says something new, puts the next generation in place of the served one.
+//! A file that is refused changes nothing but what is said about it; two reloads never run at once, since they need `&mut`.
+//! The walk goes on in `apply.rs`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::apply::{self, Running};
+use super::secrets::SecretSource;
+use super::shared::{Refusal, ReloadStatus, Reloaded};
+use super::{admin, systemd};
+use crate::clock;
+use crate::config::diagnostic::Diagnostics;
+use crate::config::model::Config;
+use crate::config::{self, Loaded};
+use crate::policy::persist::token::Secrets;
+use crate::state::diff::{Diff, SettingsDiff};
+use crate::state::snapshot::Snapshot;
+use crate::state::summary::summary;
+
+/// Why the file is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It changed.
+    File,
+    /// SIGHUP.
+    Signal,
+    /// The admin API.
+    Request,
+}
+
+/// The served generation and everything that the next one needs.
+#[derive(Debug)]
+pub struct Reloader {
+    /// The configuration file.
+    pub path: PathBuf,
+    /// What the process was started with; a few keys of it hold until it ends.
+    pub started: Arc<Config>,
+    /// Where secrets come from.
+    pub source: SecretSource,
+    /// What `source` gave for the served generation.
+    pub secrets: Secrets,
+    /// What the served generation acts on.
+    pub running: Running,
+    /// The admin server.
+    pub admin: admin::Server,
+    /// Where the served generation is published.
+    pub current: watch::Sender<Arc<Snapshot>>,
+    /// Where it is published how reloads went.
+    pub status: watch::Sender<ReloadStatus>,
+}
+
+/// Why a file is not served: as text for people, and as lines for the log.
+struct Problem {
+    text: String,
+    lines: Vec<String>,
+}
+
+impl Reloader {
+    /// The served configuration.
+    pub fn config(&self) -> Arc<Config> {
+        self.current.borrow().config.clone()
+    }
+
+    /// Reads the file and serves what it says.
+    ///
+    /// # Errors
+    /// Why the file, or what it asks for, was refused; the served generation goes on.
+    pub async fn reload(&mut self, cause: Cause) -> Result<Reloaded, Refusal> {
+        systemd::reloading();
+        let path = self.path.clone();
+        // A slow disk must not stop the probes.
+        let loaded = tokio::task::spawn_blocking(move || config::load(path)).await;
+        let outcome = match loaded {
+            Ok(Ok(loaded)) => self.replace(loaded).await,
+            Ok(Err(diagnostics)) => Err(Problem::from(&diagnostics)),
+            Err(error) => Err(Problem::from(format!("the file was not read: {error}"))),
+        };
+        let outcome = outcome.map_err(|problem| self.refuse(problem));
+        if let Ok(reloaded) = &outcome {
+            report(cause, reloaded);
+        }
+        systemd::ready();
+        outcome
+    }
+
+    async fn replace(&mut self, loaded: Loaded) -> Result<Reloaded, Problem> {
+        let config = Arc::new(loaded.config);
+        let mut warnings: Vec<String> = loaded.warnings.lines().collect();
+        warnings.extend(restart_warnings(&self.started, &config));
+        let secrets = self.source.load(config.secrets_file.as_deref())?;
+        // Its token may have changed although the file did not.
+        let admin = admin::Prepared::new(&config.admin, Some(&self.admin))
+            .map_err(|error| error.to_string())?;
+        let previous = self.current.borrow().clone();
+        let mut summary = summary(&Diff::between(&previous.config, &config), &previous.config);
+        if secrets != self.secrets {
+            let separator = if summary.is_empty() { "" } else { "; " };
+            summary = format!("{summary}{separator}secrets");
+        }
+        let prepared = if summary.is_empty() {
+            None
+        } else {
+            let workers = self.running.workers.count();
+            Some(apply::prepare(config, &secrets, Some(&previous), workers)?)
+        };
+        // Nothing fails from here on.
+        self.admin.switch(admin);
+        self.secrets = secrets;
+        if let Some(prepared) = prepared {
+            let snapshot = prepared.snapshot.clone();
+            let adoption = self.running.commit(prepared);
+            self.current.send_replace(snapshot);
+            adoption.wait().await;
+        }
+        Ok(self.succeed(summary, warnings))
+    }
+
+    fn succeed(&self, summary: String, warnings: Vec<String>) -> Reloaded {
+        let generation = self.current.borrow().generation;
+        self.status.send_replace(ReloadStatus {
+            generation,
+            success_wall_millis: clock::wall_millis(),
+            refusal: None,
+            warnings: warnings.clone(),
+        });
+        Reloaded {
+            generation,
+            summary,
+            warnings,
+        }
+    }
+
+    fn refuse(&self, problem: Problem) -> Refusal {
+        let generation = self.current.borrow().generation;
+        log::error!("reload: refused, generation {generation} goes on:");
+        for line in &problem.lines {
+            log::error!("reload:   {line}");
+        }
+        let refusal = Refusal {
+            text: problem.text,
+            wall_millis: clock::wall_millis(),
+        };
+        self.status
+            .send_modify(|status| status.refusal = Some(refusal.clone()));
+        refusal
+    }
+}
+
+impl From<&Diagnostics> for Problem {
+    fn from(diagnostics: &Diagnostics) -> Self {
+        Problem {
+            text: diagnostics.render(false),
+            lines: diagnostics.lines().collect(),
+        }
+    }
+}
+
+impl From<String> for Problem {
+    fn from(text: String) -> Self {
+        let lines = text.lines().map(str::to_owned).collect();
+        Problem { text, lines }
+    }
+}
+
+/// A line for each key that only a restart applies.
+fn restart_warnings(started: &Config, config: &Config) -> impl Iterator<Item = String> {
+    SettingsDiff::between(started, config)
+        .restart_keys()
+        .into_iter()
+        .map(|key| format!("`{key}` changed: it takes effect at the next start"))
+}
+
+fn report(cause: Cause, reloaded: &Reloaded) {
+    let Reloaded {
+        generation,
+        summary,
+        warnings,
+    } = reloaded;
+    if !summary.is_empty() {
+        log::info!("reload: generation {generation}: {summary}");
+    } else if cause == Cause::File {
+        // A file that was written again as it was is no news, unless someone asked.
+        log::debug!("reload: nothing changed");
+        return;
+    } else {
+        log::info!("reload: nothing changed");
+    }
+    for warning in warnings {
+        log::warn!("reload: {warning}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::control::sample::{Stage, free_port};
+    use crate::policy::health::Health;
+
+    #[tokio::test]
+    async fn a_new_backend_is_a_new_generation_and_the_known_one_stays_as_it_is() {
+        let (web, one, two) = (free_port(), free_port(), free_port());
+        let mut stage = Stage::new(&[web], &[one], "").await;
+        let before = stage.reloader.current.borrow().clone();
+        before.pools[0].backends[0].live.set_health(Health::Up);
+
+        stage.write(&[web], &[one, two], "");
+        let reloaded = stage.reload().await.expect("a good file");
+        assert_eq!(reloaded.generation, 2);
+        assert_eq!(reloaded.summary, format!("pool was: +127.0.0.1:{two}"));
+        assert_eq!(stage.told(), [(2, vec![])]);
+        let after = stage.reloader.current.borrow().clone();
+        assert_eq!(after.generation, 2);
+        let (old, new) = (&before.pools[0], &after.pools[0]);
+        assert!(Arc::ptr_eq(&old.epoch, &new.epoch));
+        assert!(Arc::ptr_eq(&old.backends[0].live, &new.backends[0].live));
+        assert!(Arc::ptr_eq(
+            &before.listeners[0].connections,
+            &after.listeners[0].connections
+        ));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_observable_when_prepare_fails() {
+        let (web, other, was) = (free_port(), free_port(), free_port());
+        let mut stage = Stage::new(&[web], &[was], "").await;
+        let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = taken.local_addr().expect("a bound socket").port();
+        let log = stage.dir.path().join("access.log");
+        let more = format!("[log]\naccess = {log:?}\n");
+
+        stage.write(&[web, other, port], &[was, free_port()], &more);
+        let refusal = stage.reload().await.expect_err("a port in use");
+        let words = format!("listener web cannot bind 127.0.0.1:{port}: ");
+        assert!(refusal.text.starts_with(&words), "{}", refusal.text);
+        assert!(refusal.text.contains("another process listens there"));
+        assert_eq!(stage.told(), []);
+        assert_eq!(stage.reloader.current.borrow().generation, 1);
+        assert!(!log.exists());
+        assert!(
+            TcpListener::bind(("127.0.0.1", other)).is_ok(),
+            "closed again"
+        );
+        let status = stage.reloader.status.borrow().clone();
+        assert_eq!((status.generation, status.successful()), (1, false));
+        assert_eq!(status.refusal, Some(refusal));
+
+        drop(taken);
+        let reloaded = stage.reload().await.expect("the port is free now");
+        assert_eq!(reloaded.generation, 2);
+        assert_eq!(stage.told(), [(2, vec![other, port])]);
+        assert!(stage.reloader.status.borrow().successful());
+        assert!(log.exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_refused_is_told_and_the_old_one_again_is_fine() {
+        let (web, was) = (free_port(), free_port());
+        let mut stage = Stage::new(&[web], &[was], "").await;
+        for text in ["", "[listeners.web", "unheard_of = 1\n"] {
+            std::fs::write(&stage.reloader.path, text).expect("a writable file");
+            let refusal = stage.reload().await.expect_err("no good file");
+            assert!(refusal.text.contains("error["), "{}", refusal.text);
+        }
+        stage.write(&[web], &[was], "# the same\n");
+        let reloaded = stage.reload().await.expect("a good file");
+        assert_eq!((reloaded.generation, &*reloaded.summary), (1, ""));
+        assert!(stage.reloader.status.borrow().successful());
+        assert_eq!(stage.told(), []);
+    }
+
+    #[tokio::test]
+    async fn what_needs_a_restart_is_told_each_time_and_the_rest_is_applied() {
+        let (web, was) = (free_port(), free_port());
+        let mut stage = Stage::new(&[web], &[was], "").await;
+        for (backends, generation) in [(vec![was], 2), (vec![was, free_port()], 3)] {
+            stage.write(&[web], &backends, "workers = 9\n");
+            let reloaded = stage.reload().await.expect("a good file");
+            assert_eq!(reloaded.generation, generation);
+            let warning = reloaded.warnings.last().map(String::as_str);
+            let expected = "`workers` changed: it takes effect at the next start";
+            assert_eq!(warning, Some(expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_may_widen_to_every_address_while_it_serves() {
+        let (web, was) = (free_port(), free_port());
+        let mut stage = Stage::new(&[web], &[was], "").await;
+        let text = stage
+            .text(&[web], &[was], "")
+            .replace("127.0.0.1:", "0.0.0.0:");
+        let text = text.replacen("backends = [\"0.0.0.0", "backends = [\"127.0.0.1", 1);
+        std::fs::write(&stage.reloader.path, text).expect("a writable file");
+        let reloaded = stage.reload().await.expect("its own port");
+        assert_eq!(reloaded.generation, 2);
+        assert_eq!(stage.told(), [(2, vec![web])]);
+    }
+
+    #[tokio::test]
+    async fn other_secrets_are_a_new_generation() {
+        let (web, was) = (free_port(), free_port());
+        let mut stage = Stage::new(&[web], &[was], "").await;
+        let file = stage.dir.path().join("secrets");
+        let more = format!("secrets_file = {file:?}\n");
+        stage.write(&[web], &[was], &more);
+        let refusal = stage.reload().await.expect_err("no such file");
+        assert!(refusal.text.contains("cannot be read"), "{}", refusal.text);
+        for generation in [2, 3] {
+            let text = Secrets::new_file(crate::rng::fill_secure);
+            std::fs::write(&file, text).expect("a writable directory");
+            let reloaded = stage.reload().await.expect("a good file");
+            assert_eq!(reloaded.generation, generation);
+            assert!(reloaded.summary.ends_with("secrets"));
+        }
+    }
+}

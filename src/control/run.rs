@@ -1,0 +1,332 @@
+//! The life of the process: read the file, bind everything, start the workers, then answer signals, changes and requests until the end.
+//! It runs on the main thread with a runtime of its own, and no worker ever waits for it.
+//! The walk goes on in `reload.rs` for a change, in `drain.rs` for the end, and in `worker.rs` for the traffic.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+use super::access_log_writer::{Place, Writer};
+use super::admin::{self, Context};
+use super::apply::{self, Prepared, Running};
+use super::collector::{Metrics, Sources};
+use super::drain::{self, Patience};
+use super::reload::{Cause, Reloader};
+use super::secrets::SecretSource;
+use super::shared::{Lifecycle, ReloadRequest, ReloadStatus, Shared, verdicts_in};
+use super::signals::{Request, Signals};
+use super::supervisor::Supervisor;
+use super::watch::{FileWatch, Identity};
+use super::{probes, process_log, systemd};
+use crate::clock;
+use crate::config::Loaded;
+use crate::config::diagnostic::counted;
+use crate::config::model::{AccessTarget, Config};
+use crate::l7::reject;
+use crate::metrics::rows::{Budget, NewRow};
+use crate::net::descriptors;
+use crate::rng::Rng;
+use crate::state::access_log::Queue;
+use crate::state::snapshot::Snapshot;
+use crate::worker::Setup;
+
+/// Requests to reload that may wait; they are answered together.
+const REQUESTS: usize = 64;
+/// Between two looks at whether the first verdicts are in.
+const LOOK: Duration = Duration::from_millis(10);
+/// Between two looks at whether a worker is gone.
+const WATCH_WORKERS: Duration = Duration::from_secs(1);
+/// How long the access log may take to be written at the end.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// Serves what was loaded from the file, in the state `read`, until told to stop. What is wrong with the start is said on
+/// standard error.
+pub fn run(path: &Path, read: Identity, loaded: Loaded) -> ExitCode {
+    let outcome = begin(path, read, loaded);
+    process_log::flush();
+    match outcome {
+        Ok(code) => code,
+        Err(problem) => {
+            for line in problem.lines() {
+                eprintln!("error: {line}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn begin(path: &Path, read: Identity, loaded: Loaded) -> Result<ExitCode, String> {
+    process_log::start(loaded.config.log.level).map_err(|error| format!("process log: {error}"))?;
+    if let Err(error) = descriptors::raise_limit() {
+        log::warn!("start: the limit of open descriptors stays as it is: {error}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the control runtime cannot start: {error}"))?;
+    let code =
+        runtime.block_on(async { Ok(Process::start(path, read, loaded).await?.live().await) });
+    runtime.shutdown_background();
+    code
+}
+
+/// A serving process.
+struct Process {
+    reloader: Reloader,
+    file: FileWatch,
+    signals: Signals,
+    requests: mpsc::Receiver<ReloadRequest>,
+    lifecycle: watch::Sender<Lifecycle>,
+}
+
+enum Event {
+    Signal(Request),
+    FileChanged,
+    Requested(ReloadRequest),
+    WorkerDied(usize),
+}
+
+impl Process {
+    async fn start(path: &Path, read: Identity, loaded: Loaded) -> Result<Self, String> {
+        let born = (clock::now(), clock::wall_millis());
+        let signals = Signals::new().map_err(|error| format!("signals: {error}"))?;
+        let config = Arc::new(loaded.config);
+        let warnings: Vec<String> = loaded.warnings.lines().collect();
+        let mut source = SecretSource::new(&config.state_dir);
+        let secrets = source.load(config.secrets_file.as_deref())?;
+        let workers = worker_count(config.workers);
+        let prepared = apply::prepare(config.clone(), &secrets, None, workers)?;
+        let admin = admin::Prepared::new(&config.admin, None).map_err(|error| error.to_string())?;
+        let first = prepared.snapshot.clone();
+        greet(&first, workers);
+        let (running, rows, lines) = serve(prepared, workers).await?;
+
+        let (current, status) = (
+            watch::Sender::new(first.clone()),
+            watch::Sender::new(ReloadStatus {
+                generation: first.generation,
+                success_wall_millis: born.1,
+                refusal: None,
+                warnings,
+            }),
+        );
+        let lifecycle = watch::Sender::new(Lifecycle::Starting);
+        let (reload_requests, requests) = mpsc::channel(REQUESTS);
+        let shared = Arc::new(Shared {
+            current: current.subscribe(),
+            reload: status.subscribe(),
+            lifecycle: lifecycle.subscribe(),
+            workers: running.workers.counts(),
+            budget: running.budget.clone(),
+            reload_requests,
+            started: born.0,
+            started_wall_millis: born.1,
+        });
+        let metrics = metrics(shared.clone(), rows, lines, &running)?;
+        tokio::spawn(metrics.clone().sweep());
+        let admin = admin::Server::start(admin, Context { shared, metrics });
+        tokio::spawn(become_ready(current.subscribe(), lifecycle.clone()));
+        systemd::ready();
+        Ok(Process {
+            file: FileWatch::new(path, read, config.watch),
+            reloader: Reloader {
+                path: path.to_owned(),
+                started: config,
+                source,
+                secrets,
+                running,
+                admin,
+                current,
+                status,
+            },
+            signals,
+            requests,
+            lifecycle,
+        })
+    }
+
+    /// Serves until told to stop, or until a worker is gone.
+    async fn live(mut self) -> ExitCode {
+        let code = loop {
+            match self.next().await {
+                Event::Signal(Request::Stop) => break ExitCode::SUCCESS,
+                Event::Signal(Request::Reload) => {
+                    self.reload(Cause::Signal, Vec::new()).await;
+                    self.reloader.running.access_log.reopen();
+                }
+                Event::FileChanged => self.reload(Cause::File, Vec::new()).await,
+                Event::Requested(request) => self.reload(Cause::Request, vec![request]).await,
+                Event::WorkerDied(index) => {
+                    log::error!("worker {index}: its thread is gone; weir ends");
+                    break ExitCode::FAILURE;
+                }
+            }
+        };
+        self.end().await;
+        code
+    }
+
+    async fn next(&mut self) -> Event {
+        tokio::select! {
+            biased;
+            request = self.signals.next() => Event::Signal(request),
+            index = died(&self.reloader.running.workers) => Event::WorkerDied(index),
+            () = self.file.changed() => Event::FileChanged,
+            Some(request) = self.requests.recv() => Event::Requested(request),
+        }
+    }
+
+    /// One reload answers every request that is there by now.
+    async fn reload(&mut self, cause: Cause, mut requests: Vec<ReloadRequest>) {
+        while let Ok(request) = self.requests.try_recv() {
+            requests.push(request);
+        }
+        self.file.reading();
+        let outcome = self.reloader.reload(cause).await;
+        self.file.set_mode(self.reloader.config().watch);
+        for request in requests {
+            // Who asked may have gone away.
+            let _ = request.reply.send(outcome.clone());
+        }
+    }
+
+    async fn end(mut self) {
+        let config = self.reloader.config();
+        let patience = Patience {
+            delay: config.drain_delay,
+            timeout: config.drain_timeout,
+        };
+        let Running {
+            workers,
+            access_log,
+            probes,
+            ..
+        } = self.reloader.running;
+        drain::drain(&workers, patience, &self.lifecycle, &mut self.signals).await;
+        drop(probes);
+        workers.end().await;
+        access_log.stop(LAST_LINES);
+    }
+}
+
+/// Starts everything that the first generation acts on, and waits until the workers serve it.
+async fn serve(
+    prepared: Prepared,
+    workers: usize,
+) -> Result<(Running, Receiver<NewRow>, Queue), String> {
+    let budget = Arc::new(Budget::default());
+    let (queue, batches) = Queue::new();
+    let (rows, new_rows) = std::sync::mpsc::channel();
+    let setups = (0..workers).map(|index| Setup {
+        index,
+        workers,
+        rows: rows.clone(),
+        budget: budget.clone(),
+        access_log: queue.worker_end(),
+    });
+    let workers =
+        Supervisor::start(setups).map_err(|error| format!("a worker cannot start: {error}"))?;
+    // The commit gives it its place.
+    let access_log = Place::open(&AccessTarget::Off)
+        .and_then(|nowhere| Writer::start(queue.clone(), batches, nowhere))
+        .map_err(|error| format!("access log: {error}"))?;
+    let mut running = Running {
+        workers,
+        probes: probes::Supervisor::new(Rng::from_system()),
+        access_log,
+        budget,
+    };
+    running.commit(prepared).wait().await;
+    Ok((running, new_rows, queue))
+}
+
+fn metrics(
+    shared: Arc<Shared>,
+    rows: Receiver<NewRow>,
+    access_log: Queue,
+    running: &Running,
+) -> Result<Metrics, String> {
+    let sources = Sources {
+        shared,
+        rows,
+        probes: running.probes.ledger(),
+        access_log,
+        reasons: REASONS.to_vec(),
+    };
+    Metrics::new(sources).map_err(|error| format!("metrics: {error}"))
+}
+
+/// The names of the reasons that workers count by ordinal.
+static REASONS: [&str; reject::TABLE.len()] = {
+    let mut reasons = [""; reject::TABLE.len()];
+    let mut ordinal = 0;
+    while ordinal < reasons.len() {
+        reasons[ordinal] = reject::TABLE[ordinal].reason;
+        ordinal += 1;
+    }
+    reasons
+};
+
+/// The configured number; 0: one per core that the process may use, which is bounded by its affinity and its cgroup.
+fn worker_count(configured: usize) -> usize {
+    match configured {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    }
+}
+
+/// The first line of the log.
+fn greet(snapshot: &Snapshot, workers: usize) {
+    let config: &Config = &snapshot.config;
+    let listeners = config.listeners.iter().map(|listener| {
+        let addresses: Vec<String> = listener.bind.iter().map(ToString::to_string).collect();
+        format!("{} ({})", listener.name, addresses.join(", "))
+    });
+    let pools = config.pools.iter().map(|pool| {
+        format!(
+            "{} ({})",
+            pool.name,
+            counted(pool.backends.len(), "backend")
+        )
+    });
+    let generation = snapshot.generation;
+    log::info!(
+        "start: weir {}: generation {generation}, {}, listeners {}, pools {}",
+        env!("CARGO_PKG_VERSION"),
+        counted(workers, "worker"),
+        listeners.collect::<Vec<_>>().join(", "),
+        pools.collect::<Vec<_>>().join(", "),
+    );
+}
+
+/// Waits for the first verdict on every backend. A pool that is dead then does not matter: that is a verdict too.
+async fn become_ready(
+    current: watch::Receiver<Arc<Snapshot>>,
+    lifecycle: watch::Sender<Lifecycle>,
+) {
+    while !verdicts_in(&current.borrow()) {
+        sleep(LOOK).await;
+    }
+    lifecycle.send_if_modified(|lifecycle| {
+        let ready = *lifecycle == Lifecycle::Starting;
+        if ready {
+            *lifecycle = Lifecycle::Ready;
+        }
+        ready
+    });
+    log::info!("start: ready");
+}
+
+async fn died(supervisor: &Supervisor) -> usize {
+    loop {
+        if let Some(index) = supervisor.dead() {
+            return index;
+        }
+        sleep(WATCH_WORKERS).await;
+    }
+}

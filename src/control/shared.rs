@@ -1,0 +1,102 @@
+//! What the parts of control tell each other: the published generation, how the last reload went, whether the process serves.
+//! Everything here is a published value or a channel; whoever reads must not hold a borrow across an await.
+//! The walk goes on in `run.rs`, which writes these values, and in `admin/`, which shows them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::config::model::Check;
+use crate::metrics::rows::Budget;
+use crate::metrics::worker::WorkerCounts;
+use crate::policy::health::Health;
+use crate::state::snapshot::Snapshot;
+
+/// What probes, admin and the collector may look at. Cheap to share behind an `Arc`; it lives as long as the process.
+#[derive(Debug)]
+pub struct Shared {
+    /// The generation that the workers serve; changes after every worker was told.
+    pub current: watch::Receiver<Arc<Snapshot>>,
+    /// How the last reload went.
+    pub reload: watch::Receiver<ReloadStatus>,
+    /// Where the process stands between start and end.
+    pub lifecycle: watch::Receiver<Lifecycle>,
+    /// What each worker counts, by its ordinal.
+    pub workers: Vec<Arc<WorkerCounts>>,
+    /// How many metric rows may exist.
+    pub budget: Arc<Budget>,
+    /// Asks for a reload.
+    pub reload_requests: mpsc::Sender<ReloadRequest>,
+    /// When the process started, monotonic.
+    pub started: Instant,
+    /// When the process started, in milliseconds since the epoch.
+    pub started_wall_millis: u64,
+}
+
+/// Where the process stands. `/readyz` is fine in [`Lifecycle::Ready`] alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// Listeners are bound, or will be; not every backend has its first verdict.
+    Starting,
+    /// Serving. A backend that a later reload adds does not lead back: the virtual IP would flap.
+    Ready,
+    /// Ending: still accepting during `drain_delay`, then only finishing what is open.
+    Draining,
+}
+
+/// How reloads went so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReloadStatus {
+    /// The generation that is served.
+    pub generation: u64,
+    /// Wall time of the last success (the start is one), in milliseconds since the epoch.
+    pub success_wall_millis: u64,
+    /// Why the last attempt was refused; absent after a success.
+    pub refusal: Option<Refusal>,
+    /// What the served file makes weir warn about, a line each.
+    pub warnings: Vec<String>,
+}
+
+/// Why a file was refused. The old generation goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Every problem as text, as `weir check` would print it, without colour.
+    pub text: String,
+    /// When, in milliseconds since the epoch.
+    pub wall_millis: u64,
+}
+
+/// Asks the reload loop to read the file again. Requests that come together are answered by one reload.
+#[derive(Debug)]
+pub struct ReloadRequest {
+    /// Where the outcome goes.
+    pub reply: oneshot::Sender<Result<Reloaded, Refusal>>,
+}
+
+/// What a reload that was not refused did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// The generation that is served now.
+    pub generation: u64,
+    /// What changed, on one line; empty: the file says what it said before.
+    pub summary: String,
+    /// What the file makes weir warn about, a line each.
+    pub warnings: Vec<String>,
+}
+
+impl ReloadStatus {
+    /// Whether the last attempt succeeded.
+    pub fn successful(&self) -> bool {
+        self.refusal.is_none()
+    }
+}
+
+/// Whether every backend has a verdict: from a probe, from `health.initial`, or because its pool has no check.
+pub fn verdicts_in(snapshot: &Snapshot) -> bool {
+    let pools = snapshot.pools.iter().zip(&snapshot.config.pools);
+    pools
+        .filter(|(_, config)| config.health.check != Check::None)
+        .flat_map(|(pool, _)| &pool.backends)
+        .all(|backend| backend.live.health() != Health::Unknown)
+}

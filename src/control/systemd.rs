@@ -1,0 +1,34 @@
+//! Tells the service manager where the process stands (sd_notify); without one, nothing happens.
+//! It must never fail the caller: weir serves just as well when nobody listens.
+//! Nothing follows from here.
+
+use sd_notify::NotifyState;
+
+/// weir serves.
+pub fn ready() {
+    send(&[NotifyState::Ready]);
+}
+
+/// weir reads its file again; [`ready`] must follow.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => send(&[NotifyState::Reloading, now]),
+        Err(error) => log::debug!("sd_notify: no monotonic time: {error}"),
+    }
+}
+
+/// weir ends.
+pub fn stopping() {
+    send(&[NotifyState::Stopping]);
+}
+
+/// A line of `systemctl status`.
+pub fn status(text: &str) {
+    send(&[NotifyState::Status(text)]);
+}
+
+fn send(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        log::debug!("sd_notify: {error}");
+    }
+}

@@ -1,0 +1,46 @@
+//! What one worker counts beside its rows: open connections, refusals by reason, failures to accept.
+//! It must have a single writing thread, like the counters it is made of.
+//! The walk goes on in control's collector.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use super::counter::Counter;
+
+/// Room for the reasons of `l7/reject.rs`.
+pub const REASONS: usize = 48;
+
+/// The counts of one worker, shared with control.
+#[derive(Debug)]
+pub struct WorkerCounts {
+    open: AtomicUsize,
+    /// Requests and answers refused, by the ordinal of their reason.
+    pub refused: [Counter; REASONS],
+    /// Calls to accept that failed.
+    pub accept_errors: Counter,
+    /// Connection tasks that panicked: always a bug, never the end of the worker.
+    pub panics: Counter,
+}
+
+impl Default for WorkerCounts {
+    fn default() -> Self {
+        WorkerCounts {
+            open: AtomicUsize::new(0),
+            refused: std::array::from_fn(|_| Counter::default()),
+            accept_errors: Counter::default(),
+            panics: Counter::default(),
+        }
+    }
+}
+
+impl WorkerCounts {
+    /// Client connections open now.
+    pub fn open(&self) -> usize {
+        self.open.load(Relaxed)
+    }
+
+    /// Tells control how many client connections are open. Only the owning worker may call it.
+    #[inline]
+    pub fn set_open(&self, connections: usize) {
+        self.open.store(connections, Relaxed);
+    }
+}

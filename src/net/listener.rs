@@ -1,0 +1,57 @@
+//! Binds listening sockets: one per worker with SO_REUSEPORT, so that the kernel spreads connections and no worker wakes another.
+//! It never accepts; a socket exists before any worker knows of it, so that a bind that fails changes nothing.
+//! The walk goes on in `worker.rs`, which accepts.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that the kernel may hold before they are accepted; capped by `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Binds `address` once per worker.
+///
+/// # Errors
+/// The system's error; `AddrInUse` also when another process listens there with SO_REUSEPORT set, which
+/// a bind that sets it too would not notice.
+pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+    drop(socket(address, false)?);
+    bind_beside_own(address, workers)
+}
+
+/// Like [`bind`], next to a socket of this process that takes connections of the same address: `0.0.0.0:80` is bound
+/// while `192.0.2.10:80` still serves. Only another process without SO_REUSEPORT is noticed.
+///
+/// # Errors
+/// The system's error.
+pub fn bind_beside_own(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+    (0..workers)
+        .map(|_| {
+            let socket = socket(address, true)?;
+            socket.listen(BACKLOG)?;
+            Ok(socket.into())
+        })
+        .collect()
+}
+
+fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    // A virtual IP may arrive later than weir; accepted sockets inherit TCP_NODELAY from here.
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => {
+            socket.set_freebind_v6(true)?;
+            socket.set_only_v6(true)?;
+        }
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}

@@ -1,0 +1,9 @@
+//! Sockets: binding, accepting, reading and writing. The only place of unsafe code beside the kernel's data path.
+//! It knows bytes and addresses, never a request, a route or a backend's state.
+//! Read `listener.rs`, then `stream.rs` and `timer.rs`.
+
+pub mod backlog;
+pub mod descriptors;
+pub mod listener;
+pub mod stream;
+pub mod timer;

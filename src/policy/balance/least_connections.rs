@@ -1,0 +1,165 @@
+//! `least-connections`: the backend that would be least busy for its weight.
+//! It keeps no state of its own: what is in flight is counted where it is, over all workers.
+//! The walk ends here.
+
+use super::{BackendIndex, Balancer, Eligible, Loads};
+use crate::policy::facts::Facts;
+use crate::rng::Rng;
+
+/// Up to so many backends the choice is exact; one bit of a word stands for each.
+const EXACT: usize = 64;
+/// Above that, the best of so many draws: their figures lie in that many cache lines that other workers write.
+const DRAWS: usize = 8;
+
+/// The backend with the least `(in flight + 1) / weight`, ties broken at random.
+///
+/// Exact up to 64 backends, the best of 8 random draws (in proportion to weight) above.
+#[derive(Clone, Copy, Debug)]
+pub struct LeastConnections;
+
+impl Balancer for LeastConnections {
+    fn pick<L: Loads>(
+        &self,
+        eligible: &Eligible<'_, L>,
+        _facts: &Facts<'_>,
+        rng: &mut Rng,
+    ) -> Option<BackendIndex> {
+        if eligible.subset().list().len() <= EXACT {
+            least(eligible, rng)
+        } else {
+            least_of_draws(eligible, rng)
+        }
+    }
+}
+
+/// A backend's load once it has one request more, as a fraction.
+#[derive(Clone, Copy)]
+struct Load {
+    requests: u64,
+    weight: u64,
+}
+
+impl Load {
+    #[inline]
+    fn of<L: Loads>(eligible: &Eligible<'_, L>, backend: BackendIndex, weight: u16) -> Load {
+        Load {
+            requests: u64::from(eligible.in_flight(backend)) + 1,
+            weight: u64::from(weight),
+        }
+    }
+
+    #[inline]
+    fn compare(self, other: Load) -> std::cmp::Ordering {
+        (self.requests * other.weight).cmp(&(other.requests * self.weight))
+    }
+}
+
+fn least<L: Loads>(eligible: &Eligible<'_, L>, rng: &mut Rng) -> Option<BackendIndex> {
+    let mut least = Load {
+        requests: u64::MAX >> 16,
+        weight: 1,
+    };
+    let mut ties = 0_u64;
+    let subset = eligible.subset();
+    for (position, (&backend, &weight)) in subset.list().iter().zip(subset.weights()).enumerate() {
+        if eligible.is_tried(backend) {
+            continue;
+        }
+        let load = Load::of(eligible, backend, weight);
+        match load.compare(least) {
+            std::cmp::Ordering::Less => {
+                least = load;
+                ties = 1 << position;
+            }
+            std::cmp::Ordering::Equal => ties |= 1 << position,
+            std::cmp::Ordering::Greater => {}
+        }
+    }
+    if ties.count_ones() > 1 {
+        for _ in 0..rng.below(ties.count_ones()) {
+            ties &= ties - 1;
+        }
+    }
+    subset.list().get(ties.trailing_zeros() as usize).copied()
+}
+
+fn least_of_draws<L: Loads>(eligible: &Eligible<'_, L>, rng: &mut Rng) -> Option<BackendIndex> {
+    let (mut best, weight) = eligible.draw(None, rng)?;
+    let mut least = Load::of(eligible, best, weight);
+    for _ in 1..DRAWS {
+        let (backend, weight) = eligible.draw(None, rng)?;
+        let load = Load::of(eligible, backend, weight);
+        if load.compare(least).is_lt() {
+            (best, least) = (backend, load);
+        }
+    }
+    Some(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::balance::EligibleSet;
+    use crate::policy::balance::sample::{facts, up};
+    use crate::rng::Rng;
+
+    fn pick(weights: &[u16], loads: &Vec<u32>, tried: &[BackendIndex], seed: u64) -> u16 {
+        let sets = EligibleSet::new(up(weights));
+        let eligible = Eligible::new(sets.fresh(), tried, loads);
+        let picked = LeastConnections.pick(&eligible, &facts(), &mut Rng::from_seed(seed));
+        picked.unwrap().0
+    }
+
+    #[test]
+    fn weight_divides_the_load() {
+        assert_eq!(pick(&[1, 2], &vec![0, 0], &[], 1), 1);
+        assert_eq!(pick(&[1, 2], &vec![0, 2], &[], 1), 0);
+        assert_eq!(pick(&[3, 3, 3], &vec![5, 4, 6], &[], 1), 1);
+        assert_eq!(pick(&[3, 3, 3], &vec![5, 4, 6], &[BackendIndex(1)], 1), 0);
+        assert_eq!(pick(&[1], &vec![u32::MAX], &[], 1), 0);
+    }
+
+    #[test]
+    fn many_backends_fill_evenly() {
+        let weights: Vec<u16> = (0..500).map(|index| 1 + index % 4).collect();
+        let sets = EligibleSet::new(up(&weights));
+        let mut rng = Rng::from_seed(3);
+        let mut loads = vec![0_u32; weights.len()];
+        for _ in 0..125_000 {
+            let eligible = Eligible::new(sets.fresh(), &[], &loads);
+            let picked = LeastConnections.pick(&eligible, &facts(), &mut rng);
+            loads[picked.unwrap().index()] += 1;
+        }
+        for (&load, &weight) in loads.iter().zip(&weights) {
+            let fair = 100 * u32::from(weight);
+            assert!(load.abs_diff(fair) <= 8 * u32::from(weight), "{loads:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_choice_is_a_minimum_and_every_minimum_is_chosen(
+            backends in proptest::collection::vec((1..5_u16, 0..4_u32), 1..=64),
+            tried in proptest::collection::vec(0..64_u16, 0..=3),
+        ) {
+            let (weights, loads): (Vec<u16>, Vec<u32>) = backends.into_iter().unzip();
+            let tried: Vec<_> = tried.into_iter().map(BackendIndex).collect();
+            let allowed: Vec<usize> = (0..weights.len())
+                .filter(|&index| !tried.contains(&BackendIndex(index as u16)))
+                .collect();
+            prop_assume!(!allowed.is_empty());
+            let load = |index: usize| f64::from(loads[index] + 1) / f64::from(weights[index]);
+            let least = allowed.iter().map(|&index| load(index)).fold(f64::INFINITY, f64::min);
+            let minima: Vec<usize> = allowed.into_iter().filter(|&index| load(index) <= least + 1e-9).collect();
+            let mut counts = vec![0_usize; weights.len()];
+            let picks = minima.len() * 60;
+            for seed in 0..picks {
+                counts[pick(&weights, &loads, &tried, seed as u64) as usize] += 1;
+            }
+            prop_assert_eq!(minima.iter().map(|&index| counts[index]).sum::<usize>(), picks);
+            prop_assert!(minima.iter().all(|&index| (15..=130).contains(&counts[index])), "{counts:?}");
+        }
+    }
+}

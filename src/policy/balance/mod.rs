@@ -1,0 +1,159 @@
+//! Balancers: which backend takes new work.
+//! A balancer never sees health or stickiness, only who is eligible, and its state belongs to one worker.
+//! Read `eligible.rs` (who may be chosen), then one algorithm.
+
+pub mod eligible;
+mod least_connections;
+mod random_two;
+mod round_robin;
+
+pub use eligible::{Eligible, EligibleSet, Loads, Member, Subset};
+pub use least_connections::LeastConnections;
+pub use random_two::RandomTwo;
+pub use round_robin::RoundRobin;
+
+use super::facts::Facts;
+use crate::config::model::BalancerKind;
+use crate::rng::Rng;
+
+/// The ordinal of a backend in its pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendIndex(pub u16);
+
+impl BackendIndex {
+    /// The ordinal, for indexing.
+    #[inline]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// Chooses a backend for new work.
+pub trait Balancer {
+    /// One of the eligible backends; `None` when there is none.
+    fn pick<L: Loads>(
+        &self,
+        eligible: &Eligible<'_, L>,
+        facts: &Facts<'_>,
+        rng: &mut Rng,
+    ) -> Option<BackendIndex>;
+}
+
+/// Every balancer. One value serves one pool on one worker.
+#[derive(Debug)]
+pub enum AnyBalancer {
+    /// See [`RoundRobin`].
+    RoundRobin(RoundRobin),
+    /// See [`LeastConnections`].
+    LeastConnections(LeastConnections),
+    /// See [`RandomTwo`].
+    RandomTwo(RandomTwo),
+}
+
+impl AnyBalancer {
+    /// A balancer of the configured kind for worker `worker` of `workers`, which has not picked yet.
+    pub fn new(kind: BalancerKind, worker: usize, workers: usize) -> AnyBalancer {
+        match kind {
+            BalancerKind::RoundRobin => AnyBalancer::RoundRobin(RoundRobin::new(worker, workers)),
+            BalancerKind::LeastConnections => AnyBalancer::LeastConnections(LeastConnections),
+            BalancerKind::RandomTwo => AnyBalancer::RandomTwo(RandomTwo),
+        }
+    }
+}
+
+impl Balancer for AnyBalancer {
+    #[inline]
+    fn pick<L: Loads>(
+        &self,
+        eligible: &Eligible<'_, L>,
+        facts: &Facts<'_>,
+        rng: &mut Rng,
+    ) -> Option<BackendIndex> {
+        match self {
+            AnyBalancer::RoundRobin(balancer) => balancer.pick(eligible, facts, rng),
+            AnyBalancer::LeastConnections(balancer) => balancer.pick(eligible, facts, rng),
+            AnyBalancer::RandomTwo(balancer) => balancer.pick(eligible, facts, rng),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod sample;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::sample::{facts, up};
+    use super::*;
+    use crate::config::model::AdminState;
+    use crate::policy::health::Health;
+    use crate::rng::Rng;
+
+    const KINDS: [BalancerKind; 3] = [
+        BalancerKind::RoundRobin,
+        BalancerKind::LeastConnections,
+        BalancerKind::RandomTwo,
+    ];
+
+    fn members() -> impl Strategy<Value = Vec<Member>> {
+        let member = (1..=256_u16, 0..3_u8, 0..3_u8).prop_map(|(weight, admin, health)| Member {
+            weight,
+            admin: [AdminState::Ready, AdminState::Drain, AdminState::Maint][admin as usize],
+            health: Health::from_u8(health),
+        });
+        proptest::collection::vec(member, 0..100)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Never an ineligible or tried backend, and none only when there is none.
+        #[test]
+        fn only_the_eligible_are_picked(
+            members in members(),
+            changed in members(),
+            tried in proptest::collection::vec(0..100_u16, 0..=3),
+            seed in any::<u64>(),
+        ) {
+            let tried: Vec<BackendIndex> = tried.into_iter().map(BackendIndex).collect();
+            let mut rng = Rng::from_seed(seed);
+            let loads: Vec<u32> = (0..100).map(|_| rng.below(4)).collect();
+            for kind in KINDS {
+                let balancer = AnyBalancer::new(kind, 0, 1);
+                for members in [&members, &changed, &members] {
+                    let sets = EligibleSet::new(members.iter().copied());
+                    for subset in [sets.fresh(), sets.kept()] {
+                        let eligible = Eligible::new(subset, &tried, &loads);
+                        for _ in 0..5 {
+                            match balancer.pick(&eligible, &facts(), &mut rng) {
+                                Some(picked) => {
+                                    prop_assert!(subset.contains(picked));
+                                    prop_assert!(!tried.contains(&picked));
+                                }
+                                None => prop_assert!(subset.list().iter().all(|b| tried.contains(b))),
+                            }
+                        }
+                    }
+                }
+            }
+        }
+
+        /// With all else equal, every backend gets work, in proportion to its weight where the algorithm says so.
+        #[test]
+        fn nobody_starves(count in 1..90_usize, seed in any::<u64>()) {
+            let sets = EligibleSet::new(up(&vec![1; count]));
+            let mut rng = Rng::from_seed(seed);
+            let loads = vec![0; count];
+            for kind in KINDS {
+                let balancer = AnyBalancer::new(kind, 0, 1);
+                let mut counts = vec![0; count];
+                for _ in 0..count * 40 {
+                    let eligible = Eligible::new(sets.fresh(), &[], &loads);
+                    counts[balancer.pick(&eligible, &facts(), &mut rng).unwrap().index()] += 1;
+                }
+                prop_assert!(counts.iter().all(|&count| (5..=100).contains(&count)), "{kind:?} {counts:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! `round-robin`: everyone in turn, as often as its weight says, and as evenly spread as can be.
+//! It never looks at loads; its turn order is rebuilt when the backends change.
+//! The walk ends here.
+
+use std::cell::RefCell;
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+
+use super::{BackendIndex, Balancer, Eligible, Loads, Subset};
+use crate::policy::facts::Facts;
+use crate::rng::Rng;
+
+/// Smooth weighted round robin.
+///
+/// A backend of weight `w` has its turns at the times `1/2w, 3/2w, 5/2w …` of each round, and whoever's turn comes first is
+/// picked. So each gets exactly its weight in any round, evenly spread, and a pick costs O(log n). Each worker starts at its
+/// own point of the round, so that workers do not march in step, and goes on from a random one when the backends change.
+#[derive(Debug)]
+pub struct RoundRobin {
+    turns: RefCell<Turns>,
+}
+
+impl RoundRobin {
+    /// For worker `worker` of `workers`.
+    pub fn new(worker: usize, workers: usize) -> RoundRobin {
+        let start = ((worker as u64) << 32).div_ceil(workers.max(1) as u64);
+        RoundRobin {
+            turns: RefCell::new(Turns {
+                first_start: Some(start as u32),
+                built_for: None,
+                next: BinaryHeap::new(),
+                passed_over: Vec::new(),
+            }),
+        }
+    }
+}
+
+impl Balancer for RoundRobin {
+    fn pick<L: Loads>(
+        &self,
+        eligible: &Eligible<'_, L>,
+        _facts: &Facts<'_>,
+        rng: &mut Rng,
+    ) -> Option<BackendIndex> {
+        let turns = &mut *self.turns.borrow_mut();
+        if turns.built_for != Some(eligible.subset().stamp()) {
+            turns.rebuild(eligible.subset(), rng);
+        }
+        turns.next(|backend| !eligible.is_tried(backend))
+    }
+}
+
+#[derive(Debug)]
+struct Turns {
+    /// Where to start, in 2^-32 of a round, until that was done.
+    first_start: Option<u32>,
+    /// The stamp of the backends that the turns are of.
+    built_for: Option<u64>,
+    next: BinaryHeap<Reverse<Turn>>,
+    /// Turns of tried backends, set aside during one pick.
+    passed_over: Vec<Reverse<Turn>>,
+}
+
+impl Turns {
+    fn rebuild(&mut self, subset: &Subset, rng: &mut Rng) {
+        let first = self.first_start.take();
+        let start = first.unwrap_or_else(|| rng.next_u64() as u32);
+        let count = subset.list().len();
+        let offset = (count * start as usize) >> 32;
+        let ranks = (0..count).map(|position| (position + count - offset) % count);
+        let backends = subset.list().iter().zip(subset.weights());
+        let turns = backends.zip(ranks).map(|((&backend, &weight), rank)| {
+            let (round, done) = first_turn(weight, start);
+            Reverse(Turn {
+                round,
+                done,
+                weight,
+                rank: rank as u16,
+                backend,
+            })
+        });
+        let mut next = std::mem::take(&mut self.next).into_vec();
+        next.clear();
+        next.extend(turns);
+        self.next = next.into();
+        self.built_for = Some(subset.stamp());
+    }
+
+    /// The backend whose turn is next among the allowed ones; the others keep their turns.
+    fn next(&mut self, allowed: impl Fn(BackendIndex) -> bool) -> Option<BackendIndex> {
+        let picked = loop {
+            let Some(mut first) = self.next.peek_mut() else {
+                break None;
+            };
+            if allowed(first.0.backend) {
+                let backend = first.0.backend;
+                first.0.advance();
+                break Some(backend);
+            }
+            self.passed_over.push(PeekMut::pop(first));
+        };
+        self.next.extend(self.passed_over.drain(..));
+        picked
+    }
+}
+
+/// A backend's next turn: the `done`th of its `weight` turns in a round.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    round: u32,
+    done: u16,
+    weight: u16,
+    /// Who goes first of those whose turns come at one time: a rotation of the pool's order.
+    rank: u16,
+    backend: BackendIndex,
+}
+
+impl Turn {
+    fn advance(&mut self) {
+        self.done += 1;
+        if self.done == self.weight {
+            self.done = 0;
+            self.round = self.round.wrapping_add(1);
+        }
+    }
+}
+
+/// The first of `weight` turns at or after `start` / 2^32 of a round, as its round and its number there.
+fn first_turn(weight: u16, start: u32) -> (u32, u16) {
+    // Turn n comes at (2n + 1) / 2w, so those with n < w * start - 1/2 are over.
+    let over = (u64::from(weight) * u64::from(start) + (1 << 31) - 1) >> 32;
+    match over as u16 {
+        over if over >= weight => (1, 0),
+        over => (0, over),
+    }
+}
+
+impl Ord for Turn {
+    fn cmp(&self, other: &Turn) -> Ordering {
+        // Rounds differ by one at most, so their difference tells the order even when the count wraps.
+        let rounds = (self.round.wrapping_sub(other.round) as i32).cmp(&0);
+        let time =
+            |turn: &Turn, scale: &Turn| (2 * u64::from(turn.done) + 1) * u64::from(scale.weight);
+        rounds
+            .then_with(|| time(self, other).cmp(&time(other, self)))
+            .then_with(|| self.rank.cmp(&other.rank))
+    }
+}
+
+impl PartialOrd for Turn {
+    fn partial_cmp(&self, other: &Turn) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Turn {
+    fn eq(&self, other: &Turn) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Turn {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::balance::EligibleSet;
+    use crate::policy::balance::sample::{facts, up};
+    use crate::rng::Rng;
+
+    const WORKERS: usize = 60;
+
+    fn picks(weights: &[u16], count: usize, worker: usize) -> Vec<u16> {
+        let sets = EligibleSet::new(up(weights));
+        let balancer = RoundRobin::new(worker, WORKERS);
+        let mut rng = Rng::from_seed(0);
+        let loads = Vec::new();
+        let eligible = Eligible::new(sets.fresh(), &[], &loads);
+        (0..count)
+            .map(|_| balancer.pick(&eligible, &facts(), &mut rng).unwrap().0)
+            .collect()
+    }
+
+    #[test]
+    fn equal_weights_rotate() {
+        for worker in 0..20 {
+            let picks = picks(&[5; 7], 70, worker);
+            assert!(picks.windows(2).all(|pair| pair[1] == (pair[0] + 1) % 7));
+        }
+    }
+
+    #[test]
+    fn workers_start_at_their_own_phase() {
+        let mut seen: Vec<Vec<u16>> = (0..WORKERS)
+            .map(|worker| picks(&[3, 2, 1], 6, worker))
+            .collect();
+        seen.sort();
+        seen.dedup();
+        assert!(seen.len() >= 5);
+        let firsts = (0..WORKERS).map(|worker| picks(&[1; 30], 1, worker)[0] as usize);
+        assert!(firsts.eq((0..WORKERS).map(|worker| worker / 2)));
+    }
+
+    #[test]
+    fn rounds_may_wrap() {
+        let turn = |round, done| Turn {
+            round,
+            done,
+            weight: 3,
+            rank: 0,
+            backend: BackendIndex(0),
+        };
+        assert!(turn(u32::MAX, 2) < turn(0, 0));
+        assert!(turn(0, 0) < turn(0, 1));
+    }
+
+    #[test]
+    fn a_tried_backend_keeps_its_turn() {
+        let sets = EligibleSet::new(up(&[1, 1, 1]));
+        let balancer = RoundRobin::new(0, 1);
+        let mut rng = Rng::from_seed(0);
+        let loads = Vec::new();
+        let mut pick = |tried: &[BackendIndex]| {
+            let eligible = Eligible::new(sets.fresh(), tried, &loads);
+            balancer.pick(&eligible, &facts(), &mut rng)
+        };
+        let first = pick(&[]).unwrap().0;
+        let next = |by| Some(BackendIndex((first + by) % 3));
+        assert_eq!(pick(&[BackendIndex((first + 1) % 3)]), next(2));
+        assert_eq!(pick(&[]), next(1));
+        assert_eq!(pick(&[]), next(0));
+        let all: Vec<_> = (0..3).map(BackendIndex).collect();
+        assert_eq!(pick(&all), None);
+        assert_eq!(pick(&[]), next(1));
+    }
+
+    proptest! {
+        #[test]
+        fn exact_over_any_period_and_smooth(
+            weights in proptest::collection::vec(1..=256_u16, 1..12),
+            worker in 0..WORKERS,
+        ) {
+            let period: usize = weights.iter().map(|&weight| weight as usize).sum();
+            let picks = picks(&weights, period * 2 + 1, worker);
+            for start in [0, 1, period / 3, period] {
+                for (index, &weight) in weights.iter().enumerate() {
+                    let window = &picks[start..start + period];
+                    let count = window.iter().filter(|&&picked| picked as usize == index).count();
+                    prop_assert_eq!(count, weight as usize);
+                }
+            }
+            // Smooth: in any stretch a backend is never further from its share than a turn for each of the others.
+            for (index, &weight) in weights.iter().enumerate() {
+                let mut count = 0.0;
+                let slack = weights.len() as f64 / 2.0 + 1.0;
+                for (at, &picked) in picks.iter().enumerate() {
+                    count += f64::from(u8::from(picked as usize == index));
+                    let fair = (at + 1) as f64 * f64::from(weight) / period as f64;
+                    prop_assert!((count - fair).abs() <= slack, "{count} for {fair} at {at}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Whether a failed try may be followed by another, and where.
+//! It must never allow a request to be done twice unless doing it twice is the same as doing it once.
+//! The walk goes on in `l7/proxy.rs`, which asks this after every failed try.
+
+/// Retries of one request, beside its first try.
+pub const MAX_RETRIES: u8 = 2;
+
+/// How a try failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection came about: refused, timed out, unreachable.
+    Connect,
+    /// A reused connection was closed or reset before any byte of the answer: most likely the backend had closed it while it was idle.
+    ReusedClosed,
+    /// A new connection was closed or reset before any byte of the answer.
+    NewClosed,
+    /// Anything else, such as a time-out, a broken answer or a closed one.
+    Other,
+}
+
+/// What is known after a failed try.
+#[derive(Clone, Copy, Debug)]
+pub struct Try {
+    /// How it failed.
+    pub failure: Failure,
+    /// Whether the method is idempotent; see [`is_idempotent`].
+    pub idempotent: bool,
+    /// Whether this try handed any byte of the request to the system.
+    pub sent: bool,
+    /// Whether the whole request is still at hand: its head, and all of its body that was read.
+    pub replayable: bool,
+    /// Retries before this try: 0 when it was the first.
+    pub retries: u8,
+    /// What led to this try; absent when it was the first.
+    pub led_by: Option<Retry>,
+}
+
+/// What may follow a failed try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Again at the same backend, over a new connection.
+    SameBackendFresh,
+    /// At another backend that was not tried yet.
+    Elsewhere,
+    /// Nothing: the failure is the client's answer.
+    Never,
+}
+
+/// What may follow `failed`.
+///
+/// A connection that did not come about allows any method another backend. A reused connection that closed before any byte
+/// of the answer allows a request that is idempotent, or of which nothing was sent, first a new connection to the same backend, then
+/// another backend. At most [`MAX_RETRIES`] in all.
+pub fn after(failed: Try) -> Retry {
+    if failed.retries >= MAX_RETRIES || !failed.replayable {
+        return Retry::Never;
+    }
+    let harmless = failed.idempotent || !failed.sent;
+    let was_fresh_retry = failed.led_by == Some(Retry::SameBackendFresh);
+    match failed.failure {
+        Failure::Connect => Retry::Elsewhere,
+        Failure::ReusedClosed if harmless => Retry::SameBackendFresh,
+        Failure::NewClosed if harmless && was_fresh_retry => Retry::Elsewhere,
+        _ => Retry::Never,
+    }
+}
+
+/// Whether doing a request twice is the same as doing it once (RFC 9110 section 9.2.2). Unknown methods are not.
+pub fn is_idempotent(method: &[u8]) -> bool {
+    matches!(
+        method,
+        b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FIRST: Try = Try {
+        failure: Failure::Connect,
+        idempotent: false,
+        sent: false,
+        replayable: true,
+        retries: 0,
+        led_by: None,
+    };
+
+    #[test]
+    fn a_failed_connect_goes_elsewhere_with_any_method() {
+        assert_eq!(after(FIRST), Retry::Elsewhere);
+        assert_eq!(
+            after(Try {
+                retries: 2,
+                ..FIRST
+            }),
+            Retry::Never
+        );
+    }
+
+    #[test]
+    fn a_stale_connection_is_replaced_then_left() {
+        let stale = Try {
+            failure: Failure::ReusedClosed,
+            idempotent: true,
+            sent: true,
+            ..FIRST
+        };
+        assert_eq!(after(stale), Retry::SameBackendFresh);
+        let second = Try {
+            failure: Failure::NewClosed,
+            retries: 1,
+            led_by: Some(Retry::SameBackendFresh),
+            ..stale
+        };
+        assert_eq!(after(second), Retry::Elsewhere);
+        let third = Try {
+            retries: 2,
+            led_by: Some(Retry::Elsewhere),
+            ..second
+        };
+        assert_eq!(after(third), Retry::Never);
+        let post = Try {
+            idempotent: false,
+            ..stale
+        };
+        assert_eq!(after(post), Retry::Never);
+        let unsent = Try {
+            sent: false,
+            ..post
+        };
+        assert_eq!(after(unsent), Retry::SameBackendFresh);
+        let consumed = Try {
+            replayable: false,
+            ..stale
+        };
+        assert_eq!(after(consumed), Retry::Never);
+    }
+
+    #[test]
+    fn a_new_connection_that_closes_is_final() {
+        let closed = Try {
+            failure: Failure::NewClosed,
+            idempotent: true,
+            sent: true,
+            ..FIRST
+        };
+        assert_eq!(after(closed), Retry::Never);
+    }
+
+    #[test]
+    fn idempotent_methods() {
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
+            assert!(is_idempotent(method.as_bytes()));
+        }
+        for method in ["POST", "PATCH", "get", "PROPFIND", ""] {
+            assert!(!is_idempotent(method.as_bytes()));
+        }
+    }
+
+    fn failures() -> impl Strategy<Value = Failure> {
+        prop_oneof![
+            Just(Failure::Connect),
+            Just(Failure::ReusedClosed),
+            Just(Failure::NewClosed),
+            Just(Failure::Other),
+        ]
+    }
+
+    proptest! {
+        /// Whatever fails, a request ends after at most three tries, and one that could be done twice was harmless.
+        #[test]
+        fn every_story_ends(
+            failures in proptest::collection::vec(failures(), 8),
+            idempotent in any::<bool>(),
+            sent in any::<bool>(),
+        ) {
+            let (mut led_by, mut retries) = (None, 0);
+            for failure in failures {
+                let sent = sent && failure != Failure::Connect;
+                match after(Try { failure, idempotent, sent, replayable: true, retries, led_by }) {
+                    Retry::Never => break,
+                    retry => {
+                        prop_assert!(idempotent || !sent);
+                        led_by = Some(retry);
+                    }
+                }
+                retries += 1;
+            }
+            prop_assert!(retries <= MAX_RETRIES);
+        }
+    }
+}

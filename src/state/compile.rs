@@ -1,0 +1,285 @@
+//! A valid configuration becomes a snapshot; what the one before knew of servers and listeners is carried over.
+//! It cannot fail and changes nothing: a snapshot that is never published leaves no trace.
+//! The walk goes on in `diff.rs`, and in control's `apply.rs`, which publishes.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::backend::{Backend, Epoch, Live};
+use super::diff::key;
+use super::snapshot::{Listener, Pool, Route, Snapshot};
+use crate::config::model::{self, Check, Config};
+use crate::policy::health::Health;
+use crate::policy::persist::token::Secrets;
+use crate::policy::persist::{AnyPersistence, CookieHash};
+use crate::policy::rendezvous::Rendezvous;
+use crate::policy::route::{RouteMatch, Router};
+
+/// Makes generation number `generation`, for `workers` workers, after `previous`.
+pub fn compile(
+    config: Arc<Config>,
+    secrets: &Secrets,
+    previous: Option<&Snapshot>,
+    generation: u64,
+    workers: usize,
+) -> Snapshot {
+    let known = Known::of(previous);
+    let listeners = config.listeners.iter().map(|from| listener(from, &known));
+    let pools = config.pools.iter().map(|from| pool(from, &known, workers));
+    let pool_ordinals = ordinals(config.pools.iter().map(|pool| &pool.name));
+    let routes = config.routes.iter().map(|from| Route {
+        name: from.name.as_str().into(),
+        pool: pool_ordinals[from.pool.as_str()],
+        persistence: from.sticky.as_ref().map(|to| persistence(to, secrets)),
+        timeouts: from.timeouts,
+        max_body: from.max_body.unwrap_or(u64::MAX),
+    });
+    Snapshot {
+        generation,
+        listeners: listeners.collect(),
+        routes: routes.collect(),
+        router: router(&config),
+        pools: pools.collect(),
+        config: config.clone(),
+    }
+}
+
+/// What outlives a generation, by what it is recognized by.
+#[derive(Default)]
+struct Known<'a> {
+    listeners: HashMap<&'a str, &'a Listener>,
+    pools: HashMap<&'a str, &'a Pool>,
+}
+
+impl<'a> Known<'a> {
+    fn of(previous: Option<&'a Snapshot>) -> Self {
+        previous.map_or_else(Known::default, |previous| Known {
+            listeners: previous
+                .listeners
+                .iter()
+                .map(|known| (&*known.name, known))
+                .collect(),
+            pools: previous
+                .pools
+                .iter()
+                .map(|known| (&*known.name, known))
+                .collect(),
+        })
+    }
+}
+
+fn listener(from: &model::Listener, known: &Known<'_>) -> Listener {
+    let known = known.listeners.get(from.name.as_str());
+    let keys = from.bind.iter().map(|address| key(from.protocol, *address));
+    Listener {
+        name: from.name.as_str().into(),
+        keys: keys.collect(),
+        protocol: from.protocol,
+        max_connections: match from.max_connections {
+            0 => usize::MAX,
+            most => most,
+        },
+        path_checks: from.path_checks,
+        connections: known.map_or_else(Arc::default, |known| known.connections.clone()),
+    }
+}
+
+fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
+    let known = known.pools.get(from.name.as_str());
+    let epoch: Arc<Epoch> = known.map_or_else(Arc::default, |known| known.epoch.clone());
+    let lives: HashMap<SocketAddr, &Arc<Live>> = known
+        .into_iter()
+        .flat_map(|pool| &pool.backends)
+        .map(|backend| (backend.live.address, &backend.live))
+        .collect();
+    let live = |address| match lives.get(&address) {
+        Some(live) => (*live).clone(),
+        None => Arc::new(Live::new(
+            address,
+            initial(&from.health),
+            epoch.clone(),
+            workers,
+        )),
+    };
+    let backends = from.backends.iter().map(|backend| Backend {
+        name: backend.name.as_str().into(),
+        weight: backend.weight,
+        admin: backend.state,
+        live: live(backend.address),
+    });
+    Pool {
+        name: from.name.as_str().into(),
+        balancer: from.balancer,
+        max_idle: from.max_idle,
+        backends: backends.collect(),
+        ring: Rendezvous::new(
+            from.backends
+                .iter()
+                .map(|backend| (backend.name.as_str(), backend.weight)),
+        ),
+        epoch: epoch.clone(),
+    }
+}
+
+/// What counts as known of a server before its first check; one that is never checked is up.
+fn initial(health: &model::Health) -> Health {
+    match health.check {
+        Check::None => Health::Up,
+        Check::Tcp | Check::Http { .. } => health.initial.into(),
+    }
+}
+
+fn persistence(sticky: &model::Sticky, secrets: &Secrets) -> AnyPersistence {
+    match sticky.mode {
+        model::StickyMode::CookieHash => {
+            AnyPersistence::CookieHash(CookieHash::new(&sticky.cookie, secrets))
+        }
+    }
+}
+
+fn router(config: &Config) -> Router {
+    let listeners = ordinals(config.listeners.iter().map(|listener| &listener.name));
+    let routes: Vec<RouteMatch> = config
+        .routes
+        .iter()
+        .map(|route| RouteMatch {
+            listeners: route
+                .listeners
+                .iter()
+                .map(|name| listeners[name.as_str()])
+                .collect(),
+            hosts: route.hosts.clone(),
+            path: route.path.clone(),
+            methods: route.methods.clone(),
+            headers: route.headers.clone(),
+        })
+        .collect();
+    Router::compile(&routes)
+}
+
+/// Where each name stands; a valid configuration names nothing that is not there.
+fn ordinals<'a>(names: impl Iterator<Item = &'a String>) -> HashMap<&'a str, usize> {
+    names.map(String::as_str).zip(0..).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::model::Initial;
+    use crate::state::sample::{any_config, config, loopback};
+
+    fn secrets() -> Secrets {
+        let text = Secrets::new_file(|bytes| bytes.fill(7));
+        Secrets::parse(&text).expect("a good secret")
+    }
+
+    fn compiled(config: &Config, previous: Option<&Snapshot>) -> Snapshot {
+        let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
+        compile(
+            Arc::new(config.clone()),
+            &secrets(),
+            previous,
+            generation,
+            2,
+        )
+    }
+
+    /// A configuration whose routes lead to its own listeners and pools.
+    fn any_valid_config() -> impl Strategy<Value = Config> {
+        any_config().prop_map(|mut config| {
+            let pools: Vec<_> = config.pools.iter().map(|pool| pool.name.clone()).collect();
+            let listeners: Vec<_> = config
+                .listeners
+                .iter()
+                .map(|own| own.name.clone())
+                .collect();
+            config.routes.retain(|route| pools.contains(&route.pool));
+            for route in &mut config.routes {
+                route.listeners.clone_from(&listeners);
+            }
+            config
+        })
+    }
+
+    fn live<'a>(snapshot: &'a Snapshot, pool: &str, address: SocketAddr) -> Option<&'a Arc<Live>> {
+        let pool = snapshot.pools.iter().find(|known| &*known.name == pool)?;
+        let found = pool
+            .backends
+            .iter()
+            .find(|own| own.live.address == address)?;
+        Some(&found.live)
+    }
+
+    proptest! {
+        #[test]
+        fn it_says_what_the_file_says(a in any_valid_config()) {
+            let snapshot = compiled(&a, None);
+            prop_assert_eq!(snapshot.listeners.len(), a.listeners.len());
+            for (listener, from) in snapshot.listeners.iter().zip(&a.listeners) {
+                prop_assert_eq!(&*listener.name, &*from.name);
+                prop_assert_eq!(listener.keys.len(), from.bind.len());
+            }
+            for (route, from) in snapshot.routes.iter().zip(&a.routes) {
+                prop_assert_eq!(&*snapshot.pools[route.pool].name, &*from.pool);
+            }
+            for (pool, from) in snapshot.pools.iter().zip(&a.pools) {
+                for (backend, from) in pool.backends.iter().zip(&from.backends) {
+                    let own = (&*backend.name, backend.live.address, backend.weight, backend.admin);
+                    prop_assert_eq!(own, (&*from.name, from.address, from.weight, from.state));
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_known_outlives_the_generation(a in any_valid_config(), b in any_valid_config()) {
+            let before = compiled(&a, None);
+            let after = compiled(&b, Some(&before));
+            for pool in &after.pools {
+                let known = before.pools.iter().find(|known| known.name == pool.name);
+                prop_assert!(known.is_none_or(|known| Arc::ptr_eq(&known.epoch, &pool.epoch)));
+                for backend in &pool.backends {
+                    let known = live(&before, &pool.name, backend.live.address);
+                    prop_assert!(known.is_none_or(|known| Arc::ptr_eq(known, &backend.live)));
+                }
+            }
+            for listener in &after.listeners {
+                let known = before.listeners.iter().find(|known| known.name == listener.name);
+                let same = known.is_none_or(|known| Arc::ptr_eq(&known.connections, &listener.connections));
+                prop_assert!(same);
+            }
+        }
+    }
+
+    #[test]
+    fn a_new_backend_begins_as_the_file_says() {
+        let mut file = config(&[("web", &[])], &[("was", &[loopback(1)])]);
+        for (check, initial, health) in [
+            (Check::Tcp, Initial::Probe, Health::Unknown),
+            (Check::Tcp, Initial::Up, Health::Up),
+            (Check::Tcp, Initial::Down, Health::Down),
+            (Check::None, Initial::Down, Health::Up),
+        ] {
+            file.pools[0].health.check = check;
+            file.pools[0].health.initial = initial;
+            let snapshot = compiled(&file, None);
+            assert_eq!(snapshot.pools[0].backends[0].live.health(), health);
+        }
+    }
+
+    #[test]
+    fn a_change_of_health_advances_the_epoch_of_old_and_new_backends_alike() {
+        let one = config(&[("web", &[])], &[("was", &[loopback(1)])]);
+        let one = compiled(&one, None);
+        let two = config(&[("web", &[])], &[("was", &[loopback(2), loopback(1)])]);
+        let two = compiled(&two, Some(&one));
+        let epoch = &one.pools[0].epoch;
+        for backend in &two.pools[0].backends {
+            let before = epoch.value();
+            backend.live.set_health(Health::Up);
+            assert_eq!(epoch.value(), before + 1);
+        }
+    }
+}

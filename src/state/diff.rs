@@ -1,0 +1,417 @@
+//! What differs between two configurations, as a value: `apply(diff(a, b), a) == b`, and `diff(a, a)` is empty.
+//! It compares what the files say and nothing else; it must never look at a socket or at a backend's live words.
+//! The walk goes on in `summary.rs`, which says it in a line, and in control's `apply.rs`, which acts on it.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::snapshot::{ListenerKey, ProtocolKey};
+use crate::config::model::{
+    AccessFormat, AccessTarget, AdminBind, Backend, BalancerKind, Cidr, Config, Forwarding, Health,
+    Level, Limits, Listener, Pool, Protocol, Route, Timeouts, Watch,
+};
+
+/// What leads from one configuration to another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Diff {
+    /// Top-level keys and tables.
+    pub settings: SettingsDiff,
+    /// By name.
+    pub listeners: ListDiff<Listener>,
+    /// By name.
+    pub routes: ListDiff<Route>,
+    /// By name.
+    pub pools: ListDiff<Pool>,
+}
+
+/// What leads from one pool to another of the same name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolDiff {
+    /// The new algorithm.
+    pub balancer: Option<BalancerKind>,
+    /// The new bound of idle connections.
+    pub max_idle: Option<usize>,
+    /// The new check.
+    pub health: Option<Health>,
+    /// By address.
+    pub backends: ListDiff<Backend>,
+}
+
+/// What leads from one ordered list to another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListDiff<T: Item> {
+    /// Keys of items that are gone.
+    pub removed: Vec<Nth<T::Key>>,
+    /// What became of items that stay.
+    pub changed: Vec<(Nth<T::Key>, T::Change)>,
+    /// Items that are new.
+    pub added: Vec<T>,
+    /// For each place of the result, where its item is in the kept items with the added ones after them;
+    /// absent: they are in that order already.
+    pub order: Option<Vec<usize>>,
+}
+
+/// A key, and how many items before this one have the same: a label may be given to two routes.
+pub type Nth<K> = (K, usize);
+
+/// An item of a list that the file keeps in order.
+pub trait Item: Clone + Debug + PartialEq {
+    /// What it is recognized by.
+    type Key: Clone + Debug + Eq + Hash;
+    /// What leads from one item to another of the same key.
+    type Change: Clone + Debug + PartialEq;
+
+    /// What it is recognized by.
+    fn key(&self) -> Self::Key;
+    /// What leads from here to `to`; nothing when they are equal.
+    fn change(&self, to: &Self) -> Option<Self::Change>;
+    /// Takes the change.
+    fn apply(&mut self, change: &Self::Change);
+}
+
+impl Diff {
+    /// What leads from `from` to `to`.
+    pub fn between(from: &Config, to: &Config) -> Self {
+        Diff {
+            settings: SettingsDiff::between(from, to),
+            listeners: ListDiff::between(&from.listeners, &to.listeners),
+            routes: ListDiff::between(&from.routes, &to.routes),
+            pools: ListDiff::between(&from.pools, &to.pools),
+        }
+    }
+
+    /// The configuration that this leads to from `config`, which must be the one it was made from.
+    pub fn apply(&self, mut config: Config) -> Config {
+        self.settings.apply(&mut config);
+        self.listeners.apply(&mut config.listeners);
+        self.routes.apply(&mut config.routes);
+        self.pools.apply(&mut config.pools);
+        config
+    }
+
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.settings.keys().is_empty()
+            && self.listeners.is_empty()
+            && self.routes.is_empty()
+            && self.pools.is_empty()
+    }
+}
+
+impl<T: Item> ListDiff<T> {
+    /// What leads from `from` to `to`.
+    pub fn between(from: &[T], to: &[T]) -> Self {
+        let (before, after) = (numbered(from), numbered(to));
+        let wanted: HashMap<_, _> = after.iter().zip(to).collect();
+        let (kept, removed): (Vec<_>, Vec<_>) = before
+            .iter()
+            .zip(from)
+            .partition(|(key, _)| wanted.contains_key(key));
+        let changed = kept
+            .iter()
+            .filter_map(|(key, item)| Some(((*key).clone(), item.change(wanted[key])?)))
+            .collect();
+        let places: HashMap<_, _> = kept.iter().map(|(key, _)| *key).zip(0..).collect();
+        let (mut added, mut order) = (Vec::new(), Vec::with_capacity(to.len()));
+        for (key, item) in after.iter().zip(to) {
+            order.push(places.get(key).copied().unwrap_or_else(|| {
+                added.push(item.clone());
+                kept.len() + added.len() - 1
+            }));
+        }
+        ListDiff {
+            removed: removed.into_iter().map(|(key, _)| key.clone()).collect(),
+            changed,
+            added,
+            order: (!order.is_sorted()).then_some(order),
+        }
+    }
+
+    /// Turns the list that this was made from into the other.
+    pub fn apply(&self, list: &mut Vec<T>) {
+        let changes: HashMap<_, _> = self.changed.iter().map(|(key, to)| (key, to)).collect();
+        let removed: HashSet<_> = self.removed.iter().collect();
+        let keys = numbered(list);
+        let mut items: Vec<T> = Vec::with_capacity(list.len());
+        for (key, mut item) in keys.iter().zip(list.drain(..)) {
+            if removed.contains(key) {
+                continue;
+            }
+            if let Some(change) = changes.get(key) {
+                item.apply(change);
+            }
+            items.push(item);
+        }
+        items.extend(self.added.iter().cloned());
+        *list = match &self.order {
+            Some(order) => order.iter().map(|place| items[*place].clone()).collect(),
+            None => items,
+        };
+    }
+
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.removed.is_empty()
+            && self.changed.is_empty()
+            && self.added.is_empty()
+            && self.order.is_none()
+    }
+}
+
+impl PoolDiff {
+    fn is_empty(&self) -> bool {
+        self.balancer.is_none()
+            && self.max_idle.is_none()
+            && self.health.is_none()
+            && self.backends.is_empty()
+    }
+}
+
+impl Item for Listener {
+    type Key = String;
+    type Change = Listener;
+
+    fn key(&self) -> String {
+        self.name.clone()
+    }
+
+    fn change(&self, to: &Self) -> Option<Listener> {
+        (self != to).then(|| to.clone())
+    }
+
+    fn apply(&mut self, change: &Listener) {
+        self.clone_from(change);
+    }
+}
+
+impl Item for Route {
+    type Key = String;
+    type Change = Box<Route>;
+
+    fn key(&self) -> String {
+        self.name.clone()
+    }
+
+    fn change(&self, to: &Self) -> Option<Box<Route>> {
+        (self != to).then(|| Box::new(to.clone()))
+    }
+
+    fn apply(&mut self, change: &Box<Route>) {
+        self.clone_from(change);
+    }
+}
+
+impl Item for Pool {
+    type Key = String;
+    type Change = PoolDiff;
+
+    fn key(&self) -> String {
+        self.name.clone()
+    }
+
+    fn change(&self, to: &Self) -> Option<PoolDiff> {
+        let diff = PoolDiff {
+            balancer: changed(&self.balancer, &to.balancer),
+            max_idle: changed(&self.max_idle, &to.max_idle),
+            health: changed(&self.health, &to.health),
+            backends: ListDiff::between(&self.backends, &to.backends),
+        };
+        (!diff.is_empty()).then_some(diff)
+    }
+
+    fn apply(&mut self, change: &PoolDiff) {
+        assign(&mut self.balancer, &change.balancer);
+        assign(&mut self.max_idle, &change.max_idle);
+        assign(&mut self.health, &change.health);
+        change.backends.apply(&mut self.backends);
+    }
+}
+
+/// Health and counters belong to the address, so that is what a backend is recognized by; its name may change.
+impl Item for Backend {
+    type Key = SocketAddr;
+    type Change = Backend;
+
+    fn key(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn change(&self, to: &Self) -> Option<Backend> {
+        (self != to).then(|| to.clone())
+    }
+
+    fn apply(&mut self, change: &Backend) {
+        self.clone_from(change);
+    }
+}
+
+/// The sockets that a configuration needs, each with the name of its listener.
+pub fn sockets(config: &Config) -> impl Iterator<Item = (ListenerKey, &str)> {
+    config.listeners.iter().flat_map(|listener| {
+        listener
+            .bind
+            .iter()
+            .map(|address| (key(listener.protocol, *address), listener.name.as_str()))
+    })
+}
+
+/// The sockets that `to` needs beyond those of `from`.
+pub fn opened(from: Option<&Config>, to: &Config) -> Vec<(ListenerKey, String)> {
+    let open: HashSet<_> = from
+        .into_iter()
+        .flat_map(sockets)
+        .map(|(key, _)| key)
+        .collect();
+    sockets(to)
+        .filter(|(key, _)| !open.contains(key))
+        .map(|(key, name)| (key, name.to_owned()))
+        .collect()
+}
+
+/// What identifies the socket of a listener's address.
+pub fn key(protocol: Protocol, address: SocketAddr) -> ListenerKey {
+    let protocol = match protocol {
+        Protocol::Http | Protocol::Tcp => ProtocolKey::Stream,
+        Protocol::Udp => ProtocolKey::Datagram,
+    };
+    ListenerKey { protocol, address }
+}
+
+/// Makes [`SettingsDiff`] from the keys that are no list: what it is called, where it lies, whether only a restart applies it.
+macro_rules! settings {
+    ($($field:ident: $type:ty = $($path:ident).+, $effect:ident;)*) => {
+        /// New values of top-level keys and tables.
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct SettingsDiff {
+            $(#[allow(missing_docs)] pub $field: Option<$type>,)*
+        }
+
+        impl SettingsDiff {
+            /// What leads from `from` to `to`.
+            pub fn between(from: &Config, to: &Config) -> Self {
+                SettingsDiff { $($field: changed(&from.$($path).+, &to.$($path).+),)* }
+            }
+
+            fn apply(&self, config: &mut Config) {
+                $(assign(&mut config.$($path).+, &self.$field);)*
+            }
+
+            /// The keys that differ, as the file spells them.
+            pub fn keys(&self) -> Vec<String> {
+                let mut keys = Vec::new();
+                $(if self.$field.is_some() { keys.push([$(stringify!($path)),+].join(".")); })*
+                keys
+            }
+
+            /// Those of [`SettingsDiff::keys`] that a running process cannot take.
+            pub fn restart_keys(&self) -> Vec<String> {
+                let mut keys = Vec::new();
+                $(if self.$field.is_some() && Effect::$effect == Effect::Restart {
+                    keys.push([$(stringify!($path)),+].join("."));
+                })*
+                keys
+            }
+        }
+    };
+}
+
+#[derive(PartialEq)]
+enum Effect {
+    Reload,
+    Restart,
+}
+
+settings! {
+    workers: usize = workers, Restart;
+    state_dir: PathBuf = state_dir, Restart;
+    secrets_file: Option<PathBuf> = secrets_file, Reload;
+    trusted_proxies: Vec<Cidr> = trusted_proxies, Reload;
+    drain_timeout: Duration = drain_timeout, Reload;
+    drain_delay: Duration = drain_delay, Reload;
+    watch: Watch = watch, Reload;
+    timeouts: Timeouts = timeouts, Reload;
+    limits: Limits = limits, Reload;
+    forwarding: Forwarding = forwarding, Reload;
+    admin_bind: AdminBind = admin.bind, Reload;
+    admin_token_file: Option<PathBuf> = admin.token_file, Reload;
+    log_level: Level = log.level, Reload;
+    log_access: AccessTarget = log.access, Reload;
+    log_access_format: AccessFormat = log.access_format, Reload;
+    metrics_max_series: usize = metrics.max_series, Reload;
+}
+
+fn changed<T: Clone + PartialEq>(from: &T, to: &T) -> Option<T> {
+    (from != to).then(|| to.clone())
+}
+
+fn assign<T: Clone>(value: &mut T, change: &Option<T>) {
+    if let Some(change) = change {
+        value.clone_from(change);
+    }
+}
+
+fn numbered<T: Item>(items: &[T]) -> Vec<Nth<T::Key>> {
+    let mut seen: HashMap<T::Key, usize> = HashMap::new();
+    let number = |item: &T| {
+        let count = seen.entry(item.key()).or_default();
+        *count += 1;
+        (item.key(), *count - 1)
+    };
+    items.iter().map(number).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::state::sample::{any_config, config, loopback};
+
+    proptest! {
+        #[test]
+        fn applied_to_the_one_it_gives_the_other(a in any_config(), b in any_config()) {
+            let diff = Diff::between(&a, &b);
+            prop_assert_eq!(diff.apply(a), b);
+        }
+
+        #[test]
+        fn a_configuration_does_not_differ_from_itself(a in any_config()) {
+            let diff = Diff::between(&a, &a.clone());
+            prop_assert!(diff.is_empty(), "{:?}", diff);
+        }
+
+        #[test]
+        fn only_equal_configurations_do_not_differ(a in any_config(), b in any_config()) {
+            prop_assert_eq!(Diff::between(&a, &b).is_empty(), a == b);
+        }
+    }
+
+    #[test]
+    fn keys_are_spelled_as_in_the_file_and_some_want_a_restart() {
+        let a = config(&[], &[]);
+        let mut b = a.clone();
+        b.workers = 7;
+        b.log.level = Level::Debug;
+        b.admin.bind = AdminBind::Unix("x".into());
+        let diff = SettingsDiff::between(&a, &b);
+        assert_eq!(diff.keys(), ["workers", "admin.bind", "log.level"]);
+        assert_eq!(diff.restart_keys(), ["workers"]);
+    }
+
+    #[test]
+    fn a_socket_is_opened_when_neither_its_protocol_nor_its_address_was_there() {
+        let a = config(&[("web", &[loopback(1), loopback(2)])], &[]);
+        let b = config(&[("renamed", &[loopback(2), loopback(3)])], &[]);
+        let key = |port| key(Protocol::Http, loopback(port));
+        assert_eq!(opened(Some(&a), &b), [(key(3), "renamed".to_owned())]);
+        let all: Vec<_> = opened(None, &a).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(all, [key(1), key(2)]);
+        let mut udp = a.clone();
+        udp.listeners[0].protocol = Protocol::Udp;
+        assert_eq!(opened(Some(&a), &udp).len(), 2);
+    }
+}

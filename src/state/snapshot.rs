@@ -1,0 +1,97 @@
+//! The immutable compiled configuration of one generation, shared by every worker.
+//! Nothing in it changes after the publish but the live words that it points to.
+//! The walk goes on in `compile.rs`, which makes it, and `worker.rs`, which serves from it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use super::backend::{Backend, Epoch};
+use crate::config::model::{BalancerKind, Config, PathChecks, Protocol, Timeouts};
+use crate::policy::persist::AnyPersistence;
+use crate::policy::rendezvous::Rendezvous;
+use crate::policy::route::Router;
+
+/// One generation.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Its number, from 1.
+    pub generation: u64,
+    /// What it was compiled from.
+    pub config: Arc<Config>,
+    /// In the order of the file.
+    pub listeners: Vec<Listener>,
+    /// In the order of the file.
+    pub routes: Vec<Route>,
+    /// Chooses among `routes`.
+    pub router: Router,
+    /// In the order of the file.
+    pub pools: Vec<Pool>,
+}
+
+/// What identifies a bound socket from one generation to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerKey {
+    /// What is spoken there.
+    pub protocol: ProtocolKey,
+    /// Where.
+    pub address: SocketAddr,
+}
+
+/// The protocol as part of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ProtocolKey {
+    /// A stream socket.
+    Stream,
+    /// A datagram socket.
+    Datagram,
+}
+
+/// A listener as one generation sees it.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its sockets.
+    pub keys: Vec<ListenerKey>,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// Connections at once over all workers; `usize::MAX`: no limit.
+    pub max_connections: usize,
+    /// Whether ambiguous paths are refused.
+    pub path_checks: PathChecks,
+    /// Open connections over all workers; survives reloads under the same name.
+    pub connections: Arc<AtomicUsize>,
+}
+
+/// A route as one generation sees it.
+#[derive(Debug)]
+pub struct Route {
+    /// Its label.
+    pub name: Arc<str>,
+    /// Ordinal of its pool.
+    pub pool: usize,
+    /// Keeps a client where it is; absent: not sticky.
+    pub persistence: Option<AnyPersistence>,
+    /// Every wait of its requests.
+    pub timeouts: Timeouts,
+    /// Bytes a request body may have; `u64::MAX`: no limit.
+    pub max_body: u64,
+}
+
+/// A pool as one generation sees it.
+#[derive(Debug)]
+pub struct Pool {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Which algorithm; the workers hold its state.
+    pub balancer: BalancerKind,
+    /// Idle upstream connections kept per worker and backend.
+    pub max_idle: usize,
+    /// In the order of the file.
+    pub backends: Vec<Backend>,
+    /// The backends, ranked for every client by name and weight.
+    pub ring: Rendezvous,
+    /// Advances when the state of one of its backends changes; survives reloads under the same name.
+    pub epoch: Arc<Epoch>,
+}

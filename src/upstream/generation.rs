@@ -1,0 +1,217 @@
+//! A worker's view of one snapshot: balancer state, eligible backends, idle connections and rows, each found by ordinal.
+//! It is made at a switch and lives until its last request ends; what outlives it is handed over by reference.
+//! The walk goes on in `l7/proxy.rs`, which serves from it.
+
+use std::cell::{OnceCell, Ref, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::idle::IdleStack;
+use crate::metrics::rows::{NONE, RequestCounts, RequestLabels, RouteCounts, RouteLabels, Rows};
+use crate::policy::balance::{AnyBalancer, BackendIndex, EligibleSet, Loads, Member};
+use crate::state::backend::Backend;
+use crate::state::snapshot::{Pool, Snapshot};
+
+/// Idle connections by pool name and address: what identifies a backend's sockets from one generation to the next.
+pub type IdleStacks = HashMap<(Arc<str>, SocketAddr), Rc<IdleStack>>;
+
+/// A generation as one worker serves it.
+#[derive(Debug)]
+pub struct Generation {
+    /// What was published.
+    pub snapshot: Arc<Snapshot>,
+    pools: Vec<PoolView>,
+    rows: Vec<RouteRows>,
+    unrouted: Vec<OnceCell<Arc<RequestCounts>>>,
+}
+
+/// A pool as one worker sees it.
+#[derive(Debug)]
+pub struct PoolView {
+    /// Chooses for new work.
+    pub balancer: AnyBalancer,
+    sets: RefCell<Sets>,
+    idle: Vec<Rc<IdleStack>>,
+}
+
+#[derive(Debug)]
+struct Sets {
+    epoch: u64,
+    eligible: EligibleSet,
+}
+
+#[derive(Debug, Default)]
+struct RouteRows {
+    times: OnceCell<Arc<RouteCounts>>,
+    /// By listener, then by backend, the last one being for requests that reached none.
+    requests: OnceCell<Box<[OnceCell<Arc<RequestCounts>>]>>,
+}
+
+/// The live words of a pool's backends, as balancers read them.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolLoads<'a>(pub &'a [Backend]);
+
+impl Loads for PoolLoads<'_> {
+    #[inline]
+    fn in_flight(&self, backend: BackendIndex) -> u32 {
+        self.0
+            .get(usize::from(backend.0))
+            .map_or(0, |backend| backend.live.in_flight())
+    }
+}
+
+impl Generation {
+    /// The view of worker `index` of `workers`; connections that `stacks` holds for backends that stay are kept, the others closed.
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        stacks: &mut IdleStacks,
+        index: usize,
+        workers: usize,
+    ) -> Self {
+        let mut kept = IdleStacks::new();
+        let pools = snapshot
+            .pools
+            .iter()
+            .map(|pool| {
+                let idle = pool.backends.iter().map(|backend| {
+                    let key = (pool.name.clone(), backend.live.address);
+                    let stack = stacks
+                        .remove(&key)
+                        .unwrap_or_else(|| Rc::new(IdleStack::new(0)));
+                    stack.set_limit(pool.max_idle);
+                    kept.insert(key, stack.clone());
+                    stack
+                });
+                let idle = idle.collect();
+                let sets = Sets::new(pool);
+                PoolView {
+                    balancer: AnyBalancer::new(pool.balancer, index, workers),
+                    sets: RefCell::new(sets),
+                    idle,
+                }
+            })
+            .collect();
+        for (_, removed) in stacks.drain() {
+            removed.set_limit(0);
+        }
+        *stacks = kept;
+        let rows = snapshot
+            .routes
+            .iter()
+            .map(|_| RouteRows::default())
+            .collect();
+        let unrouted = snapshot.listeners.iter().map(|_| OnceCell::new()).collect();
+        Generation {
+            snapshot,
+            pools,
+            rows,
+            unrouted,
+        }
+    }
+
+    /// A pool of the snapshot as this worker sees it.
+    #[inline]
+    pub fn pool(&self, pool: usize) -> &PoolView {
+        &self.pools[pool]
+    }
+
+    /// The counts of a route, found by labels at first use.
+    #[inline]
+    pub fn route_counts(&self, rows: &Rows, route: usize) -> &RouteCounts {
+        self.rows[route].times.get_or_init(|| {
+            let route = &self.snapshot.routes[route];
+            let pool = self.snapshot.pools[route.pool].name.clone();
+            rows.route(RouteLabels {
+                route: route.name.clone(),
+                pool,
+            })
+        })
+    }
+
+    /// The counts of a request that took `route` to `backend`, found by labels at first use.
+    #[inline]
+    pub fn request_counts(
+        &self,
+        rows: &Rows,
+        listener: usize,
+        route: Option<usize>,
+        backend: Option<BackendIndex>,
+    ) -> &RequestCounts {
+        let snapshot = &*self.snapshot;
+        let none = || Arc::from(NONE);
+        let Some(index) = route else {
+            return self.unrouted[listener].get_or_init(|| {
+                let listener = snapshot.listeners[listener].name.clone();
+                rows.request(RequestLabels {
+                    listener,
+                    route: none(),
+                    pool: none(),
+                    backend: none(),
+                })
+            });
+        };
+        let route = &snapshot.routes[index];
+        let pool = &snapshot.pools[route.pool];
+        let width = pool.backends.len() + 1;
+        let cells = self.rows[index].requests.get_or_init(|| {
+            (0..snapshot.listeners.len() * width)
+                .map(|_| OnceCell::new())
+                .collect()
+        });
+        let column = backend.map_or(width - 1, |backend| usize::from(backend.0));
+        cells[listener * width + column].get_or_init(|| {
+            rows.request(RequestLabels {
+                listener: snapshot.listeners[listener].name.clone(),
+                route: route.name.clone(),
+                pool: pool.name.clone(),
+                backend: pool
+                    .backends
+                    .get(column)
+                    .map_or_else(none, |backend| backend.name.clone()),
+            })
+        })
+    }
+
+    /// Closes idle connections that expired or died.
+    pub fn sweep(&self, cx: &mut std::task::Context<'_>, now: std::time::Instant) {
+        self.pools
+            .iter()
+            .flat_map(|pool| &pool.idle)
+            .for_each(|stack| stack.sweep(cx, now));
+    }
+}
+
+impl PoolView {
+    /// Lends the eligible backends, looked up again when the state of one changed.
+    #[inline]
+    pub fn eligible(&self, pool: &Pool) -> Ref<'_, EligibleSet> {
+        if self.sets.borrow().epoch != pool.epoch.value() {
+            self.sets.replace(Sets::new(pool));
+        }
+        Ref::map(self.sets.borrow(), |sets| &sets.eligible)
+    }
+
+    /// The idle connections toward a backend.
+    #[inline]
+    pub fn idle(&self, backend: BackendIndex) -> &Rc<IdleStack> {
+        &self.idle[usize::from(backend.0)]
+    }
+}
+
+impl Sets {
+    fn new(pool: &Pool) -> Self {
+        // The epoch is read first: a change in between is then seen at the next look.
+        let epoch = pool.epoch.value();
+        let members = pool.backends.iter().map(|backend| Member {
+            weight: backend.weight,
+            admin: backend.admin,
+            health: backend.live.health(),
+        });
+        Sets {
+            epoch,
+            eligible: EligibleSet::new(members),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Upstream connections without a request, per worker and backend, last in first out.
+//! It never opens one and never reads from one: a connection on which anything arrived while it was idle is of no more use.
+//! The walk goes on in `l7/upstream_side.rs`, which takes them out and puts them back.
+
+use std::cell::{Cell, RefCell};
+use std::task::Context;
+use std::time::Instant;
+
+use crate::net::stream::Stream;
+
+/// The idle connections of one worker toward one backend.
+#[derive(Debug)]
+pub struct IdleStack {
+    connections: RefCell<Vec<Idle>>,
+    limit: Cell<usize>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    stream: Stream,
+    expires: Instant,
+}
+
+impl IdleStack {
+    /// An empty stack for at most `limit` connections.
+    pub fn new(limit: usize) -> Self {
+        IdleStack {
+            connections: RefCell::default(),
+            limit: Cell::new(limit),
+        }
+    }
+
+    /// Sets the limit. With 0 the backend is gone or unwanted: nothing is kept from now on.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.set(limit);
+        self.connections.borrow_mut().truncate(limit);
+    }
+
+    /// The connection used last, if one is alive. It costs no system call to know.
+    #[inline]
+    pub fn take(&self, cx: &mut Context<'_>, now: Instant) -> Option<Stream> {
+        let mut connections = self.connections.borrow_mut();
+        while let Some(idle) = connections.pop() {
+            if now < idle.expires && idle.stream.is_quiet(cx) {
+                return Some(idle.stream);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection until `expires`; the limit may say that it is closed instead.
+    #[inline]
+    pub fn put(&self, stream: Stream, expires: Instant) {
+        let mut connections = self.connections.borrow_mut();
+        if connections.len() < self.limit.get() {
+            connections.push(Idle { stream, expires });
+        }
+    }
+
+    /// Closes what expired or what the backend closed, so that no descriptor waits for a request that does not come.
+    pub fn sweep(&self, cx: &mut Context<'_>, now: Instant) {
+        self.connections
+            .borrow_mut()
+            .retain(|idle| now < idle.expires && idle.stream.is_quiet(cx));
+    }
+}

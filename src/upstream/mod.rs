@@ -1,0 +1,7 @@
+//! The side toward backends, and what one worker owns for both layers: idle connections, scratch memory, its view of a generation.
+//! It never chooses a backend and never reads a request.
+//! Read `local.rs` (what a worker owns), `generation.rs` (its view of a snapshot) and `idle.rs`.
+
+pub mod generation;
+pub mod idle;
+pub mod local;
