@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use super::diagnostic::{Diagnostic, Label, Severity, Span};
 
 /// Beyond so many problems, only their number is told.
-const DRAWN: usize = 100;
+pub(super) const DRAWN: usize = 100;
 /// Columns of a source line that are shown; of a longer one, the part around the problem.
 const LINE_COLUMNS: usize = 140;
 /// Columns kept to the left of the problem in a line that is cut.

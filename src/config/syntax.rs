@@ -20,8 +20,40 @@ pub(super) struct Mended<'a> {
     pub text: Cow<'a, str>,
     /// What was wrong, in the order found.
     pub problems: Vec<Diagnostic>,
-    /// What can still be judged; `None` when too much is broken to judge anything.
-    pub trust: Option<Needs>,
+    /// What was blanked.
+    blanked: Vec<Span>,
+    /// Whether a table header was among it.
+    header_lost: bool,
+    /// Whether the text can be read now; else too much is broken to judge anything.
+    pub readable: bool,
+}
+
+impl Mended<'_> {
+    /// Whether a problem must not be told because it may follow from what was blanked.
+    pub fn withholds(&self, problem: &Diagnostic) -> bool {
+        match problem.code.needs() {
+            Needs::Value => false,
+            Needs::Tables => problem
+                .labels
+                .iter()
+                .any(|label| self.has_gap(label.span.start)),
+            Needs::Headers => self.header_lost,
+            Needs::File => !self.blanked.is_empty(),
+        }
+    }
+
+    /// Whether something was blanked in the table around the byte `at`.
+    fn has_gap(&self, at: usize) -> bool {
+        let at = at.min(self.text.len());
+        let mut start = line_start(&self.text, at);
+        while start > 0 && !is_header(&self.text[start..line_end(&self.text, start)]) {
+            start = line_start(&self.text, start - 1);
+        }
+        let end = table_end(&self.text, start);
+        self.blanked
+            .iter()
+            .any(|gap| gap.start < end && start < gap.end)
+    }
 }
 
 /// Finds and blanks what is not TOML.
@@ -29,7 +61,9 @@ pub(super) fn mend(text: &str) -> Mended<'_> {
     let mut mended = Mended {
         text: Cow::Borrowed(text),
         problems: Vec::new(),
-        trust: Some(Needs::File),
+        blanked: Vec::new(),
+        header_lost: false,
+        readable: true,
     };
     for _ in 0..MENDS {
         let Some(error) = DeTable::parse_recoverable(&mended.text)
@@ -51,14 +85,13 @@ pub(super) fn mend(text: &str) -> Mended<'_> {
             }
         };
         mended.problems.push(problem);
-        let header = mended.text[broken.clone()].lines().any(is_header);
-        let least = if header { Needs::Value } else { Needs::Headers };
-        mended.trust = mended.trust.min(Some(least));
+        mended.header_lost |= mended.text[broken.clone()].lines().any(makes_table);
+        mended.blanked.push(broken.clone());
         if !blank(mended.text.to_mut(), broken) {
             break;
         }
     }
-    mended.trust = None;
+    mended.readable = false;
     mended
 }
 
@@ -87,21 +120,35 @@ fn line_end(text: &str, at: usize) -> usize {
 /// The line of an error; from a table header on, all that stands under it, since it would fall to the table before.
 fn part_to_blank(text: &str, at: usize) -> Span {
     let start = line_start(text, at);
-    let mut end = line_end(text, at);
+    let end = line_end(text, at);
     if is_header(&text[start..end]) {
-        while end < text.len() {
-            let next = line_end(text, end + 1);
-            if is_header(&text[end + 1..next]) {
-                break;
-            }
-            end = next;
-        }
+        start..table_end(text, start)
+    } else {
+        start..end
     }
-    start..end
+}
+
+/// Where the table ends whose header, or whose first line, begins at `start`: before the next header.
+fn table_end(text: &str, start: usize) -> usize {
+    let mut end = line_end(text, start);
+    while end < text.len() {
+        let next = line_end(text, end + 1);
+        if is_header(&text[end + 1..next]) {
+            break;
+        }
+        end = next;
+    }
+    end
 }
 
 fn is_header(line: &str) -> bool {
     line.trim_start().starts_with('[')
+}
+
+/// Whether others may refer to what the line makes: a table, by its header or by a dotted key.
+fn makes_table(line: &str) -> bool {
+    let line = line.trim_start();
+    is_header(line) || line.starts_with("listeners") || line.starts_with("pools")
 }
 
 /// Overwrites all but line endings with blanks; whether anything was there.

@@ -2,14 +2,14 @@
 //! None of them refuses a file; each must be worth a line in the log at every reload.
 //! Here the walk ends.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use super::super::codes::Code;
-use super::super::diagnostic::{Diagnostic, counted};
-use super::super::lower::Draft;
-use super::super::model::{Check, Cookie, Protocol, SameSite, Secure, Sessions, StickyMode};
-use super::super::section::Report;
-use super::super::values::{brief, duration_text};
+use crate::config::codes::Code;
+use crate::config::diagnostic::{Diagnostic, counted};
+use crate::config::lower::Draft;
+use crate::config::model::{Check, Cookie, Pool, Protocol, SameSite, Secure, Sessions, StickyMode};
+use crate::config::section::Report;
+use crate::config::values::{brief, duration_text};
 
 pub(super) fn check(report: &mut Report, draft: &Draft) {
     slow_probes(report, draft);
@@ -116,6 +116,12 @@ fn unused(report: &mut Report, draft: &Draft) {
 
 /// One warning a pool, at the first of its routes.
 fn scale_out(report: &mut Report, draft: &Draft) {
+    let pools: HashMap<&str, &Pool> = draft
+        .config
+        .pools
+        .iter()
+        .map(|pool| (pool.name.as_str(), pool))
+        .collect();
     let mut told = HashSet::new();
     for (route, places) in draft.config.routes.iter().zip(&draft.routes) {
         let (Some(sticky), Some(sticky_places)) = (&route.sticky, &places.sticky) else {
@@ -124,11 +130,7 @@ fn scale_out(report: &mut Report, draft: &Draft) {
         let moves = sticky.mode == StickyMode::CookieHash
             && sticky_places.mode_text == "cookie-hash"
             && sticky.sessions == Sessions::Local;
-        let pool = draft
-            .config
-            .pools
-            .iter()
-            .find(|pool| pool.name == route.pool);
+        let pool = pools.get(route.pool.as_str());
         let Some(pool) =
             pool.filter(|pool| moves && !pool.backends.is_empty() && told.insert(&pool.name))
         else {

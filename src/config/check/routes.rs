@@ -5,12 +5,12 @@
 
 use std::collections::HashMap;
 
-use super::super::codes::Code;
-use super::super::diagnostic::Diagnostic;
-use super::super::lower::{Draft, RoutePlaces};
-use super::super::model::{HeaderMatch, Route};
-use super::super::section::Report;
-use super::super::values::brief;
+use crate::config::codes::Code;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::lower::{Draft, RoutePlaces};
+use crate::config::model::{HeaderMatch, Route};
+use crate::config::section::Report;
+use crate::config::values::brief;
 
 /// A request goes to the exact host before the suffix, to the longer path before the shorter: so routes compete only within one
 /// host and path.

@@ -13,7 +13,7 @@ use super::{At, PoolPlaces, Report, Section};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{AdminState, Backend, BalancerKind, Check, Health, Initial, Pool};
-use crate::config::section::Value;
+use crate::config::value::Value;
 use crate::config::values::{self, addresses, names};
 
 /// All pools in file order.

@@ -2,7 +2,7 @@
 //! It resolves no reference: which listeners and pools exist is judged in `check/references.rs`.
 //! The walk goes on in `sticky.rs`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use toml::de::{DeTable, DeValue};
 
@@ -10,7 +10,8 @@ use super::{At, Report, RoutePlaces, Section, read_timeouts, sticky, values_of};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{HeaderMatch, Listener, Protocol, Route, Timeouts};
-use crate::config::section::{Value, in_file_order};
+use crate::config::section::in_file_order;
+use crate::config::value::Value;
 use crate::config::values::names;
 
 /// All routes in file order.
@@ -166,14 +167,15 @@ fn first_of_its_name(
 /// Gives a route without a name its match as text; where that is taken, with a number after it.
 fn name_the_nameless(routes: &mut [Route]) {
     let mut taken: HashSet<String> = routes.iter().map(|route| route.name.clone()).collect();
+    let mut numbers: HashMap<String, usize> = HashMap::new();
     for route in routes.iter_mut().filter(|route| route.name.is_empty()) {
         let host = route.hosts.first().map_or("", String::as_str);
         let plain = format!("{host}{}", route.path);
         let mut name = plain.clone();
-        let mut number = 2;
         while !taken.insert(name.clone()) {
+            let number = numbers.entry(plain.clone()).or_insert(1);
+            *number += 1;
             name = format!("{plain}#{number}");
-            number += 1;
         }
         route.name = name;
     }
