@@ -2,17 +2,48 @@
 //! It shares nothing with other workers but the live words of backends, and never waits for control.
 //! The walk goes on in `l7/connection.rs`.
 
-use std::net::TcpListener;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
+use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 
-use crate::metrics::rows::{Budget, NewRow};
+use crate::clock;
+use crate::l7::connection::Client;
+
+use crate::metrics::rows::{Budget, NewRow, Rows};
 use crate::metrics::worker::WorkerCounts;
+use crate::net::stream::Stream;
+use crate::net::timer::{TICK, Timer, Wheel};
+use crate::rng::Rng;
 use crate::state::access_log::AccessLog;
 use crate::state::snapshot::{ListenerKey, Snapshot};
+use crate::upstream::generation::{Generation, IdleStacks};
+use crate::upstream::local::{Buffers, ListenerView, Local, Scratch};
+
+/// How long accepting pauses when descriptors or memory ran out.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a full listener waits before it looks whether a connection ended.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
+
+/// Turns of the wheel between two looks at idle upstream connections.
+const SWEEP: u32 = 50;
+
+/// Turns of the wheel between two flushes of the access log.
+const FLUSH: u32 = 10;
 
 /// What a worker is made with.
 pub struct Setup {
@@ -60,7 +91,313 @@ pub struct Handle {
 ///
 /// # Errors
 /// When the system refuses a thread or a runtime.
-pub fn spawn(setup: Setup) -> std::io::Result<Handle> {
-    let _ = setup;
-    Err(std::io::ErrorKind::Unsupported.into())
+pub fn spawn(setup: Setup) -> io::Result<Handle> {
+    let (commands, receiver) = mpsc::unbounded_channel();
+    let counts = Arc::new(WorkerCounts::default());
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let shared = counts.clone();
+    let name = format!("weir-{}", setup.index);
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        let runtime = Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build_local(LocalOptions::default());
+        match runtime {
+            Ok(runtime) => {
+                let _ = ready.send(Ok(()));
+                runtime.block_on(run(Worker::new(setup, shared), receiver));
+            }
+            Err(error) => drop(ready.send(Err(error))),
+        }
+    })?;
+    is_ready
+        .recv()
+        .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
+    Ok(Handle {
+        commands,
+        counts,
+        thread,
+    })
+}
+
+/// Obeys control until it goes away; everything else happens in tasks beside it.
+async fn run(mut worker: Worker, mut commands: mpsc::UnboundedReceiver<Command>) {
+    tokio::task::spawn_local(keep_time(worker.local.clone(), worker.generation.clone()));
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Switch {
+                snapshot,
+                opened,
+                adopted,
+            } => {
+                worker.switch(snapshot, opened);
+                // Control may have stopped waiting.
+                let _ = adopted.send(());
+            }
+            Command::Drain => worker.drain(),
+        }
+    }
+}
+
+struct Worker {
+    workers: usize,
+    local: Rc<Local>,
+    generation: Rc<RefCell<Option<Rc<Generation>>>>,
+    idle: IdleStacks,
+    views: HashMap<ListenerKey, Rc<ListenerView>>,
+}
+
+impl Worker {
+    fn new(setup: Setup, counts: Arc<WorkerCounts>) -> Self {
+        let workers = setup.workers;
+        let local = Local {
+            index: setup.index,
+            wheel: Wheel::new(clock::now()),
+            scratch: RefCell::new(Scratch::default()),
+            rng: RefCell::new(Rng::from_system()),
+            rows: Rows::new(setup.rows, setup.budget),
+            counts,
+            access_log: setup.access_log,
+            buffers: Buffers::default(),
+        };
+        Worker {
+            workers,
+            local: Rc::new(local),
+            generation: Rc::default(),
+            idle: IdleStacks::new(),
+            views: HashMap::new(),
+        }
+    }
+
+    /// Serves a generation: listeners that stay see it at once, new ones begin, removed ones close.
+    fn switch(&mut self, snapshot: Arc<Snapshot>, opened: Vec<(ListenerKey, TcpListener)>) {
+        let generation = Rc::new(Generation::new(
+            snapshot.clone(),
+            &mut self.idle,
+            self.local.index,
+            self.workers,
+        ));
+        self.generation.replace(Some(generation.clone()));
+        retain_rows(&self.local.rows, &snapshot);
+        self.local.access_log.configure(&snapshot.config.log);
+        let ordinals: HashMap<ListenerKey, usize> = (snapshot.listeners.iter().enumerate())
+            .flat_map(|(ordinal, listener)| listener.keys.iter().map(move |&key| (key, ordinal)))
+            .collect();
+        self.views.retain(|key, view| match ordinals.get(key) {
+            Some(&ordinal) => {
+                view.switch(generation.clone(), ordinal);
+                true
+            }
+            None => {
+                view.close();
+                false
+            }
+        });
+        for (key, socket) in opened {
+            let Some(&ordinal) = ordinals.get(&key) else {
+                continue;
+            };
+            let view = Rc::new(ListenerView::new(generation.clone(), ordinal));
+            match tokio::net::TcpListener::from_std(socket) {
+                Ok(listener) => {
+                    tokio::task::spawn_local(accept(listener, view.clone(), self.local.clone()));
+                    self.views.insert(key, view);
+                }
+                Err(error) => log::error!(
+                    "worker {}: {}: cannot serve: {error}",
+                    self.local.index,
+                    key.address
+                ),
+            }
+        }
+        self.local.wheel.wake_all();
+    }
+
+    fn drain(&mut self) {
+        self.views.drain().for_each(|(_, view)| view.close());
+        self.local.wheel.wake_all();
+    }
+}
+
+/// Lets go of the rows whose names the snapshot does not have any more.
+fn retain_rows(rows: &Rows, snapshot: &Snapshot) {
+    let listeners: HashSet<&str> = snapshot
+        .listeners
+        .iter()
+        .map(|listener| &*listener.name)
+        .collect();
+    let routes: HashMap<&str, usize> = snapshot
+        .routes
+        .iter()
+        .map(|route| (&*route.name, route.pool))
+        .collect();
+    let backends: HashSet<(&str, &str)> = (snapshot.pools.iter())
+        .flat_map(|pool| {
+            pool.backends
+                .iter()
+                .map(|backend| (&*pool.name, &*backend.name))
+        })
+        .collect();
+    let leads_to = |route: &str, pool: &str| {
+        routes
+            .get(route)
+            .is_some_and(|&at| &*snapshot.pools[at].name == pool)
+    };
+    use crate::metrics::rows::{NONE, OTHER};
+    rows.retain(
+        |labels| {
+            let (route, pool, backend) = (&*labels.route, &*labels.pool, &*labels.backend);
+            &*labels.listener == OTHER
+                || listeners.contains(&*labels.listener)
+                    && (route == NONE || leads_to(route, pool))
+                    && (backend == NONE || backends.contains(&(pool, backend)))
+        },
+        |labels| &*labels.route == OTHER || leads_to(&labels.route, &labels.pool),
+    );
+}
+
+/// Turns the wheel, and does now and then what nobody waits for.
+async fn keep_time(local: Rc<Local>, generation: Rc<RefCell<Option<Rc<Generation>>>>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    for turn in (0..u32::MAX).cycle() {
+        ticks.tick().await;
+        let now = clock::now();
+        local.wheel.turn(now);
+        if turn % FLUSH == 0 {
+            local.access_log.flush();
+        }
+        if turn % SWEEP == 0 {
+            let generation = generation.borrow().clone();
+            generation.iter().for_each(|generation| {
+                generation.sweep(&mut Context::from_waker(Waker::noop()), now)
+            });
+        }
+    }
+}
+
+/// Accepts until the listener closes, and then what is queued. It never gives up: running out of something is waited out.
+async fn accept(listener: tokio::net::TcpListener, view: Rc<ListenerView>, local: Rc<Local>) {
+    let timer = local.wheel.timer();
+    let mut is_failing = false;
+    while let Some(accepted) = poll_fn(|cx| poll_accept(cx, &listener, &view, &timer)).await {
+        match accepted {
+            Ok((stream, remote)) => {
+                is_failing = false;
+                start(stream, remote, &view, &local);
+            }
+            // The connection is gone already; the next one is not to blame.
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                local.counts.accept_errors.increment();
+                if !std::mem::replace(&mut is_failing, true) {
+                    log::error!("worker {}: accepting pauses: {error}", local.index);
+                }
+                pause(&timer).await;
+            }
+        }
+    }
+}
+
+fn poll_accept(
+    cx: &mut Context<'_>,
+    listener: &tokio::net::TcpListener,
+    view: &ListenerView,
+    timer: &Timer,
+) -> Poll<Option<io::Result<(TcpStream, SocketAddr)>>> {
+    if is_full(view) && !view.is_closing() {
+        timer.set(cx, FULL_PAUSE);
+        return Poll::Pending;
+    }
+    match listener.poll_accept(cx) {
+        Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+        Poll::Pending if view.is_closing() => Poll::Ready(None),
+        Poll::Pending => {
+            // Without a deadline of its own it is still woken when the listener closes.
+            timer.attach(cx);
+            Poll::Pending
+        }
+    }
+}
+
+async fn pause(timer: &Timer) {
+    let mut is_set = false;
+    poll_fn(|cx| {
+        if !std::mem::replace(&mut is_set, true) {
+            timer.set(cx, PAUSE);
+        }
+        if timer.has_fired() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+fn is_full(view: &ListenerView) -> bool {
+    let generation = view.generation();
+    let listener = &generation.snapshot.listeners[view.listener()];
+    listener.connections.load(Relaxed) >= listener.max_connections
+}
+
+/// Errors that Linux passes on from the connection at hand (accept(2)).
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted,
+        NetworkDown, NetworkUnreachable, TimedOut,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionRefused
+            | ConnectionReset
+            | HostUnreachable
+            | Interrupted
+            | NetworkDown
+            | NetworkUnreachable
+            | TimedOut
+    )
+}
+
+fn start(stream: TcpStream, remote: SocketAddr, view: &Rc<ListenerView>, local: &Rc<Local>) {
+    let open = Open::new(view, local);
+    let client = Client::new(
+        Stream::accepted(stream),
+        remote,
+        local.clone(),
+        view.clone(),
+    );
+    tokio::task::spawn_local(async move {
+        let _open = open;
+        client.serve().await;
+    });
+}
+
+/// Counts a connection while it is open.
+struct Open {
+    counts: Arc<WorkerCounts>,
+    listener: Arc<AtomicUsize>,
+}
+
+impl Open {
+    fn new(view: &ListenerView, local: &Local) -> Self {
+        let listener = view.generation().snapshot.listeners[view.listener()]
+            .connections
+            .clone();
+        let counts = local.counts.clone();
+        listener.fetch_add(1, Relaxed);
+        counts.set_open(counts.open() + 1);
+        Open { counts, listener }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.listener.fetch_sub(1, Relaxed);
+        self.counts.set_open(self.counts.open() - 1);
+        if std::thread::panicking() {
+            self.counts.panics.increment();
+        }
+    }
 }

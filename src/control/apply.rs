@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::access_log_writer::{Place, Writer};
-use super::{probes, process_log};
 use super::supervisor::{Adoption, Opened, Supervisor};
+use super::{probes, process_log};
 use crate::config::model::{AccessTarget, Config};
 use crate::metrics::rows::Budget;
 use crate::net::listener;
@@ -84,7 +84,9 @@ fn place(before: Option<&Config>, config: &Config) -> Result<Option<Place>, Stri
         return Ok(None);
     }
     Place::open(target).map(Some).map_err(|error| match target {
-        AccessTarget::File(path) => format!("access log {} cannot be opened: {error}", path.display()),
+        AccessTarget::File(path) => {
+            format!("access log {} cannot be opened: {error}", path.display())
+        }
         AccessTarget::Off | AccessTarget::Stdout => format!("access log: {error}"),
     })
 }

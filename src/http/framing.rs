@@ -7,6 +7,9 @@ use std::ops::Range;
 use super::fault::Fault;
 use super::head::Field;
 
+/// Digits of a chunk size, leading zeros among them: enough for an exbibyte, and no overflow.
+const MAX_DIGITS: u8 = 15;
+
 /// Bytes that chunk extensions of one chunk may have.
 const MAX_EXTENSION: u32 = 1024;
 
@@ -72,11 +75,13 @@ impl Framing {
         Ok((taken, kept))
     }
 
-    /// Bytes of data that are known to be still to come, to refuse a body that is too large before reading it.
-    pub fn announced(&self) -> Option<u64> {
+    /// Whether the body has, or will have, more than `limit` bytes of data, as far as is known by now.
+    #[inline]
+    pub fn exceeds(&self, limit: u64) -> bool {
         match self {
-            Framing::Length(left) => Some(*left),
-            _ => None,
+            Framing::Length(left) => *left > limit,
+            Framing::Chunked(chunked) => chunked.data > limit,
+            Framing::Close => false,
         }
     }
 }
@@ -85,6 +90,7 @@ impl Framing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunked {
     state: State,
+    data: u64,
     trailer: Trailer,
     limits: TrailerLimits,
 }
@@ -114,8 +120,8 @@ const NAME: usize = 20;
 enum State {
     /// Before the first digit of a size.
     SizeStart,
-    /// Within a size.
-    Size(u64),
+    /// Within a size, after this many digits.
+    Size(u64, u8),
     /// Blanks after a size: only an extension may follow.
     SizeBlank(u64),
     /// Within an extension.
@@ -153,6 +159,7 @@ impl Chunked {
         };
         Chunked {
             state: State::SizeStart,
+            data: 0,
             trailer,
             limits,
         }
@@ -171,6 +178,7 @@ impl Chunked {
         while at < bytes.len() && self.state != State::Done {
             if let State::Data(left) = self.state {
                 let run = left.min((bytes.len() - at) as u64);
+                self.data += run;
                 self.state = if run == left {
                     State::DataEnd
                 } else {
@@ -188,7 +196,7 @@ impl Chunked {
         Ok(match (self.state, byte) {
             (
                 State::SizeStart
-                | State::Size(_)
+                | State::Size(..)
                 | State::SizeBlank(_)
                 | State::Extension(..)
                 | State::DataEnd,
@@ -196,13 +204,13 @@ impl Chunked {
             ) => {
                 return Err(Fault::BareLineEnd);
             }
-            (State::SizeStart, _) => State::Size(digit(byte).ok_or(Fault::Chunk)?),
-            (State::Size(size) | State::SizeBlank(size), b'\r') => State::SizeEnd(size),
-            (State::Size(size) | State::SizeBlank(size), b';') => State::Extension(size, 0),
+            (State::SizeStart, _) => State::Size(digit(byte).ok_or(Fault::Chunk)?, 1),
+            (State::Size(size, _) | State::SizeBlank(size), b'\r') => State::SizeEnd(size),
+            (State::Size(size, _) | State::SizeBlank(size), b';') => State::Extension(size, 0),
             // Blanks before an extension are bad white space that RFC 9112 section 7.1.1 has a recipient accept.
-            (State::Size(size) | State::SizeBlank(size), b' ' | b'\t') => State::SizeBlank(size),
-            (State::Size(size), _) if size >> 59 == 0 => {
-                State::Size(size << 4 | digit(byte).ok_or(Fault::Chunk)?)
+            (State::Size(size, _) | State::SizeBlank(size), b' ' | b'\t') => State::SizeBlank(size),
+            (State::Size(size, digits), _) if digits < MAX_DIGITS => {
+                State::Size((size << 4) | digit(byte).ok_or(Fault::Chunk)?, digits + 1)
             }
             (State::Extension(size, _), b'\r') => State::SizeEnd(size),
             (State::Extension(size, length), _) if is_text(byte) && length < MAX_EXTENSION => {

@@ -170,11 +170,12 @@ fn has_folded_prefix(name: &[u8], prefix: &[u8]) -> bool {
 }
 
 /// HTTP version of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0.
     Http10,
     /// HTTP/1.1.
+    #[default]
     Http11,
 }
 

@@ -6,9 +6,10 @@ pub mod answer;
 pub mod cookie;
 pub mod edits;
 pub mod fault;
+pub mod forwarding;
 pub mod framing;
 pub mod head;
-pub mod request;
 pub mod path;
+pub mod request;
 #[cfg(test)]
-pub mod sample;
+pub(crate) mod sample;

@@ -21,6 +21,12 @@ impl Backlog {
         self.bytes.is_empty()
     }
 
+    /// Bytes that are left.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
     /// Keeps bytes for later.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
@@ -36,7 +42,13 @@ impl Backlog {
     /// # Errors
     /// The system's error: the stream is of no more use.
     #[inline]
-    pub fn send(&mut self, stream: &mut Stream, cx: &mut Context<'_>, first: &[u8], second: &[u8]) -> io::Result<()> {
+    pub fn send(
+        &mut self,
+        stream: &mut Stream,
+        cx: &mut Context<'_>,
+        first: &[u8],
+        second: &[u8],
+    ) -> io::Result<()> {
         let mut taken = 0;
         if self.is_empty() {
             match stream.poll_write(cx, first, second) {
@@ -47,7 +59,11 @@ impl Backlog {
             }
         }
         self.push(first.get(taken..).unwrap_or_default());
-        self.push(second.get(taken.saturating_sub(first.len())..).unwrap_or_default());
+        self.push(
+            second
+                .get(taken.saturating_sub(first.len())..)
+                .unwrap_or_default(),
+        );
         // A short write says nothing about the next one; asking again registers the wish to be woken.
         match self.poll_flush(stream, cx) {
             Poll::Ready(Err(error)) => Err(error),
@@ -60,7 +76,11 @@ impl Backlog {
     /// # Errors
     /// The system's error: the stream is of no more use.
     #[inline]
-    pub fn poll_flush(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_flush(
+        &mut self,
+        stream: &mut Stream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         while self.sent < self.bytes.len() {
             match ready!(stream.poll_write(cx, &self.bytes[self.sent..], &[]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

@@ -26,7 +26,11 @@ impl Stream {
     /// # Errors
     /// The system's error.
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }?;
         socket.set_nodelay(true)?;
         socket.connect(address).await.map(Stream)
     }
@@ -34,14 +38,24 @@ impl Stream {
     /// Reads what is there; 0 is the end of the stream. A read that does not fill `buffer` costs no second system call to learn
     /// that nothing is left.
     #[inline]
-    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
-        Pin::new(&mut self.0).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+        Pin::new(&mut self.0)
+            .poll_read(cx, &mut buffer)
+            .map_ok(|()| buffer.filled().len())
     }
 
     /// Reads what is there to the end of `buffer`, within its capacity, which must not be used up; 0 is the end of the stream.
     #[inline]
-    pub fn poll_read_into(&mut self, cx: &mut Context<'_>, buffer: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+    pub fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
         let mut space = ReadBuf::uninit(buffer.spare_capacity_mut());
         match Pin::new(&mut self.0).poll_read(cx, &mut space) {
             Poll::Ready(Ok(())) => {
@@ -58,19 +72,32 @@ impl Stream {
 
     /// Writes `first` and then `second`, as far as the socket takes them, in one system call. Both must not be empty.
     #[inline]
-    pub fn poll_write(&mut self, cx: &mut Context<'_>, first: &[u8], second: &[u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: &[u8],
+        second: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let stream = Pin::new(&mut self.0);
         match (first.is_empty(), second.is_empty()) {
             (false, true) => stream.poll_write(cx, first),
             (true, _) => stream.poll_write(cx, second),
-            (false, false) => stream.poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)]),
+            (false, false) => {
+                stream.poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)])
+            }
         }
     }
 
-    /// Whether nothing has arrived, not even an end: what an idle upstream connection must be. It costs no system call.
+    /// Whether nothing has arrived, not even an end: what an idle upstream connection must be. It costs a system call only when the
+    /// last event came for bytes that were read before it.
     #[inline]
     pub fn is_quiet(&self, cx: &mut Context<'_>) -> bool {
-        self.0.poll_read_ready(cx).is_pending()
+        self.0.poll_read_ready(cx).is_pending() || self.is_dry()
+    }
+
+    #[cold]
+    fn is_dry(&self) -> bool {
+        matches!(self.0.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Sends the end of the stream, so that the other side reads what it was sent before the connection goes away.

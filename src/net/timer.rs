@@ -20,7 +20,6 @@ const NEVER: u64 = u64::MAX;
 pub struct Wheel {
     started: Instant,
     now: Cell<u64>,
-    armed: Cell<usize>,
     entries: RefCell<Entries>,
 }
 
@@ -55,15 +54,23 @@ impl Wheel {
         Rc::new(Wheel {
             started: now,
             now: Cell::new(0),
-            armed: Cell::new(0),
-            entries: RefCell::new(Entries { list: Vec::new(), free: Vec::new(), slots }),
+            entries: RefCell::new(Entries {
+                list: Vec::new(),
+                free: Vec::new(),
+                slots,
+            }),
         })
     }
 
     /// A timer without a deadline.
     pub fn timer(self: &Rc<Self>) -> Timer {
         let entries = &mut *self.entries.borrow_mut();
-        let entry = Entry { deadline: NEVER, scheduled: NEVER, fired: false, waker: None };
+        let entry = Entry {
+            deadline: NEVER,
+            scheduled: NEVER,
+            fired: false,
+            waker: None,
+        };
         let id = match entries.free.pop() {
             Some(id) => {
                 entries.list[id as usize] = entry;
@@ -74,18 +81,16 @@ impl Wheel {
                 (entries.list.len() - 1) as u32
             }
         };
-        self.armed.set(self.armed.get() + 1);
-        Timer { wheel: self.clone(), id }
-    }
-
-    /// Whether no timer exists, so that the wheel need not turn. Before the first timer after that, call [`Wheel::turn`].
-    pub fn is_empty(&self) -> bool {
-        self.armed.get() == 0
+        Timer {
+            wheel: self.clone(),
+            id,
+        }
     }
 
     /// Moves time on to `now` and wakes the tasks whose deadlines passed.
     pub fn turn(&self, now: Instant) {
-        let target = (now.saturating_duration_since(self.started).as_millis() / TICK.as_millis()) as u64;
+        let target =
+            (now.saturating_duration_since(self.started).as_millis() / TICK.as_millis()) as u64;
         // After a stall longer than a whole turn every slot is looked at once.
         let first = (self.now.get() + 1).max(target.saturating_sub(SLOTS as u64 - 1));
         self.now.set(target.max(self.now.get()));
@@ -98,7 +103,13 @@ impl Wheel {
 
     /// Wakes every task that has a timer, so that each looks at what changed around it.
     pub fn wake_all(&self) {
-        let wakers: Vec<Waker> = self.entries.borrow_mut().list.iter_mut().filter_map(|entry| entry.waker.clone()).collect();
+        let wakers: Vec<Waker> = self
+            .entries
+            .borrow_mut()
+            .list
+            .iter_mut()
+            .filter_map(|entry| entry.waker.clone())
+            .collect();
         wakers.into_iter().for_each(Waker::wake);
     }
 }
@@ -136,22 +147,36 @@ impl Entries {
     }
 }
 
+impl Entry {
+    fn attach(&mut self, cx: &Context<'_>) {
+        match &self.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            _ => self.waker = Some(cx.waker().clone()),
+        }
+    }
+}
+
 impl Timer {
     /// Wakes the task of `cx` after `duration`, in place of any earlier deadline.
     pub fn set(&self, cx: &Context<'_>, duration: Duration) {
         let now = self.wheel.now.get();
-        let ticks = duration.as_millis().div_ceil(TICK.as_millis()).min(u128::from(u32::MAX)) as u64;
+        let ticks = duration
+            .as_millis()
+            .div_ceil(TICK.as_millis())
+            .min(u128::from(u32::MAX)) as u64;
         let entries = &mut *self.wheel.entries.borrow_mut();
         let entry = &mut entries.list[self.id as usize];
         entry.deadline = now + ticks + 1;
         entry.fired = false;
-        match &entry.waker {
-            Some(waker) if waker.will_wake(cx.waker()) => {}
-            _ => entry.waker = Some(cx.waker().clone()),
-        }
+        entry.attach(cx);
         if entry.deadline < entry.scheduled {
             entries.schedule(self.id, now);
         }
+    }
+
+    /// Makes the task of `cx` the one that [`Wheel::wake_all`] wakes, without a deadline.
+    pub fn attach(&self, cx: &Context<'_>) {
+        self.wheel.entries.borrow_mut().list[self.id as usize].attach(cx);
     }
 
     /// Takes the deadline away.
@@ -175,7 +200,6 @@ impl Drop for Timer {
         entry.deadline = NEVER;
         entry.waker = None;
         entries.free.push(self.id);
-        self.wheel.armed.set(self.wheel.armed.get() - 1);
     }
 }
 
@@ -231,7 +255,6 @@ mod tests {
         let timer = wheel.timer();
         timer.set(&cx, Duration::from_millis(100));
         drop(timer);
-        assert!(wheel.is_empty());
         let _next = wheel.timer();
         wheel.turn(start + Duration::from_secs(1));
         assert_eq!(rings(&bell), 0);

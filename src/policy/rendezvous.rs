@@ -60,7 +60,7 @@ impl Rendezvous {
     /// Whether `backend` is the first of all in the order for `key`. Cheaper than [`first`](Self::first): most keys are refuted by the
     /// first few others.
     pub fn is_first(&self, key: u64, backend: BackendIndex) -> bool {
-        let own = backend.0 as usize;
+        let own = backend.index();
         if own >= self.hashes.len() {
             return false;
         }
@@ -76,7 +76,7 @@ impl Rendezvous {
     /// How many keys it takes on average to meet one whose first is `backend`; 0 for no backend of the pool.
     pub fn keys_per_hit(&self, backend: BackendIndex) -> u64 {
         self.weights
-            .get(backend.0 as usize)
+            .get(backend.index())
             .map_or(0, |&weight| self.total.div_ceil(u64::from(weight)))
     }
 
@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn home(ring: &Rendezvous, key: u64) -> usize {
-        ring.first(key, |_| true).unwrap().0 as usize
+        ring.first(key, |_| true).unwrap().index()
     }
 
     #[test]
@@ -270,8 +270,8 @@ mod tests {
                     prop_assert_eq!(all.is_first(key, BackendIndex(index as u16)), index == after);
                 }
                 // Without it the successor is what a pool that never had it would name.
-                let successor = all.first(key, |backend| backend.0 as usize != at);
-                prop_assert_eq!(&names[successor.unwrap().0 as usize], &fewer_names[before]);
+                let successor = all.first(key, |backend| backend.index() != at);
+                prop_assert_eq!(&names[successor.unwrap().index()], &fewer_names[before]);
             }
             prop_assert_eq!(all.first(1, |_| false), None);
         }

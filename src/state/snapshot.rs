@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicUsize;
 use super::backend::{Backend, Epoch};
 use crate::config::model::{BalancerKind, Config, PathChecks, Protocol, Timeouts};
 use crate::policy::persist::AnyPersistence;
+use crate::policy::rendezvous::Rendezvous;
 use crate::policy::route::Router;
 
 /// One generation.
@@ -89,6 +90,8 @@ pub struct Pool {
     pub max_idle: usize,
     /// In the order of the file.
     pub backends: Vec<Backend>,
+    /// The backends, ranked for every client by name and weight.
+    pub ring: Rendezvous,
     /// Advances when the state of one of its backends changes; survives reloads under the same name.
     pub epoch: Arc<Epoch>,
 }

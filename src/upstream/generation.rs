@@ -2,7 +2,7 @@
 //! It is made at a switch and lives until its last request ends; what outlives it is handed over by reference.
 //! The walk goes on in `l7/proxy.rs`, which serves from it.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{OnceCell, Ref, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -56,13 +56,20 @@ pub struct PoolLoads<'a>(pub &'a [Backend]);
 impl Loads for PoolLoads<'_> {
     #[inline]
     fn in_flight(&self, backend: BackendIndex) -> u32 {
-        self.0.get(backend.index()).map_or(0, |backend| backend.live.in_flight())
+        self.0
+            .get(usize::from(backend.0))
+            .map_or(0, |backend| backend.live.in_flight())
     }
 }
 
 impl Generation {
     /// The view of worker `index` of `workers`; connections that `stacks` holds for backends that stay are kept, the others closed.
-    pub fn new(snapshot: Arc<Snapshot>, stacks: &mut IdleStacks, index: usize, workers: usize) -> Self {
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        stacks: &mut IdleStacks,
+        index: usize,
+        workers: usize,
+    ) -> Self {
         let mut kept = IdleStacks::new();
         let pools = snapshot
             .pools
@@ -70,23 +77,38 @@ impl Generation {
             .map(|pool| {
                 let idle = pool.backends.iter().map(|backend| {
                     let key = (pool.name.clone(), backend.live.address);
-                    let stack = stacks.remove(&key).unwrap_or_else(|| Rc::new(IdleStack::new(0)));
+                    let stack = stacks
+                        .remove(&key)
+                        .unwrap_or_else(|| Rc::new(IdleStack::new(0)));
                     stack.set_limit(pool.max_idle);
                     kept.insert(key, stack.clone());
                     stack
                 });
                 let idle = idle.collect();
-                let sets = RefCell::new(Sets { epoch: pool.epoch.value(), eligible: eligible(pool) });
-                PoolView { balancer: AnyBalancer::new(pool.balancer, index, workers), sets, idle }
+                let sets = Sets::new(pool);
+                PoolView {
+                    balancer: AnyBalancer::new(pool.balancer, index, workers),
+                    sets: RefCell::new(sets),
+                    idle,
+                }
             })
             .collect();
         for (_, removed) in stacks.drain() {
             removed.set_limit(0);
         }
         *stacks = kept;
-        let rows = snapshot.routes.iter().map(|_| RouteRows::default()).collect();
+        let rows = snapshot
+            .routes
+            .iter()
+            .map(|_| RouteRows::default())
+            .collect();
         let unrouted = snapshot.listeners.iter().map(|_| OnceCell::new()).collect();
-        Generation { snapshot, pools, rows, unrouted }
+        Generation {
+            snapshot,
+            pools,
+            rows,
+            unrouted,
+        }
     }
 
     /// A pool of the snapshot as this worker sees it.
@@ -101,7 +123,10 @@ impl Generation {
         self.rows[route].times.get_or_init(|| {
             let route = &self.snapshot.routes[route];
             let pool = self.snapshot.pools[route.pool].name.clone();
-            rows.route(RouteLabels { route: route.name.clone(), pool })
+            rows.route(RouteLabels {
+                route: route.name.clone(),
+                pool,
+            })
         })
     }
 
@@ -119,55 +144,74 @@ impl Generation {
         let Some(index) = route else {
             return self.unrouted[listener].get_or_init(|| {
                 let listener = snapshot.listeners[listener].name.clone();
-                rows.request(RequestLabels { listener, route: none(), pool: none(), backend: none() })
+                rows.request(RequestLabels {
+                    listener,
+                    route: none(),
+                    pool: none(),
+                    backend: none(),
+                })
             });
         };
         let route = &snapshot.routes[index];
         let pool = &snapshot.pools[route.pool];
         let width = pool.backends.len() + 1;
-        let cells = self.rows[index]
-            .requests
-            .get_or_init(|| (0..snapshot.listeners.len() * width).map(|_| OnceCell::new()).collect());
-        let column = backend.map_or(width - 1, BackendIndex::index);
+        let cells = self.rows[index].requests.get_or_init(|| {
+            (0..snapshot.listeners.len() * width)
+                .map(|_| OnceCell::new())
+                .collect()
+        });
+        let column = backend.map_or(width - 1, |backend| usize::from(backend.0));
         cells[listener * width + column].get_or_init(|| {
             rows.request(RequestLabels {
                 listener: snapshot.listeners[listener].name.clone(),
                 route: route.name.clone(),
                 pool: pool.name.clone(),
-                backend: pool.backends.get(column).map_or_else(none, |backend| backend.name.clone()),
+                backend: pool
+                    .backends
+                    .get(column)
+                    .map_or_else(none, |backend| backend.name.clone()),
             })
         })
     }
 
     /// Closes idle connections that expired or died.
     pub fn sweep(&self, cx: &mut std::task::Context<'_>, now: std::time::Instant) {
-        self.pools.iter().flat_map(|pool| &pool.idle).for_each(|stack| stack.sweep(cx, now));
+        self.pools
+            .iter()
+            .flat_map(|pool| &pool.idle)
+            .for_each(|stack| stack.sweep(cx, now));
     }
 }
 
 impl PoolView {
     /// Lends the eligible backends, looked up again when the state of one changed.
     #[inline]
-    pub fn with_eligible<T>(&self, pool: &Pool, choose: impl FnOnce(&EligibleSet) -> T) -> T {
-        let mut sets = self.sets.borrow_mut();
-        let epoch = pool.epoch.value();
-        if sets.epoch != epoch {
-            *sets = Sets { epoch, eligible: eligible(pool) };
+    pub fn eligible(&self, pool: &Pool) -> Ref<'_, EligibleSet> {
+        if self.sets.borrow().epoch != pool.epoch.value() {
+            self.sets.replace(Sets::new(pool));
         }
-        choose(&sets.eligible)
+        Ref::map(self.sets.borrow(), |sets| &sets.eligible)
     }
 
     /// The idle connections toward a backend.
     #[inline]
     pub fn idle(&self, backend: BackendIndex) -> &Rc<IdleStack> {
-        &self.idle[backend.index()]
+        &self.idle[usize::from(backend.0)]
     }
 }
 
-fn eligible(pool: &Pool) -> EligibleSet {
-    EligibleSet::new(pool.backends.iter().map(|backend| Member {
-        weight: backend.weight,
-        admin: backend.admin,
-        health: backend.live.health(),
-    }))
+impl Sets {
+    fn new(pool: &Pool) -> Self {
+        // The epoch is read first: a change in between is then seen at the next look.
+        let epoch = pool.epoch.value();
+        let members = pool.backends.iter().map(|backend| Member {
+            weight: backend.weight,
+            admin: backend.admin,
+            health: backend.live.health(),
+        });
+        Sets {
+            epoch,
+            eligible: EligibleSet::new(members),
+        }
+    }
 }

@@ -24,7 +24,10 @@ struct Idle {
 impl IdleStack {
     /// An empty stack for at most `limit` connections.
     pub fn new(limit: usize) -> Self {
-        IdleStack { connections: RefCell::default(), limit: Cell::new(limit) }
+        IdleStack {
+            connections: RefCell::default(),
+            limit: Cell::new(limit),
+        }
     }
 
     /// Sets the limit. With 0 the backend is gone or unwanted: nothing is kept from now on.
@@ -56,6 +59,8 @@ impl IdleStack {
 
     /// Closes what expired or what the backend closed, so that no descriptor waits for a request that does not come.
     pub fn sweep(&self, cx: &mut Context<'_>, now: Instant) {
-        self.connections.borrow_mut().retain(|idle| now < idle.expires && idle.stream.is_quiet(cx));
+        self.connections
+            .borrow_mut()
+            .retain(|idle| now < idle.expires && idle.stream.is_quiet(cx));
     }
 }

@@ -31,7 +31,11 @@ impl Ledger {
     }
 
     /// The counts of a backend, made when there are none.
-    pub(in crate::control) fn open(&self, pool: &Arc<str>, address: SocketAddr) -> Arc<ProbeCounts> {
+    pub(in crate::control) fn open(
+        &self,
+        pool: &Arc<str>,
+        address: SocketAddr,
+    ) -> Arc<ProbeCounts> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.entry((pool.clone(), address)).or_default().clone()
     }

@@ -24,27 +24,24 @@ pub trait Loads {
     fn in_flight(&self, backend: BackendIndex) -> u32;
 }
 
-/// A pool's backends sorted by what they may be chosen for. Each worker has its own and rebuilds it when the pool's state epoch changed.
+/// A pool's backends sorted by what they may be chosen for. Each worker makes its own when the pool's state epoch changed.
 #[derive(Debug, Default)]
 pub struct EligibleSet {
-    epoch: u64,
     members: Vec<Member>,
     fresh: Subset,
     kept: Subset,
 }
 
 impl EligibleSet {
-    /// Sorts the members, in pool order, as of `epoch`. Keeps the memory.
+    /// Sorts the members, which come in pool order.
     ///
     /// *Fresh* may take new clients: ready and up; when no ready backend is up, ready and unknown. *Kept* may serve the clients
     /// they have: the fresh ones, those that drain and are up, and when neither a ready nor a draining backend is
     /// up, those that drain and are unknown.
-    pub fn rebuild(&mut self, epoch: u64, members: impl IntoIterator<Item = Member>) {
-        self.epoch = epoch;
-        self.members.clear();
-        self.members.extend(members);
+    pub fn new(members: impl IntoIterator<Item = Member>) -> EligibleSet {
+        let members: Vec<Member> = members.into_iter().collect();
         let is = |member: &Member, admin, health| member.admin == admin && member.health == health;
-        let any = |admin| self.members.iter().any(|m| is(m, admin, Health::Up));
+        let any = |admin| members.iter().any(|m| is(m, admin, Health::Up));
         let ready = match any(AdminState::Ready) {
             true => Health::Up,
             false => Health::Unknown,
@@ -54,16 +51,15 @@ impl EligibleSet {
             false => Health::Unknown,
         };
         let is_fresh = |member: &Member| is(member, AdminState::Ready, ready);
-        self.fresh.rebuild(2 * epoch, &self.members, is_fresh);
-        self.kept.rebuild(2 * epoch + 1, &self.members, |member| {
+        let fresh = Subset::new(&members, is_fresh);
+        let kept = Subset::new(&members, |member| {
             is_fresh(member) || is(member, AdminState::Drain, drain)
         });
-    }
-
-    /// The epoch of the last rebuild.
-    #[inline]
-    pub fn epoch(&self) -> u64 {
-        self.epoch
+        EligibleSet {
+            members,
+            fresh,
+            kept,
+        }
     }
 
     /// Who may take new clients.
@@ -78,11 +74,11 @@ impl EligibleSet {
         &self.kept
     }
 
-    /// The health of a backend as of the last rebuild.
+    /// The health of a backend when this was made.
     #[inline]
     pub fn health(&self, backend: BackendIndex) -> Health {
         self.members
-            .get(backend.0 as usize)
+            .get(backend.index())
             .map_or(Health::Unknown, |member| member.health)
     }
 }
@@ -100,26 +96,28 @@ pub struct Subset {
 }
 
 impl Subset {
-    fn rebuild(&mut self, stamp: u64, members: &[Member], belongs: impl Fn(&Member) -> bool) {
-        self.stamp = stamp;
-        self.words.clear();
-        self.words.resize(members.len().div_ceil(64), 0);
-        self.list.clear();
-        self.weights.clear();
-        self.before.clear();
-        self.total = 0;
+    fn new(members: &[Member], belongs: impl Fn(&Member) -> bool) -> Subset {
+        let mut subset = Subset {
+            words: vec![0; members.len().div_ceil(64)],
+            ..Subset::default()
+        };
         let indices = 0..=u16::MAX;
         for (index, member) in indices.zip(members).filter(|(_, member)| belongs(member)) {
             let weight = member.weight.max(1);
-            self.words[index as usize / 64] |= 1 << (index % 64);
-            self.list.push(BackendIndex(index));
-            self.weights.push(weight);
-            self.before.push(self.total);
-            self.total += u32::from(weight);
+            subset.words[index as usize / 64] |= 1 << (index % 64);
+            subset.list.push(BackendIndex(index));
+            subset.weights.push(weight);
+            subset.before.push(subset.total);
+            subset.total += u32::from(weight);
+            let pair = u64::from(index) << 16 | u64::from(weight);
+            subset.stamp = (subset.stamp ^ pair)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .rotate_left(29);
         }
+        subset
     }
 
-    /// Which subset this is and when it was built: equal stamps of one pool mean equal subsets.
+    /// A fingerprint of the backends and their weights: while it stays, so may what was derived from them.
     #[inline]
     pub fn stamp(&self) -> u64 {
         self.stamp
@@ -129,7 +127,7 @@ impl Subset {
     #[inline]
     pub fn contains(&self, backend: BackendIndex) -> bool {
         self.words
-            .get(backend.0 as usize / 64)
+            .get(backend.index() / 64)
             .is_some_and(|word| word & (1 << (backend.0 % 64)) != 0)
     }
 
@@ -265,16 +263,11 @@ mod tests {
     use Health::{Down, Unknown, Up};
 
     fn sorted(members: &[(AdminState, Health)]) -> (Vec<u16>, Vec<u16>) {
-        let mut sets = EligibleSet::default();
-        sets.rebuild(
-            7,
-            members.iter().map(|&(admin, health)| Member {
-                weight: 1,
-                admin,
-                health,
-            }),
-        );
-        assert_eq!(sets.epoch(), 7);
+        let sets = EligibleSet::new(members.iter().map(|&(admin, health)| Member {
+            weight: 1,
+            admin,
+            health,
+        }));
         let numbers = |subset: &Subset| subset.list.iter().map(|backend| backend.0).collect();
         (numbers(&sets.fresh), numbers(&sets.kept))
     }
@@ -325,8 +318,7 @@ mod tests {
         ) {
             let tried: Vec<_> = tried.into_iter().map(BackendIndex).collect();
             let besides = besides.map(BackendIndex);
-            let mut sets = EligibleSet::default();
-            sets.rebuild(0, up(&weights));
+            let sets = EligibleSet::new(up(&weights));
             let loads = Vec::new();
             let eligible = Eligible::new(sets.fresh(), &tried, &loads);
             let allowed = |index: usize| {
@@ -341,8 +333,8 @@ mod tests {
                 match eligible.draw(besides, &mut rng) {
                     Some((backend, weight)) => {
                         prop_assert!(allowed(backend.0 as usize));
-                        prop_assert_eq!(weight, weights[backend.0 as usize]);
-                        counts[backend.0 as usize] += 1;
+                        prop_assert_eq!(weight, weights[backend.index()]);
+                        counts[backend.index()] += 1;
                     }
                     None => prop_assert_eq!(total, 0),
                 }

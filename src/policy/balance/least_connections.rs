@@ -106,8 +106,7 @@ mod tests {
     use crate::rng::Rng;
 
     fn pick(weights: &[u16], loads: &Vec<u32>, tried: &[BackendIndex], seed: u64) -> u16 {
-        let mut sets = EligibleSet::default();
-        sets.rebuild(0, up(weights));
+        let sets = EligibleSet::new(up(weights));
         let eligible = Eligible::new(sets.fresh(), tried, loads);
         let picked = LeastConnections.pick(&eligible, &facts(), &mut Rng::from_seed(seed));
         picked.unwrap().0
@@ -125,14 +124,13 @@ mod tests {
     #[test]
     fn many_backends_fill_evenly() {
         let weights: Vec<u16> = (0..500).map(|index| 1 + index % 4).collect();
-        let mut sets = EligibleSet::default();
-        sets.rebuild(0, up(&weights));
+        let sets = EligibleSet::new(up(&weights));
         let mut rng = Rng::from_seed(3);
         let mut loads = vec![0_u32; weights.len()];
         for _ in 0..125_000 {
             let eligible = Eligible::new(sets.fresh(), &[], &loads);
             let picked = LeastConnections.pick(&eligible, &facts(), &mut rng);
-            loads[picked.unwrap().0 as usize] += 1;
+            loads[picked.unwrap().index()] += 1;
         }
         for (&load, &weight) in loads.iter().zip(&weights) {
             let fair = 100 * u32::from(weight);

@@ -17,8 +17,16 @@ use crate::config::model::BalancerKind;
 use crate::rng::Rng;
 
 /// The ordinal of a backend in its pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BackendIndex(pub u16);
+
+impl BackendIndex {
+    /// The ordinal, for indexing.
+    #[inline]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
 
 /// Chooses a backend for new work.
 pub trait Balancer {
@@ -43,10 +51,10 @@ pub enum AnyBalancer {
 }
 
 impl AnyBalancer {
-    /// A balancer of the configured kind that has not picked yet.
-    pub fn new(kind: BalancerKind) -> AnyBalancer {
+    /// A balancer of the configured kind for worker `worker` of `workers`, which has not picked yet.
+    pub fn new(kind: BalancerKind, worker: usize, workers: usize) -> AnyBalancer {
         match kind {
-            BalancerKind::RoundRobin => AnyBalancer::RoundRobin(RoundRobin::default()),
+            BalancerKind::RoundRobin => AnyBalancer::RoundRobin(RoundRobin::new(worker, workers)),
             BalancerKind::LeastConnections => AnyBalancer::LeastConnections(LeastConnections),
             BalancerKind::RandomTwo => AnyBalancer::RandomTwo(RandomTwo),
         }
@@ -98,6 +106,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         /// Never an ineligible or tried backend, and none only when there is none.
         #[test]
         fn only_the_eligible_are_picked(
@@ -110,10 +120,9 @@ mod tests {
             let mut rng = Rng::from_seed(seed);
             let loads: Vec<u32> = (0..100).map(|_| rng.below(4)).collect();
             for kind in KINDS {
-                let balancer = AnyBalancer::new(kind);
-                let mut sets = EligibleSet::default();
-                for (epoch, members) in [&members, &changed].into_iter().enumerate() {
-                    sets.rebuild(epoch as u64, members.iter().copied());
+                let balancer = AnyBalancer::new(kind, 0, 1);
+                for members in [&members, &changed, &members] {
+                    let sets = EligibleSet::new(members.iter().copied());
                     for subset in [sets.fresh(), sets.kept()] {
                         let eligible = Eligible::new(subset, &tried, &loads);
                         for _ in 0..5 {
@@ -133,16 +142,15 @@ mod tests {
         /// With all else equal, every backend gets work, in proportion to its weight where the algorithm says so.
         #[test]
         fn nobody_starves(count in 1..90_usize, seed in any::<u64>()) {
-            let mut sets = EligibleSet::default();
-            sets.rebuild(0, up(&vec![1; count]));
+            let sets = EligibleSet::new(up(&vec![1; count]));
             let mut rng = Rng::from_seed(seed);
             let loads = vec![0; count];
             for kind in KINDS {
-                let balancer = AnyBalancer::new(kind);
+                let balancer = AnyBalancer::new(kind, 0, 1);
                 let mut counts = vec![0; count];
                 for _ in 0..count * 40 {
                     let eligible = Eligible::new(sets.fresh(), &[], &loads);
-                    counts[balancer.pick(&eligible, &facts(), &mut rng).unwrap().0 as usize] += 1;
+                    counts[balancer.pick(&eligible, &facts(), &mut rng).unwrap().index()] += 1;
                 }
                 prop_assert!(counts.iter().all(|&count| (5..=100).contains(&count)), "{kind:?} {counts:?}");
             }

@@ -40,8 +40,7 @@ mod tests {
 
     #[test]
     fn the_busy_one_of_two_is_left_alone() {
-        let mut sets = EligibleSet::default();
-        sets.rebuild(0, up(&[1, 1]));
+        let sets = EligibleSet::new(up(&[1, 1]));
         let mut rng = Rng::from_seed(1);
         let loads = vec![1, 0];
         for _ in 0..100 {
@@ -53,15 +52,14 @@ mod tests {
 
     #[test]
     fn long_requests_settle_in_proportion_to_weight() {
-        let mut sets = EligibleSet::default();
         let weights = [1, 2, 4, 1, 8];
-        sets.rebuild(0, up(&weights));
+        let sets = EligibleSet::new(up(&weights));
         let mut rng = Rng::from_seed(2);
         let mut loads = vec![0_u32; weights.len()];
         for _ in 0..16_000 {
             let eligible = Eligible::new(sets.fresh(), &[], &loads);
             let picked = RandomTwo.pick(&eligible, &facts(), &mut rng).unwrap();
-            loads[picked.0 as usize] += 1;
+            loads[picked.index()] += 1;
         }
         for (&load, &weight) in loads.iter().zip(&weights) {
             let fair = 1000 * u32::from(weight);

@@ -32,6 +32,6 @@ pub fn up(weights: &[u16]) -> impl Iterator<Item = Member> {
 
 impl Loads for Vec<u32> {
     fn in_flight(&self, backend: BackendIndex) -> u32 {
-        self[backend.0 as usize]
+        self[backend.index()]
     }
 }

@@ -218,3 +218,265 @@ fn directives(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         })
         .map(<[u8]>::trim_ascii)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::model::{SameSite, Secure};
+    use crate::http::sample::Sample;
+    use crate::policy::balance::sample::facts;
+    use crate::policy::facts::RequestFacts;
+    use crate::rng::Rng;
+
+    fn secrets(bytes: &[u8]) -> Secrets {
+        let files = bytes
+            .iter()
+            .map(|&byte| Secrets::new_file(|secret| secret.fill(byte)));
+        Secrets::parse(&files.collect::<String>()).unwrap()
+    }
+
+    fn mode(name: &str, secret_bytes: &[u8]) -> CookieHash {
+        let cookie = Cookie {
+            name: name.to_owned(),
+            path: "/".to_owned(),
+            domain: None,
+            same_site: SameSite::Lax,
+            http_only: true,
+            secure: Secure::Auto,
+            max_age: None,
+        };
+        CookieHash::new(&cookie, &secrets(secret_bytes))
+    }
+
+    fn ring(weights: &[u16]) -> Rendezvous {
+        let names: Vec<String> = (0..weights.len()).map(|n| format!("was{n}")).collect();
+        Rendezvous::new(
+            names
+                .iter()
+                .map(String::as_str)
+                .zip(weights.iter().copied()),
+        )
+    }
+
+    fn fill(seed: u64) -> impl FnMut(&mut [u8]) {
+        let mut rng = Rng::from_seed(seed);
+        move |bytes| bytes.fill_with(|| rng.next_u64() as u8)
+    }
+
+    fn recall(
+        mode: &CookieHash,
+        ring: &Rendezvous,
+        cookies: &str,
+        remembered: &mut Option<Remembered>,
+    ) -> Recall {
+        let sample = Sample::new("GET / HTTP/1.1", &[("Cookie", cookies)]);
+        let head = sample.request();
+        let request = RequestFacts {
+            head: &head,
+            path: b"/",
+            secure: false,
+        };
+        let facts = crate::policy::facts::Facts {
+            request: Some(request),
+            ..facts()
+        };
+        mode.recall(&facts, ring, remembered)
+    }
+
+    fn text(token: Token) -> String {
+        String::from_utf8(token.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn what_a_connection_keeps_is_small() {
+        assert!(size_of::<Remembered>() <= 64);
+    }
+
+    #[test]
+    fn a_sealed_id_names_its_backend_wherever_the_secret_is_known() {
+        let ring = ring(&[1, 5, 100, 1]);
+        let (mine, other) = (mode("w", &[1]), mode("w", &[2, 1]));
+        for (seed, index) in (0..200_u16).map(|n| (u64::from(n), n % 4)) {
+            let backend = BackendIndex(index);
+            let token = text(mine.admit(backend, &ring, &mut fill(seed)).unwrap());
+            for reader in [&mine, &other] {
+                let cookies = format!("a=b; w={token}; c=d");
+                match recall(reader, &ring, &cookies, &mut None) {
+                    Recall::Keep(home) => assert_eq!(home.backend, backend),
+                    recall => panic!("{recall:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn strangers_are_told_from_forgers() {
+        let ring = ring(&[1, 1, 1]);
+        let mine = mode("w", &[1]);
+        let token = text(mine.admit(BackendIndex(0), &ring, &mut fill(0)).unwrap());
+        let seen = |mode: &CookieHash, cookies: &str| recall(mode, &ring, cookies, &mut None);
+        assert_eq!(seen(&mine, "a=b"), Recall::New);
+        assert_eq!(seen(&mine, "w="), Recall::Forged);
+        assert_eq!(seen(&mine, "w=x"), Recall::Forged);
+        assert_eq!(seen(&mine, &format!("w={token}x")), Recall::Forged);
+        assert_eq!(seen(&mine, &format!("w={token}=")), Recall::Forged);
+        assert_eq!(
+            seen(&mode("w", &[2]), &format!("w={token}")),
+            Recall::Forged
+        );
+        assert_eq!(
+            seen(&mode("v", &[1]), &format!("v={token}")),
+            Recall::Forged
+        );
+        // What another host of the domain set does not keep weir from its own.
+        assert!(matches!(
+            seen(&mine, &format!("w=x; w={token}")),
+            Recall::Keep(_)
+        ));
+        let many = "w=x; ".repeat(MAX_COOKIES);
+        assert_eq!(seen(&mine, &format!("{many}w={token}")), Recall::Forged);
+    }
+
+    #[test]
+    fn a_connection_remembers_only_under_the_same_name_and_secrets() {
+        let ring = ring(&[1, 1, 1]);
+        let mine = mode("w", &[1]);
+        let token = text(mine.admit(BackendIndex(0), &ring, &mut fill(0)).unwrap());
+        let mut remembered = None;
+        let first = recall(&mine, &ring, &format!("w={token}"), &mut remembered);
+        let known = remembered.unwrap();
+        assert_eq!(text(known.token), token);
+        assert_eq!(
+            recall(&mine, &ring, &format!("w={token}"), &mut remembered),
+            first
+        );
+        assert_eq!(remembered, Some(known));
+        for other in [mode("v", &[1]), mode("w", &[2]), mode("w", &[2, 3])] {
+            let cookies = format!("w={token}; v={token}");
+            let recalled = recall(&other, &ring, &cookies, &mut remembered);
+            assert_eq!(recalled, Recall::Forged);
+        }
+        assert_eq!(recall(&mine, &ring, "w=x", &mut remembered), Recall::Forged);
+    }
+
+    #[test]
+    fn a_hopeless_id_is_given_up() {
+        let mine = mode("w", &[1]);
+        let nobody = BackendIndex(9);
+        assert_eq!(mine.admit(nobody, &ring(&[1, 1]), &mut fill(0)), None);
+    }
+
+    #[test]
+    fn ids_are_drawn_for_a_thousand_backends() {
+        let ring = ring(&[1; 1000]);
+        let mine = mode("w", &[1]);
+        for index in (0..1000).step_by(37) {
+            let backend = BackendIndex(index);
+            assert!(
+                mine.admit(backend, &ring, &mut fill(u64::from(index)))
+                    .is_some()
+            );
+        }
+    }
+
+    #[test]
+    fn the_cookie_stays_between_client_and_weir() {
+        let sample = Sample::new("GET / HTTP/1.1", &[("Host", "a"), ("Cookie", "a=b; w=x")]);
+        let mut edits = Edits::default();
+        mode("w", &[1]).conceal(&sample.request(), &mut edits);
+        assert_eq!(sample.edited(&mut edits), "Host: a\r\nCookie: a=b\r\n");
+    }
+
+    fn answered(cache_control: &[&str]) -> (bool, Vec<String>) {
+        let fields: Vec<_> = cache_control
+            .iter()
+            .map(|v| ("Cache-Control", *v))
+            .collect();
+        let sample = Sample::new("HTTP/1.1 200 OK", &fields);
+        let mode = mode("w", &[1]);
+        let chosen = Chosen {
+            stickiness: Stickiness::New,
+            token: mode.admit(BackendIndex(0), &ring(&[1]), &mut fill(0)),
+        };
+        let mut edits = Edits::default();
+        let result = mode.remember(&chosen, &sample.answer(), true, &mut edits);
+        assert_eq!(result, Stickiness::New);
+        let text = sample.edited(&mut edits);
+        let set = format!(
+            "Set-Cookie: w={}; Path=/",
+            String::from_utf8_lossy(&chosen.token.unwrap())
+        );
+        let values = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("Cache-Control: "));
+        (text.contains(&set), values.map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn no_shared_cache_keeps_a_cookie() {
+        for (before, after) in [
+            (&[][..], &["private"][..]),
+            (&["no-cache"], &["no-cache, private"]),
+            (&[""], &["private"]),
+            (
+                &["max-age=1", "no-cache"],
+                &["max-age=1, private", "no-cache"],
+            ),
+            (&["Private"], &["Private"]),
+            (&["max-age=1 , private"], &["max-age=1 , private"]),
+            (&["no-cache", "no-store"], &["no-cache", "no-store"]),
+            (&["private=\"x\""], &["private=\"x\", private"]),
+            (
+                &["no-cache=\"a, public\""],
+                &["no-cache=\"a, public\", private"],
+            ),
+            (&["publicity"], &["publicity, private"]),
+        ] {
+            let after: Vec<String> = after.iter().map(|&value| value.to_owned()).collect();
+            assert_eq!(answered(before), (true, after), "{before:?}");
+        }
+        for before in [
+            "public",
+            "max-age=3, Public",
+            "S-MaxAge=5",
+            "s-maxage = 5",
+            "s-maxage",
+        ] {
+            assert_eq!(answered(&[before]), (false, vec![before.to_owned()]));
+        }
+        assert!(!answered(&["private", "public"]).0);
+    }
+
+    #[test]
+    fn a_kept_client_is_told_nothing() {
+        let sample = Sample::new("HTTP/1.1 200 OK", &[]);
+        let mut edits = Edits::default();
+        let chosen = Chosen {
+            stickiness: Stickiness::Kept,
+            token: None,
+        };
+        mode("w", &[1]).remember(&chosen, &sample.answer(), true, &mut edits);
+        assert_eq!(sample.edited(&mut edits), "");
+    }
+
+    proptest! {
+        /// One changed character is enough to be a forger.
+        #[test]
+        fn every_character_counts(seed in any::<u64>(), at in 0..TOKEN_LENGTH, to in "[ -:<-~]") {
+            let ring = ring(&[1, 1]);
+            let mine = mode("w", &[1]);
+            let mut token = text(mine.admit(BackendIndex(1), &ring, &mut fill(seed)).unwrap());
+            prop_assume!(token[at..=at] != to);
+            token.replace_range(at..=at, &to);
+            prop_assert_eq!(recall(&mine, &ring, &format!("w={token}"), &mut None), Recall::Forged);
+        }
+
+        #[test]
+        fn any_bytes_are_a_forgery(value in "[ -:<-~]{0,60}") {
+            let recalled = recall(&mode("w", &[1]), &ring(&[1]), &format!("w={value}"), &mut None);
+            prop_assert_eq!(recalled, Recall::Forged);
+        }
+    }
+}

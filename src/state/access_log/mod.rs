@@ -201,6 +201,11 @@ impl AccessLog {
         self.format.get().is_some()
     }
 
+    /// Whether records need `Referer` and `User-Agent`, which cost the caller a second look at the head.
+    pub fn wants_client_fields(&self) -> bool {
+        self.format.get() == Some(AccessFormat::Combined)
+    }
+
     /// Formats the record into the worker's buffer, and sends the buffer off when it is full.
     pub fn write(&self, record: &Record<'_>) {
         let Some(format) = self.format.get() else {

@@ -1,0 +1,290 @@
+//! Brings an answer back: reads its head, passes interim ones on, writes the final one with what this hop changes, then its body.
+//! Before the first byte of an answer a failure may lead to another attempt; from then on it can only end the connection.
+//! The walk goes on in `record.rs`.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use super::connection::Next;
+use super::exchange::Exchange;
+use super::plan::Plan;
+use super::reject::Failure;
+use crate::clock;
+use crate::http::answer::{self, Answer};
+use crate::http::fault::Fault;
+use crate::http::forwarding;
+use crate::http::framing::Framing;
+use crate::http::head::{Field, Version, list_members};
+use crate::upstream::local::Scratch;
+
+/// Interim answers to one request; a backend that sends more is broken.
+const MAX_INTERIMS: u32 = 32;
+
+/// Body bytes that go into one buffer with the head, which is cheaper than a second address for the kernel.
+const JOIN: usize = 1024;
+
+impl Exchange<'_> {
+    /// Reads on until the final answer's head is there and passed on with the body bytes that came with it.
+    pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        loop {
+            if !self.answer.backlog.is_empty()
+                && ready!(self.answer.backlog.poll_flush(&mut self.client.stream, cx)).is_err()
+            {
+                return Poll::Ready(Err(Failure::ClientGone));
+            }
+            let local = self.client.local.clone();
+            let scratch = &mut *local.scratch.borrow_mut();
+            let Some(upstream) = &mut self.backend else {
+                return Poll::Ready(Err(Failure::BackendClosed));
+            };
+            let count = match ready!(upstream.stream.poll_read(cx, &mut scratch.body)) {
+                Ok(count @ 1..) => count,
+                _ => return Poll::Ready(Err(Failure::BackendClosed)),
+            };
+            let read = clock::now();
+            let done = if upstream.partial.is_empty() {
+                self.pass_heads(cx, scratch, count, read)?
+            } else {
+                let mut bytes = std::mem::take(&mut upstream.partial);
+                bytes.extend_from_slice(&scratch.body[..count]);
+                // Swapped in so that a head in pieces takes the same way as one that came whole.
+                let count = bytes.len();
+                bytes.resize(count.max(scratch.body.len()), 0);
+                let body = std::mem::replace(&mut scratch.body, bytes.into());
+                let done = self.pass_heads(cx, scratch, count, read);
+                scratch.body = body;
+                done?
+            };
+            if done {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Passes on every complete head in the first `count` bytes of the scratch; true when the final one was among them.
+    fn pass_heads(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        count: usize,
+        read: Instant,
+    ) -> Result<bool, Failure> {
+        let snapshot = self.generation.snapshot.clone();
+        let limits = &snapshot.config.limits;
+        let is_head = self.head.is_some_and(|head| head.is_head);
+        let Scratch {
+            body,
+            out,
+            lines,
+            edits,
+            ..
+        } = scratch;
+        let mut from = 0;
+        while from < count {
+            let (head, rest) = body[from..count].split_at_mut(0);
+            let _ = head;
+            let Some(answer) =
+                answer::parse(rest, lines, limits, is_head).map_err(Failure::Answer)?
+            else {
+                break;
+            };
+            let length = answer.head.bytes.len();
+            edits.clear();
+            out.clear();
+            if answer.is_interim() {
+                self.pass_interim(cx, &answer, out)?;
+                from += length;
+                continue;
+            }
+            self.compose(&answer, edits, out);
+            return self
+                .pass_final(cx, out, &mut body[from + length..count], read)
+                .map(|()| true);
+        }
+        if let Some(upstream) = &mut self.backend {
+            upstream.partial.extend_from_slice(&body[from..count]);
+        }
+        Ok(false)
+    }
+
+    /// Passes an interim answer on as it is (RFC 9110 section 15.2); HTTP/1.0 knows none.
+    fn pass_interim(
+        &mut self,
+        cx: &mut Context<'_>,
+        answer: &Answer<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        if answer.head.status == 101 {
+            return Err(Failure::Switched);
+        }
+        self.answer.interims += 1;
+        if self.answer.interims > MAX_INTERIMS {
+            return Err(Failure::Answer(Fault::TooManyLines));
+        }
+        if self.head.is_none_or(|head| head.version == Version::Http10) {
+            return Ok(());
+        }
+        out.extend_from_slice(answer.head.bytes);
+        self.facts.bytes_out += out.len() as u64;
+        self.answer
+            .backlog
+            .send(&mut self.client.stream, cx, out, &[])
+            .map_err(|_| Failure::ClientGone)
+    }
+
+    /// Writes the answer's head as the client gets it to `out`, and notes what follows from it.
+    fn compose(
+        &mut self,
+        answer: &Answer<'_>,
+        edits: &mut crate::http::edits::Edits,
+        out: &mut Vec<u8>,
+    ) {
+        let old_client = self
+            .head
+            .is_some_and(|head| head.version == Version::Http10);
+        let head = &answer.head;
+        self.answer.status = head.status;
+        self.answer.body = answer.body;
+        self.answer.decode = old_client && matches!(answer.body, Framing::Chunked(_));
+        self.answer.backend_goes_on = answer.keep_alive;
+        self.answer.idle_hint = idle_hint(answer);
+        self.answer.client_goes_on = self.head.is_some_and(|head| head.keep_alive)
+            && !self.client.view.is_closing()
+            && !self.answer.decode
+            && !self.is_body_unwanted()
+            && answer.body != Framing::Close;
+        forwarding::remove_hop_by_hop(head.bytes, head.lines, answer.connection_options, edits);
+        if self.answer.decode {
+            head.field(Field::TransferEncoding)
+                .for_each(|(ordinal, _)| edits.remove(ordinal));
+        }
+        self.remember(head, edits);
+        if self.generation.snapshot.config.forwarding.via {
+            forwarding::append_via(head.version, edits);
+        }
+        match self.answer.client_goes_on {
+            true if old_client => edits.append("Connection", b"keep-alive"),
+            true => {}
+            false => edits.append("Connection", b"close"),
+        }
+        // The version is this hop's own (RFC 9110 section 6.2).
+        let version = "HTTP/1.1".len();
+        let start = head
+            .lines
+            .first()
+            .map_or(head.bytes.len() - "\r\n".len(), |line| {
+                line.name.start as usize
+            });
+        out.extend_from_slice(b"HTTP/1.1");
+        out.extend_from_slice(&head.bytes[version..start]);
+        edits.apply(head.bytes, head.lines, out);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Whether the client waits for a 100 that will not come: whether it sends the body nevertheless, nobody knows.
+    fn is_body_unwanted(&self) -> bool {
+        self.head.is_some_and(|head| head.expects_continue)
+            && self.answer.interims == 0
+            && !self.upload.is_done()
+    }
+
+    /// Sends the head with the body bytes that came with it.
+    fn pass_final(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+        body: &mut [u8],
+        read: Instant,
+    ) -> Result<(), Failure> {
+        let (taken, kept) = match self.answer.decode {
+            true => self.answer.body.advance_and_decode(body),
+            false => self.answer.body.advance(body).map(|taken| (taken, taken)),
+        }
+        .map_err(|fault| {
+            self.answer.status = 0;
+            Failure::Answer(fault)
+        })?;
+        self.answer.backend_goes_on &= taken == body.len();
+        let mut second = &body[..kept];
+        if kept <= JOIN {
+            out.extend_from_slice(second);
+            second = &[];
+        }
+        self.facts.bytes_out += (out.len() + second.len()) as u64;
+        self.answer
+            .backlog
+            .send(&mut self.client.stream, cx, out, second)
+            .map_err(|_| Failure::ClientGone)?;
+        self.facts.ended = clock::now();
+        self.facts.overhead += self.facts.ended - read;
+        if !self.answer.body.is_done() || !self.answer.backlog.is_empty() {
+            self.client.timer.set(cx, self.timeouts().response_idle);
+        }
+        Ok(())
+    }
+
+    /// Moves what is left of both bodies, then gives the upstream connection back.
+    pub(super) async fn relay(&mut self, plan: &Plan) -> Result<Next, Failure> {
+        if !self.answer.body.is_done() || !self.answer.backlog.is_empty() {
+            poll_fn(|cx| self.poll_relay(cx)).await?;
+            self.facts.ended = clock::now();
+        }
+        let uploaded = self.upload.is_done()
+            && self
+                .backend
+                .as_ref()
+                .is_some_and(|upstream| upstream.backlog.is_empty());
+        if let Some(upstream) = self
+            .backend
+            .take()
+            .filter(|upstream| uploaded && !upstream.deaf && self.answer.backend_goes_on)
+        {
+            let snapshot = &*self.generation.snapshot;
+            let idle = self
+                .answer
+                .idle_hint
+                .unwrap_or(snapshot.config.timeouts.upstream_idle);
+            let stack = self.generation.pool(plan.pool).idle(plan.choice.backend);
+            stack.put(upstream.stream, self.facts.ended + idle);
+        }
+        Ok(match (uploaded, self.answer.client_goes_on) {
+            (true, true) => Next::Request,
+            (true, false) if self.client.early.is_empty() => Next::Close,
+            _ => Next::Linger,
+        })
+    }
+
+    fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        // What the client sends too late does not matter any more; that it went away does.
+        let uploaded = self.poll_upload(cx)?;
+        if let Poll::Ready(result) = self.poll_download(cx) {
+            return Poll::Ready(result);
+        }
+        if uploaded.is_ready() {
+            self.watch_client(cx)?;
+        }
+        if self.client.timer.has_fired() {
+            let client_is_slow = !self.answer.backlog.is_empty();
+            return Poll::Ready(Err(if client_is_slow {
+                Failure::ClientGone
+            } else {
+                Failure::ResponseTimeout
+            }));
+        }
+        Poll::Pending
+    }
+}
+
+/// The backend's `Keep-Alive: timeout=N`, one second less, so that weir closes first.
+fn idle_hint(answer: &Answer<'_>) -> Option<Duration> {
+    let (_, value) = answer.head.field(Field::KeepAlive).next()?;
+    let seconds = list_members(value).find_map(|member| {
+        let text = std::str::from_utf8(member).ok()?;
+        let (name, seconds) = text.split_once('=')?;
+        name.trim()
+            .eq_ignore_ascii_case("timeout")
+            .then(|| seconds.trim().parse::<u32>().ok())?
+    })?;
+    Some(Duration::from_secs(u64::from(seconds.saturating_sub(1))))
+}

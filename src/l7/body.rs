@@ -1,0 +1,145 @@
+//! Moves bodies: bytes pass through the worker's scratch, and a connection owns a buffer only while the other side is slow.
+//! It never reads from one side while the other has not taken what came before: that is the back-pressure.
+//! The walk goes back to `exchange.rs` (before the answer) and `answer.rs` (after it).
+
+use std::task::{Context, Poll, ready};
+
+use super::exchange::Exchange;
+use super::reject::Failure;
+
+/// Bytes of later requests that are read while an answer is awaited; more stays in the kernel.
+const MAX_EARLY: usize = 64 * 1024;
+
+impl Exchange<'_> {
+    /// Moves the request body on; ready when the backend has all of it, or wants no more.
+    pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        loop {
+            let Some(upstream) = &mut self.backend else {
+                return Poll::Ready(Err(Failure::BackendClosed));
+            };
+            if upstream.deaf {
+                return Poll::Ready(Ok(()));
+            }
+            if !upstream.backlog.is_empty()
+                && ready!(upstream.backlog.poll_flush(&mut upstream.stream, cx)).is_err()
+            {
+                upstream.deaf = true;
+                continue;
+            }
+            if self.upload.is_done() {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_upload_piece(cx))?;
+        }
+    }
+
+    /// Reads one piece of the body and sends it.
+    fn poll_upload_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let local = self.client.local.clone();
+        let body = &mut local.scratch.borrow_mut().body;
+        let count = match ready!(self.client.stream.poll_read(cx, body)) {
+            Ok(count @ 1..) => count,
+            _ => return Poll::Ready(Err(Failure::ClientGone)),
+        };
+        let taken = self
+            .upload
+            .advance(&body[..count])
+            .map_err(Failure::Request)?;
+        self.facts.bytes_in += taken as u64;
+        self.client.early.extend_from_slice(&body[taken..count]);
+        if self.facts.route.is_some_and(|route| {
+            self.upload
+                .exceeds(self.generation.snapshot.routes[route].max_body)
+        }) {
+            return Poll::Ready(Err(Failure::BodyTooLarge));
+        }
+        if let Some(upstream) = &mut self.backend {
+            // A backend that answers early may stop reading: its answer is what counts then.
+            upstream.deaf = upstream
+                .backlog
+                .send(&mut upstream.stream, cx, &body[..taken], &[])
+                .is_err();
+        }
+        let timeouts = self.timeouts();
+        let wait = match (self.answer.status, self.upload.is_done()) {
+            (0, true) => timeouts.response,
+            (0, false) => timeouts.body_idle,
+            _ => timeouts.response_idle,
+        };
+        self.client.timer.set(cx, wait);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Notices a client that goes away while it has nothing to send, and keeps what it sends before its turn.
+    pub(super) fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        while self.upload.is_done() && self.client.early.len() < MAX_EARLY {
+            let local = self.client.local.clone();
+            let body = &mut local.scratch.borrow_mut().body;
+            match self.client.stream.poll_read(cx, &mut body[..MAX_EARLY]) {
+                Poll::Ready(Ok(count @ 1..)) => self.client.early.extend_from_slice(&body[..count]),
+                Poll::Ready(_) => return Err(Failure::ClientGone),
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the answer's body on; ready when the client has all of it.
+    pub(super) fn poll_download(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        loop {
+            if !self.answer.backlog.is_empty() {
+                let before = self.answer.backlog.len();
+                let flushed = self.answer.backlog.poll_flush(&mut self.client.stream, cx);
+                if self.answer.backlog.len() < before {
+                    self.client.timer.set(cx, self.timeouts().response_idle);
+                }
+                if ready!(flushed).is_err() {
+                    return Poll::Ready(Err(Failure::ClientGone));
+                }
+            }
+            if self.answer.body.is_done() {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_download_piece(cx))?;
+        }
+    }
+
+    /// Reads one piece of the answer's body and sends it.
+    fn poll_download_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let Some(upstream) = &mut self.backend else {
+            return Poll::Ready(Err(Failure::BackendClosed));
+        };
+        let local = self.client.local.clone();
+        let body = &mut local.scratch.borrow_mut().body;
+        let count = match ready!(upstream.stream.poll_read(cx, body)) {
+            Ok(0) => return Poll::Ready(self.end_of_backend()),
+            Ok(count) => count,
+            Err(_) => return Poll::Ready(Err(Failure::BackendClosed)),
+        };
+        let piece = &mut body[..count];
+        let (taken, kept) = match self.answer.decode {
+            true => self.answer.body.advance_and_decode(piece),
+            false => self.answer.body.advance(piece).map(|taken| (taken, taken)),
+        }
+        .map_err(Failure::Answer)?;
+        // What follows an answer belongs to nobody: the connection cannot be used again.
+        self.answer.backend_goes_on &= taken == count;
+        self.facts.bytes_out += kept as u64;
+        let sent = self
+            .answer
+            .backlog
+            .send(&mut self.client.stream, cx, &piece[..kept], &[]);
+        self.client.timer.set(cx, self.timeouts().response_idle);
+        Poll::Ready(sent.map_err(|_| Failure::ClientGone))
+    }
+
+    /// The end of the backend's stream ends a close-delimited answer and breaks any other.
+    fn end_of_backend(&mut self) -> Result<(), Failure> {
+        use crate::http::framing::Framing;
+        if self.answer.body != Framing::Close {
+            return Err(Failure::BackendClosed);
+        }
+        self.answer.body = Framing::NONE;
+        Ok(())
+    }
+}

@@ -1,0 +1,414 @@
+//! A client's HTTP/1 request in flight: its head and body as received, what is on its way to the backend, and what is known so far.
+//! It never chooses a backend. No slice of a head lives across a wait; what must wait is kept in buffers of the worker.
+//! The walk goes on in `answer.rs`, which brings the answer back, and `body.rs`, which moves bodies.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use super::connection::Client;
+use super::plan::Plan;
+use super::reject::Failure;
+use crate::clock;
+use crate::config::model::Timeouts;
+use crate::http::framing::Framing;
+use crate::http::head::{Span, Version};
+use crate::http::request::{self, Request};
+use crate::net::backlog::Backlog;
+use crate::net::stream::Stream;
+use crate::policy::choose::Choice;
+use crate::policy::persist::Stickiness;
+use crate::policy::retry;
+use crate::state::backend::Backend;
+use crate::upstream::generation::Generation;
+
+/// Bytes of a body that go into one buffer with the head, which is cheaper than a second address for the kernel.
+const JOIN: usize = 1024;
+
+/// A request in flight.
+#[derive(Debug)]
+pub struct Exchange<'c> {
+    pub(super) client: &'c mut Client,
+    /// The generation that the request belongs to, whatever is published meanwhile.
+    pub(super) generation: Rc<Generation>,
+    pub(super) listener: usize,
+    /// Head and first body bytes as received; kept so that another attempt can send them again.
+    pub(super) received: Vec<u8>,
+    pub(super) head: Option<Head>,
+    /// The body that the client has not sent yet.
+    pub(super) upload: Framing,
+    pub(super) backend: Option<Upstream>,
+    pub(super) answer: Answer,
+    pub(super) facts: Facts,
+}
+
+/// What must be remembered of a request head.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Head {
+    pub(super) length: usize,
+    pub(super) method: Span,
+    pub(super) target: Span,
+    pub(super) authority: Span,
+    pub(super) version: Version,
+    pub(super) is_head: bool,
+    pub(super) is_idempotent: bool,
+    pub(super) keep_alive: bool,
+    pub(super) expects_continue: bool,
+}
+
+/// The connection toward a backend.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub(super) stream: Stream,
+    /// Whether any byte of the request was handed to the system.
+    pub(super) sent: bool,
+    /// Whether the backend no longer takes the body; its answer may still come.
+    pub(super) deaf: bool,
+    pub(super) backlog: Backlog,
+    /// The answer's head while it is incomplete.
+    pub(super) partial: Vec<u8>,
+}
+
+/// What is known of the answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// 0 until there is one.
+    pub(super) status: u16,
+    pub(super) body: Framing,
+    /// On its way to the client.
+    pub(super) backlog: Backlog,
+    /// Whether the chunked coding is taken off for this client.
+    pub(super) decode: bool,
+    /// Whether both ends may go on after it.
+    pub(super) client_goes_on: bool,
+    pub(super) backend_goes_on: bool,
+    /// What the backend says about how long it keeps an idle connection.
+    pub(super) idle_hint: Option<Duration>,
+    pub(super) interims: u32,
+}
+
+/// What the log and the metrics want to know.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) id: u64,
+    pub(super) wall_millis: u64,
+    pub(super) started: Instant,
+    pub(super) client: std::net::IpAddr,
+    pub(super) overhead: Duration,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) tries: u8,
+    pub(super) reused: bool,
+    pub(super) route: Option<usize>,
+    pub(super) choice: Option<Choice>,
+    pub(super) stickiness: Option<Stickiness>,
+    /// Whether the client came by TLS.
+    pub(super) secure: bool,
+    pub(super) failure: Option<Failure>,
+    /// When the last byte was written.
+    pub(super) ended: Instant,
+}
+
+impl<'c> Exchange<'c> {
+    /// A request whose first bytes are `received`.
+    pub(super) fn new(client: &'c mut Client, received: Vec<u8>) -> Self {
+        let started = clock::now();
+        let facts = Facts {
+            id: client.local.rng.borrow_mut().next_u64(),
+            wall_millis: clock::wall_millis(),
+            started,
+            client: client.remote.ip().to_canonical(),
+            overhead: Duration::ZERO,
+            bytes_in: 0,
+            bytes_out: 0,
+            tries: 0,
+            reused: false,
+            route: None,
+            choice: None,
+            stickiness: None,
+            secure: false,
+            failure: None,
+            ended: started,
+        };
+        let answer = Answer {
+            status: 0,
+            body: Framing::NONE,
+            backlog: Backlog::default(),
+            decode: false,
+            client_goes_on: false,
+            backend_goes_on: false,
+            idle_hint: None,
+            interims: 0,
+        };
+        let (generation, listener) = (client.view.generation(), client.view.listener());
+        let upload = Framing::NONE;
+        Exchange {
+            client,
+            generation,
+            listener,
+            received,
+            head: None,
+            upload,
+            backend: None,
+            answer,
+            facts,
+        }
+    }
+
+    /// The waits of the request's route, or of the file before it has one.
+    pub(super) fn timeouts(&self) -> &Timeouts {
+        let snapshot = &*self.generation.snapshot;
+        self.facts.route.map_or(&snapshot.config.timeouts, |route| {
+            &snapshot.routes[route].timeouts
+        })
+    }
+
+    /// Waits until the head is complete.
+    pub(super) async fn read_head(&mut self) -> Result<(), Failure> {
+        let mut is_first = true;
+        while !self.find_head()? {
+            poll_fn(|cx| self.poll_more_head(cx, std::mem::take(&mut is_first))).await?;
+        }
+        self.facts.started = if is_first {
+            self.facts.started
+        } else {
+            clock::now()
+        };
+        Ok(())
+    }
+
+    /// Reads the head if it is complete, and takes the first bytes of the body off what came with it.
+    fn find_head(&mut self) -> Result<bool, Failure> {
+        // RFC 9112 section 2.2: empty lines before a request line are a habit of old clients.
+        while self.received.starts_with(b"\r\n") {
+            self.received.drain(..2);
+        }
+        let local = self.client.local.clone();
+        let lines = &mut local.scratch.borrow_mut().lines;
+        let limits = &self.generation.snapshot.config.limits;
+        let parsed = request::parse(&self.received, lines, limits).map_err(Failure::Request)?;
+        let Some(request) = parsed else {
+            return Ok(false);
+        };
+        let head = Head::of(&self.received, &request);
+        let mut upload = request.body;
+        let taken = upload
+            .advance(&self.received[head.length..])
+            .map_err(Failure::Request)?;
+        let end = head.length + taken;
+        if end < self.received.len() {
+            self.client.early = self.received.split_off(end);
+        }
+        self.facts.bytes_in = end as u64;
+        self.upload = upload;
+        self.head = Some(head);
+        Ok(true)
+    }
+
+    /// Reads on until a line is complete; a head cannot end elsewhere.
+    fn poll_more_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        is_first: bool,
+    ) -> Poll<Result<(), Failure>> {
+        let limits = self.generation.snapshot.config.limits;
+        if is_first && self.client.requests > 0 {
+            self.client.timer.set(cx, self.timeouts().header);
+        }
+        loop {
+            if self.client.timer.has_fired() {
+                return Poll::Ready(Err(Failure::HeadTimeout));
+            }
+            let known = self.received.len();
+            if known == self.received.capacity() {
+                self.received.reserve(known.clamp(256, limits.head));
+            }
+            match ready!(self.client.stream.poll_read_into(cx, &mut self.received)) {
+                Ok(1..) => {}
+                _ => return Poll::Ready(Err(Failure::ClientGone)),
+            }
+            if self.received.len() >= limits.head || self.received[known..].contains(&b'\n') {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Tries one backend: connection, request, answer head. The composed request head is in the worker's scratch.
+    pub(super) async fn attempt(
+        &mut self,
+        plan: &Plan,
+        backend: &Backend,
+        fresh: bool,
+    ) -> Result<(), Failure> {
+        let local = self.client.local.clone();
+        let mut head = std::mem::take(&mut local.scratch.borrow_mut().out);
+        let began = if self.facts.tries == 0 {
+            self.facts.started
+        } else {
+            clock::now()
+        };
+        self.facts.tries += 1;
+        let idle = self
+            .generation
+            .pool(plan.pool)
+            .idle(plan.choice.backend)
+            .clone();
+        let kept = if fresh {
+            None
+        } else {
+            poll_fn(|cx| Poll::Ready(idle.take(cx, began))).await
+        };
+        self.facts.reused = kept.is_some();
+        let counts = backend.live.connections(local.index);
+        let mut waited = Duration::ZERO;
+        let stream = match kept {
+            Some(stream) => {
+                counts.reused.increment();
+                stream
+            }
+            None => {
+                let before = clock::now();
+                let stream = self
+                    .connect(backend)
+                    .await
+                    .inspect_err(|_| counts.failed.increment())?;
+                counts.fresh.increment();
+                waited = clock::now() - before;
+                stream
+            }
+        };
+        self.backend = Some(Upstream::new(stream));
+        poll_fn(|cx| Poll::Ready(self.send(cx, &mut head))).await?;
+        self.facts.overhead += (clock::now() - began).saturating_sub(waited);
+        head.clear();
+        local.scratch.borrow_mut().out = head;
+        poll_fn(|cx| self.poll_attempt(cx)).await
+    }
+
+    /// Connects within the route's time.
+    async fn connect(&self, backend: &Backend) -> Result<Stream, Failure> {
+        let mut connecting = pin!(Stream::connect(backend.live.address));
+        let mut is_first = true;
+        poll_fn(|cx| {
+            if std::mem::take(&mut is_first) {
+                self.client.timer.set(cx, self.timeouts().connect);
+            }
+            match connecting.as_mut().poll(cx) {
+                Poll::Ready(result) => {
+                    Poll::Ready(result.map_err(|error| Failure::Connect(error.kind())))
+                }
+                Poll::Pending if self.client.timer.has_fired() => {
+                    Poll::Ready(Err(Failure::ConnectTimeout))
+                }
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Sends the head and the body bytes that came with it, and begins the wait for what comes next.
+    fn send(&mut self, cx: &mut Context<'_>, head: &mut Vec<u8>) -> Result<(), Failure> {
+        let (Some(upstream), Some(facts)) = (&mut self.backend, &self.head) else {
+            return Err(Failure::BackendClosed);
+        };
+        let mut body = self.received.get(facts.length..).unwrap_or_default();
+        if body.len() <= JOIN {
+            head.extend_from_slice(body);
+            body = &[];
+        }
+        upstream
+            .backlog
+            .send(&mut upstream.stream, cx, head, body)
+            .map_err(|_| Failure::BackendClosed)?;
+        upstream.sent = true;
+        let timeouts = self.timeouts();
+        let waits_for_client = !self.upload.is_done() && !facts.expects_continue;
+        self.client.timer.set(
+            cx,
+            if waits_for_client {
+                timeouts.body_idle
+            } else {
+                timeouts.response
+            },
+        );
+        Ok(())
+    }
+
+    /// Moves the body on until the answer's head is there and passed on.
+    fn poll_attempt(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let uploaded = self.poll_upload(cx)?;
+        if let Poll::Ready(result) = self.poll_answer(cx) {
+            return Poll::Ready(result);
+        }
+        if uploaded.is_ready() {
+            self.watch_client(cx)?;
+        }
+        if self.client.timer.has_fired() {
+            return Poll::Ready(Err(self.overdue()));
+        }
+        Poll::Pending
+    }
+
+    /// Who is to blame for a wait that took too long before the answer.
+    fn overdue(&self) -> Failure {
+        let backend_is_slow = self
+            .backend
+            .as_ref()
+            .is_some_and(|upstream| upstream.deaf || !upstream.backlog.is_empty());
+        let client_waits =
+            self.head.is_some_and(|head| head.expects_continue) && self.is_replayable();
+        if self.upload.is_done() || backend_is_slow || client_waits {
+            Failure::ResponseTimeout
+        } else {
+            Failure::BodyTimeout
+        }
+    }
+
+    /// Whether everything that was read of the request is still at hand.
+    pub(super) fn is_replayable(&self) -> bool {
+        self.facts.bytes_in == self.received.len() as u64
+    }
+}
+
+impl Head {
+    fn of(received: &[u8], request: &Request<'_>) -> Head {
+        let head = &request.head;
+        Head {
+            length: head.bytes.len(),
+            method: span_in(received, head.method),
+            target: span_in(received, head.target),
+            authority: span_in(received, head.authority),
+            version: head.version,
+            is_head: head.method == b"HEAD",
+            is_idempotent: retry::is_idempotent(head.method),
+            keep_alive: request.keep_alive,
+            expects_continue: request.expects_continue,
+        }
+    }
+}
+
+/// Where a slice of `buffer` lies in it.
+fn span_in(buffer: &[u8], slice: &[u8]) -> Span {
+    let start = (slice.as_ptr() as usize).wrapping_sub(buffer.as_ptr() as usize);
+    if start > buffer.len() {
+        return Span::default();
+    }
+    Span {
+        start: start as u32,
+        end: (start + slice.len()) as u32,
+    }
+}
+
+impl Upstream {
+    fn new(stream: Stream) -> Self {
+        Upstream {
+            stream,
+            sent: false,
+            deaf: false,
+            backlog: Backlog::default(),
+            partial: Vec::new(),
+        }
+    }
+}

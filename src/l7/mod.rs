@@ -1,0 +1,13 @@
+//! Layer 7: a client connection, the requests on it, and each one's way to a backend and back.
+//! It never binds or accepts, and knows nothing of control.
+//! Read `connection.rs`, then `proxy.rs`: THE request function.
+
+mod answer;
+mod body;
+pub mod connection;
+mod exchange;
+mod plan;
+pub mod proxy;
+mod record;
+pub mod reject;
+mod respond;

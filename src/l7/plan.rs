@@ -1,0 +1,273 @@
+//! The plan of an attempt: route, client address, persistence, balancer, and the head as the backend gets it.
+//! It runs within one poll, decides nothing that `policy/` does not decide, and sends nothing.
+//! The walk goes on in `exchange.rs`, which carries the plan out.
+
+use super::connection::Client;
+use super::exchange::Exchange;
+use super::reject::Failure;
+use crate::http::edits::Edits;
+use crate::http::forwarding::{self, Source};
+use crate::http::head::{AnswerHead, Field, RequestHead, TargetForm, Version};
+use crate::http::path;
+use crate::http::request::{self, Request};
+use crate::policy::balance::BackendIndex;
+use crate::policy::choose::{Choice, PoolView, StickyView, choose};
+use crate::policy::facts::{Facts, RequestFacts};
+use crate::policy::persist::Persistence;
+use crate::policy::retry::{self, MAX_RETRIES, Retry, Try};
+use crate::rng;
+use crate::state::backend::Backend;
+use crate::state::snapshot::Route;
+use crate::upstream::generation::{Generation, PoolLoads};
+use crate::upstream::local::Scratch;
+
+/// Where an attempt goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    /// Ordinal of the pool.
+    pub(super) pool: usize,
+    /// The chosen backend.
+    pub(super) choice: Choice,
+}
+
+/// The attempts that failed so far.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    tried: [BackendIndex; MAX_RETRIES as usize + 1],
+    count: usize,
+    retries: u8,
+    led_by: Option<Retry>,
+    last: Option<Choice>,
+    failure: Option<Failure>,
+}
+
+impl Attempts {
+    /// Whether the next attempt must not use a pooled connection.
+    pub(super) fn wants_fresh(&self) -> bool {
+        self.led_by == Some(Retry::SameBackendFresh)
+    }
+
+    /// Backends that are of no more use to this request.
+    fn tried(&self) -> &[BackendIndex] {
+        &self.tried[..self.count]
+    }
+
+    /// Whether, and where, another attempt may follow; the failure itself when none may.
+    pub(super) fn after(
+        &mut self,
+        exchange: &mut Exchange<'_>,
+        plan: &Plan,
+        failure: Failure,
+    ) -> Result<(), Failure> {
+        let sent = exchange
+            .backend
+            .as_ref()
+            .is_some_and(|upstream| upstream.sent);
+        let retry = retry::after(Try {
+            failure: kind_of(failure, exchange),
+            idempotent: exchange.head.is_some_and(|head| head.is_idempotent),
+            sent,
+            replayable: exchange.is_replayable(),
+            retries: self.retries,
+            led_by: self.led_by,
+        });
+        match retry {
+            Retry::Never => return Err(failure),
+            Retry::SameBackendFresh => self.last = Some(plan.choice),
+            Retry::Elsewhere => {
+                self.last = None;
+                self.tried[self.count] = plan.choice.backend;
+                self.count += 1;
+            }
+        }
+        self.retries += 1;
+        self.failure = Some(failure);
+        self.led_by = Some(retry);
+        exchange.backend = None;
+        exchange.count_retry();
+        Ok(())
+    }
+}
+
+/// What the retry rules make of a failure. Bytes of an answer, interim ones too, end all retries.
+fn kind_of(failure: Failure, exchange: &Exchange<'_>) -> retry::Failure {
+    let answered = exchange.answer.interims > 0
+        || exchange
+            .backend
+            .as_ref()
+            .is_some_and(|upstream| !upstream.partial.is_empty());
+    match failure {
+        Failure::Connect(_) | Failure::ConnectTimeout => retry::Failure::Connect,
+        Failure::BackendClosed if answered => retry::Failure::Other,
+        Failure::BackendClosed if exchange.facts.reused => retry::Failure::ReusedClosed,
+        Failure::BackendClosed => retry::Failure::NewClosed,
+        _ => retry::Failure::Other,
+    }
+}
+
+/// Chooses where the next attempt goes, and composes the head for it in the worker's scratch.
+pub(super) fn plan(exchange: &mut Exchange<'_>, attempts: &Attempts) -> Result<Plan, Failure> {
+    let local = exchange.client.local.clone();
+    let generation = exchange.generation.clone();
+    let snapshot = &*generation.snapshot;
+    let Scratch {
+        out,
+        lines,
+        edits,
+        path,
+        ..
+    } = &mut *local.scratch.borrow_mut();
+    let parsed = request::parse(&exchange.received, lines, &snapshot.config.limits)
+        .map_err(Failure::Request)?;
+    let Some(request) = parsed else {
+        return Err(Failure::ClientGone);
+    };
+    let head = &request.head;
+    let source = Source::of(
+        head,
+        exchange.client.remote,
+        &snapshot.config.trusted_proxies,
+    );
+    exchange.facts.client = source.client;
+    exchange.facts.secure = source.secure;
+    let checks = snapshot.listeners[exchange.listener].path_checks;
+    let facts = Facts {
+        client: source.client,
+        listener: exchange.listener,
+        request: Some(RequestFacts {
+            head,
+            path: path::normalize(head.path, path, checks).map_err(Failure::Path)?,
+            secure: source.secure,
+        }),
+        now: exchange.facts.started,
+        wall_millis: exchange.facts.wall_millis,
+    };
+    let ordinal = snapshot.router.route(&facts).ok_or(Failure::NoRoute)?;
+    let route = &snapshot.routes[ordinal];
+    exchange.facts.route = Some(ordinal);
+    if request.body.exceeds(route.max_body) || exchange.upload.exceeds(route.max_body) {
+        return Err(Failure::BodyTooLarge);
+    }
+    let choice = match attempts.last {
+        Some(choice) => choice,
+        None => choose_backend(
+            exchange.client,
+            &generation,
+            route,
+            &facts,
+            attempts.tried(),
+        )
+        .ok_or(attempts.failure.unwrap_or(Failure::NoBackend))?,
+    };
+    exchange.facts.choice = Some(choice);
+    edits.clear();
+    if let Some(persistence) = &route.persistence {
+        persistence.conceal(head, edits);
+    }
+    forwarding::edit(head, &source, snapshot.config.forwarding, edits);
+    let backend = &snapshot.pools[route.pool].backends[usize::from(choice.backend.0)];
+    compose(&request, backend, edits, out);
+    Ok(Plan {
+        pool: route.pool,
+        choice,
+    })
+}
+
+/// Persistence first, then the balancer.
+fn choose_backend(
+    client: &mut Client,
+    generation: &Generation,
+    route: &Route,
+    facts: &Facts<'_>,
+    tried: &[BackendIndex],
+) -> Option<Choice> {
+    let pool = &generation.snapshot.pools[route.pool];
+    let view = generation.pool(route.pool);
+    let loads = PoolLoads(&pool.backends);
+    let sets = view.eligible(pool);
+    let view = PoolView {
+        balancer: &view.balancer,
+        ring: &pool.ring,
+        sets: &sets,
+        loads: &loads,
+    };
+    let mut fill_secure = rng::fill_secure;
+    let sticky = route.persistence.as_ref().map(|persistence| StickyView {
+        persistence,
+        remembered: &mut client.remembered,
+        fill_secure: &mut fill_secure,
+    });
+    choose(
+        &view,
+        sticky,
+        tried,
+        facts,
+        &mut client.local.rng.borrow_mut(),
+    )
+}
+
+/// Writes the request's head as the backend gets it.
+fn compose(request: &Request<'_>, backend: &Backend, edits: &mut Edits, out: &mut Vec<u8>) {
+    let head = &request.head;
+    forwarding::remove_hop_by_hop(head.bytes, head.lines, request.connection_options, edits);
+    out.clear();
+    out.extend_from_slice(head.method);
+    out.extend_from_slice(if head.path_and_query.starts_with(b"?") {
+        b" /"
+    } else {
+        b" "
+    });
+    out.extend_from_slice(head.path_and_query);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    edit_host(head, backend, edits);
+    if head.version == Version::Http10 {
+        // An HTTP/1.0 client cannot be sent the 100 that it asks for.
+        head.field(Field::Expect)
+            .for_each(|(ordinal, _)| edits.remove(ordinal));
+    }
+    edits.apply(head.bytes, head.lines, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// An absolute target overrides `Host` (RFC 9112 section 3.2.2); HTTP/1.1 toward the backend needs one.
+fn edit_host(head: &RequestHead<'_>, backend: &Backend, edits: &mut Edits) {
+    let mut hosts = head.field(Field::Host);
+    match hosts.next() {
+        Some((ordinal, _)) if head.form == TargetForm::Absolute => {
+            edits.replace(ordinal, head.authority)
+        }
+        Some(_) => {}
+        None if head.authority.is_empty() => {
+            edits.append("Host", backend.live.address.to_string().as_bytes())
+        }
+        None => edits.append("Host", head.authority),
+    }
+}
+
+impl Exchange<'_> {
+    /// Tells the client on its answer what to show from now on.
+    pub(super) fn remember(&mut self, answer: &AnswerHead<'_>, edits: &mut Edits) {
+        let generation = self.generation.clone();
+        let persistence = self
+            .facts
+            .route
+            .and_then(|route| generation.snapshot.routes[route].persistence.as_ref());
+        let Some(persistence) = persistence else {
+            return;
+        };
+        if let Some(chosen) = self.facts.choice.and_then(|choice| choice.sticky) {
+            self.facts.stickiness =
+                Some(persistence.remember(&chosen, answer, self.facts.secure, edits));
+        }
+    }
+
+    /// Counts a request that is tried again.
+    fn count_retry(&self) {
+        if let Some(route) = self.facts.route {
+            self.generation
+                .route_counts(&self.client.local.rows, route)
+                .retries
+                .increment();
+        }
+    }
+}

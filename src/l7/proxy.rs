@@ -1,0 +1,41 @@
+//! THE request function: head, plan, attempts, answer, log, on one screen.
+//! It knows no framing and no socket option, and decides nothing itself: decisions are in `policy/`.
+//! The walk goes on in `plan.rs` (route, persistence, balancer), `exchange.rs` (head and body in), `answer.rs` (answer out).
+
+use super::connection::{Client, Next};
+use super::exchange::Exchange;
+use super::plan::{Attempts, plan};
+use super::record::record;
+use super::reject::Failure;
+use super::respond::respond;
+
+/// Serves one request, whose first bytes are `received`, to its end.
+pub async fn proxy(client: &mut Client, received: Vec<u8>) -> Next {
+    let mut exchange = Exchange::new(client, received);
+    let next = match forward(&mut exchange).await {
+        Ok(next) => next,
+        Err(failure) => respond(&mut exchange, failure).await,
+    };
+    record(&mut exchange);
+    next
+}
+
+/// Head → plan → attempts → answer. An error comes before the first byte of an answer, or in the middle of one.
+async fn forward(exchange: &mut Exchange<'_>) -> Result<Next, Failure> {
+    exchange.read_head().await?;
+    let generation = exchange.generation.clone();
+    let mut attempts = Attempts::default();
+    loop {
+        let plan = plan(exchange, &attempts)?;
+        let backend =
+            &generation.snapshot.pools[plan.pool].backends[usize::from(plan.choice.backend.0)];
+        let _lease = backend.live.lease();
+        match exchange
+            .attempt(&plan, backend, attempts.wants_fresh())
+            .await
+        {
+            Ok(()) => return exchange.relay(&plan).await,
+            Err(failure) => attempts.after(exchange, &plan, failure)?,
+        }
+    }
+}

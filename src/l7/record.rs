@@ -1,0 +1,101 @@
+//! What is written down of a finished request: counters, histograms, a line in the access log.
+//! It never waits and never fails.
+//! The walk ends here.
+
+use super::exchange::Exchange;
+use super::reject::CLIENT_GONE;
+use crate::http::head::{Field, Version};
+use crate::http::request;
+use crate::policy::persist::Stickiness;
+use crate::state::access_log::Record;
+
+/// Writes a finished request down and gives its buffer back.
+pub(super) fn record(exchange: &mut Exchange<'_>) {
+    let local = exchange.client.local.clone();
+    count(exchange);
+    if local.access_log.is_on() {
+        log(exchange);
+    }
+    local.buffers.put(std::mem::take(&mut exchange.received));
+}
+
+fn status(exchange: &Exchange<'_>) -> u16 {
+    if exchange.answer.status == 0 {
+        CLIENT_GONE
+    } else {
+        exchange.answer.status
+    }
+}
+
+fn count(exchange: &Exchange<'_>) {
+    let (facts, local) = (&exchange.facts, &exchange.client.local);
+    let backend = facts
+        .choice
+        .filter(|_| facts.tries > 0)
+        .map(|choice| choice.backend);
+    let class = usize::from(status(exchange) / 100).clamp(1, 5) - 1;
+    let requests =
+        exchange
+            .generation
+            .request_counts(&local.rows, exchange.listener, facts.route, backend);
+    requests.classes[class].increment();
+    if let Some(route) = facts.route {
+        let counts = exchange.generation.route_counts(&local.rows, route);
+        counts.duration.record(facts.ended - facts.started);
+        counts.overhead.record(facts.overhead);
+        if let Some(stickiness) = facts.stickiness {
+            counts.sticky[stickiness as usize].increment();
+        }
+    }
+}
+
+fn log(exchange: &Exchange<'_>) {
+    let (facts, client) = (&exchange.facts, &exchange.client);
+    let snapshot = &*exchange.generation.snapshot;
+    let head = exchange.head.unwrap_or_default();
+    let route = facts.route.map(|route| &snapshot.routes[route]);
+    let pool = route.map(|route| &snapshot.pools[route.pool]);
+    let backend = facts.choice.filter(|_| facts.tries > 0).zip(pool);
+    let backend = backend.map(|(choice, pool)| &*pool.backends[usize::from(choice.backend.0)].name);
+    let mut lines = Vec::new();
+    let parsed = match client.local.access_log.wants_client_fields() {
+        true => request::parse(&exchange.received, &mut lines, &snapshot.config.limits)
+            .ok()
+            .flatten(),
+        false => None,
+    };
+    let field = |field| {
+        parsed
+            .and_then(|request| request.head.field(field).next())
+            .map_or(&b""[..], |(_, value)| value)
+    };
+    client.local.access_log.write(&Record {
+        wall_millis: facts.wall_millis,
+        id: facts.id,
+        listener: &snapshot.listeners[exchange.listener].name,
+        remote: client.remote,
+        client: facts.client,
+        method: head.method.of(&exchange.received),
+        host: head.authority.of(&exchange.received),
+        path: head.target.of(&exchange.received),
+        version: match exchange.head {
+            Some(head) if head.version == Version::Http10 => "HTTP/1.0",
+            Some(_) => "HTTP/1.1",
+            None => "",
+        },
+        status: status(exchange),
+        bytes_in: facts.bytes_in,
+        bytes_out: facts.bytes_out,
+        route: route.map_or("", |route| &route.name),
+        pool: pool.map_or("", |pool| &pool.name),
+        backend: backend.unwrap_or_default(),
+        tries: facts.tries,
+        reused: facts.reused,
+        sticky: facts.stickiness.map_or("", Stickiness::as_str),
+        duration: facts.ended - facts.started,
+        overhead: facts.overhead,
+        error: facts.failure.map_or("", |failure| failure.row().reason),
+        referer: field(Field::Referer),
+        user_agent: field(Field::UserAgent),
+    });
+}

@@ -1,0 +1,104 @@
+//! Sends weir's own answer to a request that failed, and decides what becomes of the connection.
+//! It never explains more to the client than the table in `reject.rs` says.
+//! The walk goes on in `record.rs`.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use super::connection::Next;
+use super::exchange::Exchange;
+use super::reject::{Failure, phrase};
+use crate::clock;
+use crate::http::fault::Fault;
+use crate::http::framing::Framing;
+
+/// Seconds after which trying again is worth while.
+const RETRY_AFTER: u32 = 5;
+
+/// Ends a request that has no answer, or only the beginning of one.
+pub(super) async fn respond(exchange: &mut Exchange<'_>, failure: Failure) -> Next {
+    exchange.facts.failure = Some(failure);
+    exchange.client.local.counts.refused[failure.ordinal()].increment();
+    exchange.backend = None;
+    let next = match (failure, exchange.answer.status) {
+        (Failure::ClientGone, 0) => Next::Close,
+        (_, 0) => send(exchange, failure).await,
+        // The client must not take what it has for the whole answer.
+        (_, _) if exchange.answer.body == Framing::Close || exchange.answer.decode => Next::Abort,
+        (_, _) => Next::Close,
+    };
+    exchange.facts.ended = clock::now();
+    next
+}
+
+async fn send(exchange: &mut Exchange<'_>, failure: Failure) -> Next {
+    let keeps = keeps_connection(exchange, failure);
+    let message = compose(exchange, failure, keeps);
+    exchange.answer.status = failure.row().status;
+    exchange.facts.bytes_out += message.len() as u64;
+    exchange.answer.backlog.push(&message);
+    let wait = exchange.timeouts().response_idle;
+    let mut is_first = true;
+    let sent = poll_fn(|cx| {
+        if std::mem::take(&mut is_first) {
+            exchange.client.timer.set(cx, wait);
+        }
+        match exchange
+            .answer
+            .backlog
+            .poll_flush(&mut exchange.client.stream, cx)
+        {
+            Poll::Pending if exchange.client.timer.has_fired() => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(result) => Poll::Ready(result.is_ok()),
+        }
+    })
+    .await;
+    match (sent, keeps) {
+        (false, _) => Next::Close,
+        (true, true) => Next::Request,
+        (true, false) => Next::Linger,
+    }
+}
+
+/// After a fault of framing nobody knows where the next request begins; otherwise the connection may go on if this one is complete.
+fn keeps_connection(exchange: &Exchange<'_>, failure: Failure) -> bool {
+    let is_clear = !matches!(
+        failure,
+        Failure::Request(_) | Failure::Path(_) | Failure::HeadTimeout | Failure::BodyTooLarge
+    );
+    is_clear
+        && exchange.upload.is_done()
+        && exchange.head.is_some_and(|head| head.keep_alive)
+        && !exchange.client.view.is_closing()
+}
+
+fn compose(exchange: &Exchange<'_>, failure: Failure, keeps: bool) -> Vec<u8> {
+    let row = failure.row();
+    let status = row.status;
+    let text = format!("{status} {}\n{}\n", phrase(status), row.text);
+    let mut message = format!(
+        "HTTP/1.1 {status} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
+        phrase(status),
+        text.len(),
+    );
+    if status == 503 {
+        message += &format!("Retry-After: {RETRY_AFTER}\r\n");
+    }
+    if failure == Failure::Request(Fault::Connect) {
+        message += "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n";
+    }
+    let is_old = exchange
+        .head
+        .is_some_and(|head| head.version == crate::http::head::Version::Http10);
+    match keeps {
+        true if is_old => message += "Connection: keep-alive\r\n",
+        true => {}
+        false => message += "Connection: close\r\n",
+    }
+    message += "\r\n";
+    if exchange.head.is_none_or(|head| !head.is_head) {
+        message += &text;
+    }
+    message.into_bytes()
+}

@@ -1,0 +1,83 @@
+//! The origin of the benchmark: one thread that answers every GET with a fixed body of the size its path names.
+//! It must cost as little as it can, since it shares its core with the load generator; it checks nothing.
+//! Read `tests/bench/load` for how it is used: `bench-origin ADDRESS...`, until it is killed.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::LocalSet;
+
+/// Paths and the bytes of their bodies; any other path gets the first.
+const SIZES: [(&str, usize); 4] = [("/0", 0), ("/128", 128), ("/4k", 4096), ("/64k", 65536)];
+/// More than any request head of the benchmark.
+const BUFFER: usize = 16 * 1024;
+
+/// Request line beginnings and whole answers.
+type Answers = Vec<(String, Vec<u8>)>;
+
+fn main() -> io::Result<()> {
+    let addresses: Vec<SocketAddr> = std::env::args()
+        .skip(1)
+        .map(|word| word.parse().map_err(io::Error::other))
+        .collect::<io::Result<_>>()?;
+    // Lives as long as the process, and so can be shared without counting.
+    let answers: &'static Answers = Box::leak(Box::new(answers()));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    LocalSet::new().block_on(&runtime, async {
+        let mut listeners = Vec::new();
+        for address in addresses {
+            let listener = TcpListener::bind(address).await?;
+            listeners.push(tokio::task::spawn_local(accept(listener, answers)));
+        }
+        for listener in listeners {
+            listener.await??;
+        }
+        Ok(())
+    })
+}
+
+fn answers() -> Answers {
+    let answer = |&(path, size): &(&str, usize)| {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nServer: origin\r\nDate: Fri, 20 Nov 2026 20:00:00 GMT\r\n\
+             Content-Type: text/plain\r\nContent-Length: {size}\r\n\r\n"
+        );
+        let mut bytes = head.into_bytes();
+        bytes.resize(bytes.len() + size, b'w');
+        (format!("GET {path} "), bytes)
+    };
+    SIZES.iter().map(answer).collect()
+}
+
+async fn accept(listener: TcpListener, answers: &'static Answers) -> io::Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        tokio::task::spawn_local(serve(stream, answers));
+    }
+}
+
+async fn serve(mut stream: TcpStream, answers: &Answers) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    let mut filled = 0;
+    loop {
+        let count = stream.read(&mut buffer[filled..]).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        filled += count;
+        if !buffer[..filled].ends_with(b"\r\n\r\n") {
+            continue;
+        }
+        let known = answers
+            .iter()
+            .find(|(start, _)| buffer.starts_with(start.as_bytes()));
+        let (_, answer) = known.unwrap_or(&answers[0]);
+        filled = 0;
+        stream.write_all(answer).await?;
+    }
+}
