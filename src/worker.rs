@@ -33,8 +33,11 @@ use crate::state::snapshot::{ListenerKey, Snapshot};
 use crate::upstream::generation::{Generation, IdleStacks};
 use crate::upstream::local::{Buffers, ListenerView, Local, Scratch};
 
-/// How long accepting pauses when descriptors or memory ran out, or a listener is full.
+/// How long accepting pauses when descriptors or memory ran out.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a full listener waits before it looks whether a connection ended.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
 
 /// Turns of the wheel between two looks at idle upstream connections.
 const SWEEP: u32 = 50;
@@ -293,9 +296,6 @@ async fn accept(listener: tokio::net::TcpListener, view: Rc<ListenerView>, local
                 pause(&timer).await;
             }
         }
-        while is_full(&view) && !view.is_closing() {
-            pause(&timer).await;
-        }
     }
 }
 
@@ -305,6 +305,10 @@ fn poll_accept(
     view: &ListenerView,
     timer: &Timer,
 ) -> Poll<Option<io::Result<(TcpStream, SocketAddr)>>> {
+    if is_full(view) && !view.is_closing() {
+        timer.set(cx, FULL_PAUSE);
+        return Poll::Pending;
+    }
     match listener.poll_accept(cx) {
         Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
         Poll::Pending if view.is_closing() => Poll::Ready(None),

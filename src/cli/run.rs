@@ -5,9 +5,15 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::control;
+use super::check;
+use crate::control::run;
+use crate::control::watch::Identity;
 
 /// Serves what the file says until the process is told to stop.
 pub fn run(path: &Path) -> ExitCode {
-    control::run::run(path)
+    let read = Identity::of(path);
+    match check::load_and_report(path) {
+        Some(loaded) => run::run(path, read, loaded),
+        None => ExitCode::FAILURE,
+    }
 }

@@ -11,12 +11,14 @@ pub enum Severity {
     Warning,
 }
 
-/// What a judgement about one place takes for granted about the rest of the file. While some lines cannot be read,
-/// a judgement that needs them is withheld, so that one slip of the pen is reported once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What a judgement takes for granted. While some lines of a file cannot be read, a judgement that needs them is withheld, so
+/// that one slip of the pen is reported once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
     /// Only the value itself.
     Value,
+    /// That every line of the tables it speaks of was read.
+    Tables,
     /// That every table header was read.
     Headers,
     /// That every line was read.
@@ -66,7 +68,7 @@ codes! {
     ListedTwice "E0105" Value "A list says the same thing twice."
 
     UnknownKey "E0201" Value "A key that weir does not know."
-    MissingKey "E0202" File "A key that must be there is not."
+    MissingKey "E0202" Tables "A key that must be there is not."
     WrongType "E0203" Value "A value of the wrong type, such as a number where text belongs."
     UnknownChoice "E0204" Value "A value that is none of those the key can have."
     NotYet "E0205" Value "A key or value of a later version of weir."
@@ -82,8 +84,8 @@ codes! {
     AddressTwice "E0301" Value "Two listeners want the same address, so that the kernel would refuse one."
     ProtocolNotServed "E0302" Value "A listener speaks a protocol that this version does not serve."
 
-    IdenticalRoutes "E0401" File "Two routes match exactly the same requests."
-    UnreachableRoute "E0402" File "Every request that a route matches is taken by another one."
+    IdenticalRoutes "E0401" Tables "Two routes match exactly the same requests."
+    UnreachableRoute "E0402" Tables "Every request that a route matches is taken by another one."
     BadHost "E0403" Value "A host pattern that no request can have."
     BadPath "E0404" Value "A path that no request has once it is in normal form."
     BadMethod "E0405" Value "A request method that is none, or that never reaches a route."
@@ -94,20 +96,20 @@ codes! {
     BadCookieName "E0502" Value "A cookie name that is not a token."
     BadCookieAttribute "E0503" Value "A cookie attribute that a browser would not understand."
 
-    NoBackends "E0601" File "A pool without a backend."
+    NoBackends "E0601" Tables "A pool without a backend."
     DuplicateBackend "E0602" Value "Two backends of one pool have the same name or the same address."
     HostNameBackend "E0603" Value "A backend is given by host name."
-    OtherCheck "E0604" File "A key of the http check on a check of another type."
+    OtherCheck "E0604" Tables "A key of the http check on a check of another type."
 
     NoRoutes "W0401" File "There is no route, so that every request is answered 404."
-    HostTaken "W0402" File "One of a route's hosts is taken by an earlier route with the same match."
+    HostTaken "W0402" Tables "One of a route's hosts is taken by an earlier route with the same match."
     IdleListener "W0403" File "No route leads from a listener, so that every request to it is answered 404."
 
-    InsecureSameSite "W0501" File "SameSite=None without Secure: browsers drop such a cookie."
+    InsecureSameSite "W0501" Tables "SameSite=None without Secure: browsers drop such a cookie."
     ScaleOutMoves "W0502" Value "Clients whose sessions live in one server move when a server is added."
-    CookiePrefix "W0503" File "A cookie name prefix whose promise the attributes do not keep."
+    CookiePrefix "W0503" Tables "A cookie name prefix whose promise the attributes do not keep."
 
-    SlowProbe "W0601" File "A health check may take longer than the time between two checks."
+    SlowProbe "W0601" Tables "A health check may take longer than the time between two checks."
     UnusedPool "W0602" File "No route leads to a pool."
 }
 

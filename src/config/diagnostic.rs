@@ -140,10 +140,11 @@ impl Diagnostics {
         }
     }
 
-    /// One line a problem, `file:line:col: error[E0102]: message`: for logs and the API.
+    /// One line a problem, `file:line:col: error[E0102]: message`, for logs and the API; at most 100.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.list
             .iter()
+            .take(render::DRAWN)
             .map(|found| render::one_line(&self.file, &self.text, found))
     }
 

@@ -82,7 +82,7 @@ pub(super) fn lower(report: &mut Report, tree: &DeTable<'_>, text: &str) -> Draf
             .text(report, "state_dir", names::file_path)
             .unwrap_or_default(),
         secrets_file: top.text(report, "secrets_file", names::file_path),
-        trusted_proxies: values_of(top.list(report, "trusted_proxies", addresses::network)),
+        trusted_proxies: values_of(top.entries(report, "trusted_proxies", addresses::network)),
         drain_timeout: top.duration(report, "drain_timeout").unwrap_or_default(),
         drain_delay: top.duration(report, "drain_delay").unwrap_or_default(),
         watch: top.choice(

@@ -15,6 +15,7 @@ pub mod schema;
 mod section;
 mod suggest;
 mod syntax;
+mod value;
 mod values;
 
 use std::fs::File;
@@ -23,7 +24,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use codes::{Code, Needs};
+use codes::Code;
 use diagnostic::{Diagnostic, Diagnostics};
 use model::Config;
 
@@ -74,9 +75,9 @@ pub fn load(path: impl AsRef<Path>) -> Result<Loaded, Diagnostics> {
 /// Every problem that it has, in file order.
 pub fn parse(file: &str, text: &str) -> Result<Loaded, Diagnostics> {
     let mended = syntax::mend(text);
-    let mut report = mended.problems;
+    let mut report = mended.problems.clone();
     let mut config = None;
-    if let Some(trust) = mended.trust {
+    if mended.readable {
         let (tree, _) = DeTable::parse_recoverable(&mended.text);
         let mut found = Vec::new();
         let draft = lower::lower(&mut found, tree.get_ref(), text);
@@ -84,9 +85,9 @@ pub fn parse(file: &str, text: &str) -> Result<Loaded, Diagnostics> {
         report.extend(
             found
                 .into_iter()
-                .filter(|problem| problem.code.needs() <= trust),
+                .filter(|problem| !mended.withholds(problem)),
         );
-        config = (trust == Needs::File).then_some(draft.config);
+        config = Some(draft.config);
     }
     let found = Diagnostics::new(file, text, report);
     match config.filter(|_| found.errors() == 0) {

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use super::diagnostic::{Diagnostic, Label, Severity, Span};
 
 /// Beyond so many problems, only their number is told.
-const DRAWN: usize = 100;
+pub(super) const DRAWN: usize = 100;
 /// Columns of a source line that are shown; of a longer one, the part around the problem.
 const LINE_COLUMNS: usize = 140;
 /// Columns kept to the left of the problem in a line that is cut.
@@ -78,6 +78,9 @@ fn draw(out: &mut String, file: &str, text: &str, found: &Diagnostic, palette: P
         }
     }
     if let Some(help) = &found.help {
+        if !lines.is_empty() {
+            let _ = writeln!(out, "{}", palette.paint(Ink::Blue, &format!("{gutter} |")));
+        }
         let mark = palette.paint(Ink::Blue, &format!("{gutter} ="));
         let word = palette.paint(Ink::Bold, "help:");
         let _ = writeln!(out, "{mark} {word} {help}");
@@ -119,7 +122,6 @@ fn draw_lines(
         let marks = palette.paint(ink, marks.trim_end());
         let _ = writeln!(out, "{bar} {}{marks}", " ".repeat(indent));
     }
-    let _ = writeln!(out, "{bar}");
 }
 
 fn digits(number: usize) -> usize {

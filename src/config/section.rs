@@ -2,16 +2,20 @@
 //! It reports what is unknown, missing or of the wrong type, and goes on with the key's default; it knows no key by name.
 //! The walk goes on in `lower.rs`, which knows them.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::time::Duration;
 
 use toml::Spanned;
-use toml::de::{DeInteger, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
 use super::codes::Code;
 use super::diagnostic::{Diagnostic, Span};
-use super::schema::{self, Choice, Default, Key, Kind};
+use super::schema::{self, Default, Key, Kind};
 use super::suggest;
-use super::values::{self, Flaw, Read};
+use super::value::{Value, chosen, type_name};
+use super::values::{self, Read};
 
 /// The problems found so far.
 pub(super) type Report = Vec<Diagnostic>;
@@ -30,18 +34,8 @@ pub(super) struct Section<'t> {
     table: &'t DeTable<'t>,
     /// What names it in the file.
     span: Span,
-}
-
-/// A key's value in the file, or its default.
-pub(super) struct Value<'t> {
-    /// The key's name, for messages.
-    pub name: &'static str,
-    /// Its row.
-    pub key: &'static Key,
-    /// The value.
-    pub value: &'t DeValue<'t>,
-    /// Where it stands.
-    pub span: Span,
+    /// The file has something else in its place, which was reported: nothing is missing.
+    broken: bool,
 }
 
 impl<'t> Section<'t> {
@@ -58,7 +52,12 @@ impl<'t> Section<'t> {
                 report.push(suggest::unknown_key(path, name, key.span()));
             }
         }
-        Section { path, table, span }
+        Section {
+            path,
+            table,
+            span,
+            broken: false,
+        }
     }
 
     /// What names the table in the file.
@@ -76,6 +75,7 @@ impl<'t> Section<'t> {
             key,
             value,
             span,
+            part: false,
         })
     }
 
@@ -109,7 +109,7 @@ impl<'t> Section<'t> {
         match self.value(name).map(|value| parse(&value)) {
             Some(Ok(value)) => return Some(value),
             Some(Err(problem)) => report.push(problem),
-            None if key.default == Default::Required => {
+            None if key.default == Default::Required && !self.broken => {
                 report.push(missing(key, name, self.span()));
             }
             None => {}
@@ -124,6 +124,7 @@ impl<'t> Section<'t> {
             key,
             value,
             span,
+            part: false,
         })
         .ok()
     }
@@ -150,8 +151,8 @@ impl<'t> Section<'t> {
     pub fn count(&self, report: &mut Report, name: &'static str) -> Option<u64> {
         self.read(report, name, |value| match (value.key.kind, value.value) {
             (Kind::Count { min, max }, DeValue::Integer(number)) => {
-                let number = to_u64(number);
-                values::count(number, min, max).map_err(|flaw| value.flawed(flaw))
+                values::count(number.as_str(), number.radix(), min, max)
+                    .map_err(|flaw| value.flawed(flaw))
             }
             _ => Err(value.wrong_type()),
         })
@@ -196,7 +197,7 @@ impl<'t> Section<'t> {
     }
 
     /// A list of text, each entry read by `parse` with its place; refused entries are reported and left out.
-    pub fn list<T: PartialEq>(
+    pub fn entries<T>(
         &self,
         report: &mut Report,
         name: &'static str,
@@ -215,22 +216,37 @@ impl<'t> Section<'t> {
         }
         let mut list: Vec<At<T>> = Vec::new();
         for entry in entries.iter() {
-            let entry = Value {
-                value: entry.get_ref(),
-                span: entry.span(),
-                ..value
-            };
+            let entry = value.entry(entry);
             match entry.text(&parse) {
                 Err(problem) => report.push(problem),
-                Ok(read) => match list.iter().find(|earlier| earlier.value == read) {
-                    Some(earlier) => report.push(entry.listed_twice(&earlier.span)),
-                    None => list.push(At {
-                        value: read,
-                        span: entry.span,
-                    }),
-                },
+                Ok(read) => list.push(At {
+                    value: read,
+                    span: entry.span,
+                }),
             }
         }
+        list
+    }
+
+    /// The same; an entry that is there already is reported and left out.
+    pub fn list<T: Clone + Eq + Hash>(
+        &self,
+        report: &mut Report,
+        name: &'static str,
+        parse: impl Fn(&str) -> Read<T>,
+    ) -> Vec<At<T>> {
+        let mut first = HashMap::new();
+        let mut list = self.entries(report, name, parse);
+        list.retain(|entry| match first.entry(entry.value.clone()) {
+            Entry::Occupied(first) => {
+                report.push(listed_twice(name, entry.span.clone(), first.get()));
+                false
+            }
+            Entry::Vacant(free) => {
+                free.insert(entry.span.clone());
+                true
+            }
+        });
         list
     }
 
@@ -250,7 +266,10 @@ impl<'t> Section<'t> {
             }) => Section::open(report, path, table, named(span, self.key_place(name))),
             Some(other) => {
                 report.push(other.wrong_type());
-                Section::empty(path, empty, other.span)
+                Section {
+                    broken: true,
+                    ..Section::empty(path, empty, other.span)
+                }
             }
             None => Section::empty(path, empty, self.span()),
         }
@@ -262,6 +281,7 @@ impl<'t> Section<'t> {
             path,
             table: empty,
             span,
+            broken: false,
         }
     }
 
@@ -308,102 +328,6 @@ impl<'t> Section<'t> {
     }
 }
 
-impl Value<'_> {
-    /// Reads it as text.
-    pub fn text<T>(&self, parse: impl Fn(&str) -> Read<T>) -> Result<T, Diagnostic> {
-        match self.value {
-            DeValue::String(text) => parse(text).map_err(|flaw| self.flawed(flaw)),
-            _ => Err(self.wrong_type()),
-        }
-    }
-
-    /// The flaw at this place.
-    pub fn flawed(&self, flaw: Flaw) -> Diagnostic {
-        flaw.of(&format!("`{}`", self.name), self.span.clone())
-    }
-
-    /// The value is of a type that the key cannot have.
-    pub fn wrong_type(&self) -> Diagnostic {
-        // An entry of a list is judged as an entry: the list itself has the right type.
-        let entry = !matches!(self.value, DeValue::Array(_));
-        let wanted = match self.key.kind {
-            Kind::List(form) if !entry || self.value.is_str() => {
-                format!("a list of text, each {}", form.what)
-            }
-            kind => wanted(kind),
-        };
-        let found = Diagnostic::at(
-            Code::WrongType,
-            self.span.clone(),
-            format!("`{}` must be {wanted}", self.name),
-            format!("this is {}", type_name(self.value)),
-        );
-        found.help(match (self.key.kind, self.value) {
-            (Kind::Duration { .. }, DeValue::Integer(number)) => {
-                format!("write it with its unit, such as \"{number}s\"")
-            }
-            (Kind::Size { .. }, DeValue::Integer(number)) => {
-                format!("write it with its unit, such as \"{number}B\"")
-            }
-            (Kind::Count { .. } | Kind::Flag, DeValue::String(_)) => {
-                format!(
-                    "write it without quotes: {} = {}",
-                    self.name, self.key.example
-                )
-            }
-            (Kind::Text(_) | Kind::Choice(_), DeValue::Integer(_) | DeValue::Float(_)) => {
-                format!(
-                    "write it between quotes, such as {} = {}",
-                    self.name, self.key.example
-                )
-            }
-            (Kind::List(_), DeValue::String(text)) => {
-                format!("write {} = [\"{}\"]", self.name, values::brief(text))
-            }
-            (Kind::Tables, _) => {
-                format!("write each as a table of its own, under [[{}]]", self.name)
-            }
-            (Kind::Table | Kind::Named, _) => format!(
-                "write a table [{}]",
-                self.key.path.replace('*', "NAME").replace("[]", "")
-            ),
-            _ => format!("write {} = {}", self.name, self.key.example),
-        })
-    }
-
-    fn empty_list(&self) -> Diagnostic {
-        let help = match self.key.default {
-            Default::Means(meaning) => format!("leave `{}` out for {meaning}", self.name),
-            _ => format!("write {} = {}", self.name, self.key.example),
-        };
-        Diagnostic::at(
-            Code::EmptyList,
-            self.span.clone(),
-            format!("`{}` is an empty list", self.name),
-            "at least one entry belongs here",
-        )
-        .help(help)
-    }
-
-    fn listed_twice(&self, first: &Span) -> Diagnostic {
-        Diagnostic::at(
-            Code::ListedTwice,
-            self.span.clone(),
-            format!("`{}` says the same thing twice", self.name),
-            "again here",
-        )
-        .and(first.clone(), "first said here")
-        .help("leave one of them out")
-    }
-}
-
-impl Flaw {
-    /// The flaw as a problem of `what` at a place.
-    pub(super) fn of(self, what: &str, span: Span) -> Diagnostic {
-        Diagnostic::at(self.code, span, format!("{what} {}", self.says), self.label).help(self.help)
-    }
-}
-
 /// The entries of a table as the file has them; the library sorts them by name.
 pub(super) fn in_file_order<'t>(
     table: &'t DeTable<'t>,
@@ -419,35 +343,6 @@ pub(super) fn in_file_order<'t>(
 /// What names a table: its header, or its key when a header of a deeper table implies it.
 fn named(table: Span, key: Span) -> Span {
     if table.is_empty() { key } else { table }
-}
-
-fn chosen(choice: &Choice, text: &str) -> Read<&'static str> {
-    if let Some(word) = choice.words.iter().find(|word| **word == text) {
-        return Ok(word);
-    }
-    let words = suggest::quoted_list(choice.words);
-    let later = choice.later.iter().any(|word| {
-        *word == text || word.ends_with(':') && text.starts_with(word) && text.len() > word.len()
-    });
-    if later {
-        return Err(Flaw::new(
-            Code::NotYet,
-            "has a value of a later version",
-            "not in this version",
-            format!("this version has {words}"),
-        ));
-    }
-    let help = match suggest::closest(text, choice.words.iter().copied()) {
-        Some(word) => format!("did you mean \"{word}\"? It can be {words}"),
-        None => format!("it can be {words}"),
-    };
-    let label = format!("there is no `{}`", values::brief(text));
-    Err(Flaw::new(
-        Code::UnknownChoice,
-        "has an unknown value",
-        label,
-        help,
-    ))
 }
 
 fn missing(key: &Key, name: &str, span: Span) -> Diagnostic {
@@ -471,36 +366,9 @@ fn not_a_table(what: &str, name: &str, value: &DeValue<'_>, span: Span) -> Diagn
     .help(format!("write a table [{what}.{name}]"))
 }
 
-fn to_u64(number: &DeInteger<'_>) -> Option<u64> {
-    u64::from_str_radix(number.as_str(), number.radix()).ok()
-}
-
-fn type_name(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "text",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number with a fraction",
-        DeValue::Boolean(_) => "a truth value",
-        DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
-    }
-}
-
-/// What a key wants, in words.
-fn wanted(kind: Kind) -> String {
-    match kind {
-        Kind::Table => "a table".to_owned(),
-        Kind::Named => "a table of tables".to_owned(),
-        Kind::Tables => "an array of tables".to_owned(),
-        Kind::TextOrTables(form) => format!("a list, each entry {} or a table", form.what),
-        Kind::TextOrTable(form) => format!("{} or a table", form.what),
-        Kind::Flag => "true or false".to_owned(),
-        Kind::Count { min, max } => format!("a whole number from {min} to {max}"),
-        Kind::Duration { .. } => "a duration such as \"5s\"".to_owned(),
-        Kind::Size { .. } => "a size such as \"64KiB\"".to_owned(),
-        Kind::Text(form) | Kind::List(form) => form.what.to_owned(),
-        Kind::Choice(choice) => suggest::quoted_list(choice.words),
-        Kind::Headers => "a table of header names, each with a value or true".to_owned(),
-    }
+fn listed_twice(name: &str, again: Span, first: &Span) -> Diagnostic {
+    let message = format!("`{name}` says the same thing twice");
+    Diagnostic::at(Code::ListedTwice, again, message, "again here")
+        .and(first.clone(), "first said here")
+        .help("leave one of them out")
 }

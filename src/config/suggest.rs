@@ -7,6 +7,22 @@ use super::diagnostic::{Diagnostic, Span};
 use super::schema::{self, KEYS, LATER};
 use super::values::brief;
 
+/// What other balancers call things.
+const SYNONYMS: &[(&str, &str)] = &[
+    ("algorithm", "balancer"),
+    ("cluster", "pools"),
+    ("clusters", "pools"),
+    ("endpoints", "backends"),
+    ("frontend", "listeners"),
+    ("frontends", "listeners"),
+    ("listen", "bind"),
+    ("log_level", "log"),
+    ("servers", "backends"),
+    ("services", "pools"),
+    ("upstream", "pools"),
+    ("upstreams", "pools"),
+];
+
 /// Longer words are no slips of the pen, and would take long to compare.
 const LONGEST: usize = 64;
 
@@ -40,20 +56,38 @@ pub(super) fn unknown_key(path: &'static str, name: &str, span: Span) -> Diagnos
     if let Some(meant) = closest(name, here()) {
         return found.help(format!("did you mean `{meant}`?"));
     }
-    let elsewhere = KEYS.iter().map(|key| schema::split(key.path));
-    if let Some((parent, _)) = elsewhere.into_iter().find(|(_, known)| *known == name) {
-        return found.help(match parent {
-            "" => format!("`{shown}` stands at the top level, before the first [table]"),
-            parent => format!("`{shown}` is a key of {}", place(parent)),
-        });
+    if let Some(elsewhere) = elsewhere(name) {
+        return found.help(format!("`{shown}` is a key of {elsewhere}"));
+    }
+    let synonym = SYNONYMS
+        .iter()
+        .find(|(word, meant)| *word == name && here().any(|known| known == *meant));
+    if let Some((_, meant)) = synonym {
+        return found.help(format!("weir calls this `{meant}`"));
     }
     let known: Vec<_> = here().map(|known| format!("`{known}`")).collect();
     found.help(format!("known here: {}", known.join(", ")))
 }
 
+/// Where the key does belong, if there is such a place.
+fn elsewhere(name: &str) -> Option<String> {
+    let mut places: Vec<String> = KEYS
+        .iter()
+        .map(|key| schema::split(key.path))
+        .filter(|(_, known)| *known == name)
+        .map(|(parent, _)| place(parent))
+        .collect();
+    let last = places.pop()?;
+    Some(match places.as_slice() {
+        [] => last,
+        rest => format!("{} and of {last}", rest.join(", of ")),
+    })
+}
+
 /// A table as a reader of the file would find it.
 fn place(path: &str) -> String {
     match path {
+        "" => "the top level, before the first [table]".to_owned(),
         "routes[]" => "[[routes]]".to_owned(),
         "pools.*.backends[]" => "a backend".to_owned(),
         other => format!("[{}]", other.replace('*', "NAME").replace("[]", "")),

@@ -9,6 +9,7 @@ use toml::de::DeTable;
 
 use super::codes::{Code, Needs};
 use super::diagnostic::{Diagnostic, Span};
+use super::values::brief;
 
 /// So many broken places are looked for; a file with more is no configuration.
 const MENDS: usize = 20;
@@ -19,8 +20,40 @@ pub(super) struct Mended<'a> {
     pub text: Cow<'a, str>,
     /// What was wrong, in the order found.
     pub problems: Vec<Diagnostic>,
-    /// What can still be judged; `None` when too much is broken to judge anything.
-    pub trust: Option<Needs>,
+    /// What was blanked.
+    blanked: Vec<Span>,
+    /// Whether a table header was among it.
+    header_lost: bool,
+    /// Whether the text can be read now; else too much is broken to judge anything.
+    pub readable: bool,
+}
+
+impl Mended<'_> {
+    /// Whether a problem must not be told because it may follow from what was blanked.
+    pub fn withholds(&self, problem: &Diagnostic) -> bool {
+        match problem.code.needs() {
+            Needs::Value => false,
+            Needs::Tables => problem
+                .labels
+                .iter()
+                .any(|label| self.has_gap(label.span.start)),
+            Needs::Headers => self.header_lost,
+            Needs::File => !self.blanked.is_empty(),
+        }
+    }
+
+    /// Whether something was blanked in the table around the byte `at`.
+    fn has_gap(&self, at: usize) -> bool {
+        let at = at.min(self.text.len());
+        let mut start = line_start(&self.text, at);
+        while start > 0 && !is_header(&self.text[start..line_end(&self.text, start)]) {
+            start = line_start(&self.text, start - 1);
+        }
+        let end = table_end(&self.text, start);
+        self.blanked
+            .iter()
+            .any(|gap| gap.start < end && start < gap.end)
+    }
 }
 
 /// Finds and blanks what is not TOML.
@@ -28,7 +61,9 @@ pub(super) fn mend(text: &str) -> Mended<'_> {
     let mut mended = Mended {
         text: Cow::Borrowed(text),
         problems: Vec::new(),
-        trust: Some(Needs::File),
+        blanked: Vec::new(),
+        header_lost: false,
+        readable: true,
     };
     for _ in 0..MENDS {
         let Some(error) = DeTable::parse_recoverable(&mended.text)
@@ -50,14 +85,13 @@ pub(super) fn mend(text: &str) -> Mended<'_> {
             }
         };
         mended.problems.push(problem);
-        let header = mended.text[broken.clone()].lines().any(is_header);
-        let least = if header { Needs::Value } else { Needs::Headers };
-        mended.trust = mended.trust.min(Some(least));
+        mended.header_lost |= mended.text[broken.clone()].lines().any(makes_table);
+        mended.blanked.push(broken.clone());
         if !blank(mended.text.to_mut(), broken) {
             break;
         }
     }
-    mended.trust = None;
+    mended.readable = false;
     mended
 }
 
@@ -86,21 +120,35 @@ fn line_end(text: &str, at: usize) -> usize {
 /// The line of an error; from a table header on, all that stands under it, since it would fall to the table before.
 fn part_to_blank(text: &str, at: usize) -> Span {
     let start = line_start(text, at);
-    let mut end = line_end(text, at);
+    let end = line_end(text, at);
     if is_header(&text[start..end]) {
-        while end < text.len() {
-            let next = line_end(text, end + 1);
-            if is_header(&text[end + 1..next]) {
-                break;
-            }
-            end = next;
-        }
+        start..table_end(text, start)
+    } else {
+        start..end
     }
-    start..end
+}
+
+/// Where the table ends whose header, or whose first line, begins at `start`: before the next header.
+fn table_end(text: &str, start: usize) -> usize {
+    let mut end = line_end(text, start);
+    while end < text.len() {
+        let next = line_end(text, end + 1);
+        if is_header(&text[end + 1..next]) {
+            break;
+        }
+        end = next;
+    }
+    end
 }
 
 fn is_header(line: &str) -> bool {
     line.trim_start().starts_with('[')
+}
+
+/// Whether others may refer to what the line makes: a table, by its header or by a dotted key.
+fn makes_table(line: &str) -> bool {
+    let line = line.trim_start();
+    is_header(line) || line.starts_with("listeners") || line.starts_with("pools")
 }
 
 /// Overwrites all but line endings with blanks; whether anything was there.
@@ -132,6 +180,11 @@ fn unclosed_array(text: &str) -> Option<(Span, Span)> {
             if begins_something(text[at..end].trim()) {
                 return Some((bracket..bracket + 1, at + indent..end));
             }
+        }
+        // A bracket that begins a line outside of every list begins a table.
+        if fresh_line && open.is_empty() && is_header(&text[at..line_end(text, at)]) {
+            at = line_end(text, at);
+            continue;
         }
         fresh_line = bytes[at] == b'\n';
         match bytes[at] {
@@ -220,37 +273,61 @@ fn explained(text: &str, message: &str, at: Span) -> Diagnostic {
         Some((what, expected)) => (what, Some(expected)),
         None => (message, None),
     };
+    let rest = &text[at.start..line_end(text, at.start)];
+    if rest.trim().is_empty() && text[..at.start].trim_end().ends_with('=') {
+        return Diagnostic::at(
+            Code::Syntax,
+            at,
+            "the value is missing",
+            "a value belongs here",
+        )
+        .help("a value is \"text\", a number, true, false, a [list] or a { table }");
+    }
+    if what == "string values must be quoted" || UNQUOTED.contains(&what) {
+        return Diagnostic::at(
+            Code::Syntax,
+            at,
+            "text stands between quotes",
+            "not between quotes",
+        )
+        .help("write key = \"value\"");
+    }
     let label = match expected {
-        Some("nothing") | None => String::new(),
+        Some("nothing") | None => "not TOML".to_owned(),
         Some(expected) => format!("expected {expected}"),
     };
-    let found = Diagnostic::at(Code::Syntax, at.clone(), what, label);
-    match advice(what, &text[at.start..line_end(text, at.start)]) {
+    let found = Diagnostic::at(Code::Syntax, at, what, label);
+    match advice(what) {
         Some(help) => found.help(help),
         None => found,
     }
 }
 
-fn advice(what: &str, rest: &str) -> Option<&'static str> {
+/// What the library says of text without quotes that begins like a number.
+const UNQUOTED: &[&str] = &[
+    "invalid float",
+    "invalid integer",
+    "invalid datetime",
+    "invalid value",
+    "unexpected leading zero",
+];
+
+fn advice(what: &str) -> Option<&'static str> {
     Some(match what {
-        "string values must be quoted" => "text stands between quotes: key = \"value\"",
         "key with no value" | "missing assignment between key-value pairs" => {
             "a line is `key = value`, `[table]` or `[[table]]`"
         }
         "missing value" | "missing value for key" => "write a value after the `=`",
-        "invalid basic string" if !rest.trim_start_matches('"').contains('"') => {
-            "close the text with `\"`"
+        "invalid basic string" => {
+            "close the text with `\"`; a `\"` or `\\` within is written `\\\"` or `\\\\`"
         }
+        "invalid literal string" => "close the text with `'`",
         "missing comma between array elements" => "write a `,` between two entries",
         "missing comma between key-value pairs" => "write a `,` between two pairs",
-        "unclosed table" => "close it with `]`",
+        "unclosed table" | "unclosed array" => "close it with `]`",
         "unclosed array table" => "close it with `]]`",
-        "unclosed array" => "close it with `]`",
         "unclosed inline table" => "close it with `}`",
         "unexpected key or value" | "unexpected content" => "write one `key = value` on a line",
-        "invalid value" | "unexpected leading zero" => {
-            "a value is \"text\", a number, true, false, a [list] or a { table }"
-        }
         _ => return None,
     })
 }
@@ -261,10 +338,15 @@ fn written_twice(text: &str, at: Span) -> Diagnostic {
     let line = &text[start..line_end(text, at.start)];
     let what = if is_header(line) { "table" } else { "key" };
     let name = &text[at.clone()];
+    let shown = if is_header(line) {
+        line.split('#').next().unwrap_or_default().trim()
+    } else {
+        name
+    };
     let found = Diagnostic::at(
         Code::DuplicateKey,
         at.clone(),
-        format!("the {what} `{name}` is written twice"),
+        format!("the {what} `{}` is written twice", brief(shown)),
         "written again here",
     );
     let found = match first_written(text, line, name, start) {

@@ -65,7 +65,7 @@ pub fn duration(text: &str, min: Duration) -> Read<Duration> {
         "" if number.is_empty() => return Err(bad("there is nothing here".to_owned())),
         "" => return Err(bad("the unit is missing".to_owned())),
         _ if number.is_empty() => return Err(bad("this does not begin with a number".to_owned())),
-        other => return Err(bad(format!("`{}` is no unit of time", brief(other)))),
+        other => return Err(bad(no_unit(other, "time"))),
     };
     if number.is_empty() {
         return Err(bad("the number is missing".to_owned()));
@@ -131,7 +131,7 @@ pub fn size(text: &str, min: u64, max: u64) -> Read<u64> {
             });
             return Err(match meant {
                 Some(unit) => bad(format!("the unit is written `{unit}iB`")),
-                None => bad(format!("`{}` is no unit of size", brief(other))),
+                None => bad(no_unit(other, "size")),
             });
         }
     };
@@ -167,19 +167,16 @@ pub fn size_text(value: u64) -> String {
     }
 }
 
-/// A whole number within bounds.
-pub fn count(number: Option<u64>, min: u64, max: u64) -> Read<u64> {
-    match number {
-        Some(number) if (min..=max).contains(&number) => Ok(number),
-        number => Err(out_of_range(
-            match number {
-                Some(number) if number > max => format!("more than {max}"),
-                Some(_) => format!("less than {min}"),
-                None => "not a number of this range".to_owned(),
-            },
-            format!("write a whole number from {min} to {max}"),
-        )),
-    }
+/// A whole number within bounds, from its digits.
+pub fn count(digits: &str, radix: u32, min: u64, max: u64) -> Read<u64> {
+    let label = match u64::from_str_radix(digits, radix) {
+        Ok(number) if (min..=max).contains(&number) => return Ok(number),
+        Ok(number) if number < min => format!("less than {min}"),
+        Err(_) if digits.starts_with('-') => format!("less than {min}"),
+        _ => format!("more than {max}"),
+    };
+    let help = format!("write a whole number from {min} to {max}");
+    Err(out_of_range(label, help))
 }
 
 /// Status codes, `200-399` or `200,204`, as inclusive ranges in the order written.
@@ -219,6 +216,17 @@ fn status_range(part: &str) -> Read<(u16, u16)> {
 /// A flaw of a value beyond its bounds.
 fn out_of_range(label: impl Into<String>, help: impl Into<String>) -> Flaw {
     Flaw::new(Code::OutOfRange, "is out of range", label, help)
+}
+
+/// What is wrong with the text after a number.
+fn no_unit(text: &str, of: &str) -> String {
+    if text.starts_with(' ') {
+        "no blank belongs between number and unit".to_owned()
+    } else if text.starts_with(['.', ',']) {
+        "only whole numbers are read".to_owned()
+    } else {
+        format!("`{}` is no unit of {of}", brief(text))
+    }
 }
 
 fn number_and_unit(text: &str) -> (&str, &str) {
@@ -262,7 +270,7 @@ mod tests {
         );
         assert_eq!(read("0s"), Err("less than 1ms".to_owned()));
         assert_eq!(read("5"), Err("the unit is missing".to_owned()));
-        assert_eq!(read("1.5s"), Err("`.5s` is no unit of time".to_owned()));
+        assert_eq!(read("1.5s"), Err("only whole numbers are read".to_owned()));
         assert_eq!(
             read("-1s"),
             Err("this does not begin with a number".to_owned())
@@ -280,7 +288,10 @@ mod tests {
         assert_eq!(read("1GiB"), Err("more than 1MiB".to_owned()));
         assert_eq!(read("64kb"), Err("the unit is written `KiB`".to_owned()));
         assert_eq!(read("64K"), Err("the unit is written `KiB`".to_owned()));
-        assert_eq!(read("64 KiB"), Err("` KiB` is no unit of size".to_owned()));
+        assert_eq!(
+            read("64 KiB"),
+            Err("no blank belongs between number and unit".to_owned())
+        );
     }
 
     #[test]

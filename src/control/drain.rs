@@ -11,6 +11,7 @@ use super::shared::Lifecycle;
 use super::signals::{Request, Signals};
 use super::supervisor::Supervisor;
 use super::systemd;
+use crate::config::diagnostic::counted;
 
 /// How long the end may take.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +32,8 @@ pub async fn drain(
     lifecycle.send_replace(Lifecycle::Draining);
     systemd::stopping();
     log::info!(
-        "stop: {} connections are open, they may take {:?}",
-        supervisor.open(),
+        "stop: {} open, at most {:?} to finish",
+        counted(supervisor.open(), "connection"),
         patience.delay + patience.timeout
     );
     tokio::select! {
@@ -41,7 +42,7 @@ pub async fn drain(
     }
     match supervisor.open() {
         0 => log::info!("stop: all connections have ended"),
-        open => log::warn!("stop: {open} connections were cut off"),
+        open => log::warn!("stop: {} cut off", counted(open, "connection")),
     }
 }
 
@@ -54,4 +55,74 @@ async fn finish(supervisor: &Supervisor, patience: Patience) {
 
 async fn second(signals: &mut Signals) {
     while signals.next().await != Request::Stop {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::mpsc::UnboundedReceiver;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::control::sample::worker;
+    use crate::metrics::worker::WorkerCounts;
+    use crate::worker::Command;
+
+    const LONG: Duration = Duration::from_secs(60);
+    const SHORT: Duration = Duration::from_millis(50);
+
+    fn supervisor(open: usize) -> (Supervisor, Arc<WorkerCounts>, UnboundedReceiver<Command>) {
+        let (handle, commands) = worker();
+        let counts = handle.counts.clone();
+        counts.set_open(open);
+        (Supervisor::of(vec![handle]), counts, commands)
+    }
+
+    #[tokio::test]
+    async fn readiness_ends_first_and_the_end_comes_with_the_last_connection() {
+        let (supervisor, counts, mut commands) = supervisor(1);
+        let lifecycle = watch::Sender::new(Lifecycle::Ready);
+        let mut seen = lifecycle.subscribe();
+        let mut signals = Signals::new().expect("handlers");
+        let patience = Patience {
+            delay: SHORT,
+            timeout: LONG,
+        };
+        let worker = async {
+            let state = *seen
+                .wait_for(|state| *state != Lifecycle::Ready)
+                .await
+                .expect("open");
+            let first = commands.try_recv().is_err();
+            let told = Instant::now();
+            let command = commands.recv().await;
+            counts.set_open(0);
+            (state, first, told.elapsed() >= SHORT / 2, command)
+        };
+        let end = drain(&supervisor, patience, &lifecycle, &mut signals);
+        let both = async { tokio::join!(end, worker).1 };
+        let (state, accepted, delayed, command) = timeout(LONG / 2, both)
+            .await
+            .expect("it ends with the connection");
+        assert_eq!(state, Lifecycle::Draining);
+        assert!(accepted && delayed, "still accepting during the delay");
+        assert!(matches!(command, Some(Command::Drain)));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_does_not_end_is_cut_off_at_the_deadline() {
+        let (supervisor, _counts, _commands) = supervisor(1);
+        let lifecycle = watch::Sender::new(Lifecycle::Ready);
+        let mut signals = Signals::new().expect("handlers");
+        let patience = Patience {
+            delay: Duration::ZERO,
+            timeout: SHORT,
+        };
+        let end = drain(&supervisor, patience, &lifecycle, &mut signals);
+        timeout(LONG / 2, end)
+            .await
+            .expect("it ends at the deadline");
+        assert_eq!(supervisor.open(), 1);
+    }
 }

@@ -192,3 +192,130 @@ fn report(cause: Cause, reloaded: &Reloaded) {
         log::warn!("reload: {warning}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::control::sample::{Stage, free_port};
+    use crate::policy::health::Health;
+
+    #[tokio::test]
+    async fn a_new_backend_is_a_new_generation_and_the_known_one_stays_as_it_is() {
+        let (web, one, two) = (free_port(), free_port(), free_port());
+        let mut stage = Stage::new(&[web], &[one], "").await;
+        let before = stage.reloader.current.borrow().clone();
+        before.pools[0].backends[0].live.set_health(Health::Up);
+
+        stage.write(&[web], &[one, two], "");
+        let reloaded = stage.reload().await.expect("a good file");
+        assert_eq!(reloaded.generation, 2);
+        assert_eq!(reloaded.summary, format!("pool was: +127.0.0.1:{two}"));
+        assert_eq!(stage.told(), [(2, vec![])]);
+        let after = stage.reloader.current.borrow().clone();
+        assert_eq!(after.generation, 2);
+        let (old, new) = (&before.pools[0], &after.pools[0]);
+        assert!(Arc::ptr_eq(&old.epoch, &new.epoch));
+        assert!(Arc::ptr_eq(&old.backends[0].live, &new.backends[0].live));
+        assert!(Arc::ptr_eq(
+            &before.listeners[0].connections,
+            &after.listeners[0].connections
+        ));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_observable_when_prepare_fails() {
+        let (web, other, was) = (free_port(), free_port(), free_port());
+        let mut stage = Stage::new(&[web], &[was], "").await;
+        let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = taken.local_addr().expect("a bound socket").port();
+        let log = stage.dir.path().join("access.log");
+        let more = format!("[log]\naccess = {log:?}\n");
+
+        stage.write(&[web, other, port], &[was, free_port()], &more);
+        let refusal = stage.reload().await.expect_err("a port in use");
+        let words = format!("listener web cannot bind 127.0.0.1:{port}: ");
+        assert!(refusal.text.starts_with(&words), "{}", refusal.text);
+        assert!(refusal.text.contains("another process listens there"));
+        assert_eq!(stage.told(), []);
+        assert_eq!(stage.reloader.current.borrow().generation, 1);
+        assert!(!log.exists());
+        assert!(
+            TcpListener::bind(("127.0.0.1", other)).is_ok(),
+            "closed again"
+        );
+        let status = stage.reloader.status.borrow().clone();
+        assert_eq!((status.generation, status.successful()), (1, false));
+        assert_eq!(status.refusal, Some(refusal));
+
+        drop(taken);
+        let reloaded = stage.reload().await.expect("the port is free now");
+        assert_eq!(reloaded.generation, 2);
+        assert_eq!(stage.told(), [(2, vec![other, port])]);
+        assert!(stage.reloader.status.borrow().successful());
+        assert!(log.exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_refused_is_told_and_the_old_one_again_is_fine() {
+        let (web, was) = (free_port(), free_port());
+        let mut stage = Stage::new(&[web], &[was], "").await;
+        for text in ["", "[listeners.web", "unheard_of = 1\n"] {
+            std::fs::write(&stage.reloader.path, text).expect("a writable file");
+            let refusal = stage.reload().await.expect_err("no good file");
+            assert!(refusal.text.contains("error["), "{}", refusal.text);
+        }
+        stage.write(&[web], &[was], "# the same\n");
+        let reloaded = stage.reload().await.expect("a good file");
+        assert_eq!((reloaded.generation, &*reloaded.summary), (1, ""));
+        assert!(stage.reloader.status.borrow().successful());
+        assert_eq!(stage.told(), []);
+    }
+
+    #[tokio::test]
+    async fn what_needs_a_restart_is_told_each_time_and_the_rest_is_applied() {
+        let (web, was) = (free_port(), free_port());
+        let mut stage = Stage::new(&[web], &[was], "").await;
+        for (backends, generation) in [(vec![was], 2), (vec![was, free_port()], 3)] {
+            stage.write(&[web], &backends, "workers = 9\n");
+            let reloaded = stage.reload().await.expect("a good file");
+            assert_eq!(reloaded.generation, generation);
+            let warning = reloaded.warnings.last().map(String::as_str);
+            let expected = "`workers` changed: it takes effect at the next start";
+            assert_eq!(warning, Some(expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_may_widen_to_every_address_while_it_serves() {
+        let (web, was) = (free_port(), free_port());
+        let mut stage = Stage::new(&[web], &[was], "").await;
+        let text = stage
+            .text(&[web], &[was], "")
+            .replace("127.0.0.1:", "0.0.0.0:");
+        let text = text.replacen("backends = [\"0.0.0.0", "backends = [\"127.0.0.1", 1);
+        std::fs::write(&stage.reloader.path, text).expect("a writable file");
+        let reloaded = stage.reload().await.expect("its own port");
+        assert_eq!(reloaded.generation, 2);
+        assert_eq!(stage.told(), [(2, vec![web])]);
+    }
+
+    #[tokio::test]
+    async fn other_secrets_are_a_new_generation() {
+        let (web, was) = (free_port(), free_port());
+        let mut stage = Stage::new(&[web], &[was], "").await;
+        let file = stage.dir.path().join("secrets");
+        let more = format!("secrets_file = {file:?}\n");
+        stage.write(&[web], &[was], &more);
+        let refusal = stage.reload().await.expect_err("no such file");
+        assert!(refusal.text.contains("cannot be read"), "{}", refusal.text);
+        for generation in [2, 3] {
+            let text = Secrets::new_file(crate::rng::fill_secure);
+            std::fs::write(&file, text).expect("a writable directory");
+            let reloaded = stage.reload().await.expect("a good file");
+            assert_eq!(reloaded.generation, generation);
+            assert!(reloaded.summary.ends_with("secrets"));
+        }
+    }
+}

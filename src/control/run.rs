@@ -2,7 +2,6 @@
 //! It runs on the main thread with a runtime of its own, and no worker ever waits for it.
 //! The walk goes on in `reload.rs` for a change, in `drain.rs` for the end, and in `worker.rs` for the traffic.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,8 +24,10 @@ use super::supervisor::Supervisor;
 use super::watch::{FileWatch, Identity};
 use super::{probes, process_log, systemd};
 use crate::clock;
+use crate::config::Loaded;
+use crate::config::diagnostic::counted;
 use crate::config::model::{AccessTarget, Config};
-use crate::config::{self, Loaded};
+use crate::l7::reject;
 use crate::metrics::rows::{Budget, NewRow};
 use crate::net::descriptors;
 use crate::rng::Rng;
@@ -43,17 +44,9 @@ const WATCH_WORKERS: Duration = Duration::from_secs(1);
 /// How long the access log may take to be written at the end.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// Runs weir with the file until it is told to stop. Everything that is wrong with the start is said on standard error.
-pub fn run(path: &Path) -> ExitCode {
-    let read = Identity::of(path);
-    let loaded = match config::load(path) {
-        Ok(loaded) => loaded,
-        Err(diagnostics) => {
-            let colour = std::io::stderr().is_terminal();
-            eprint!("{}", diagnostics.render(colour));
-            return ExitCode::FAILURE;
-        }
-    };
+/// Serves what was loaded from the file, in the state `read`, until told to stop. What is wrong with the start is said on
+/// standard error.
+pub fn run(path: &Path, read: Identity, loaded: Loaded) -> ExitCode {
     let outcome = begin(path, read, loaded);
     process_log::flush();
     match outcome {
@@ -110,8 +103,8 @@ impl Process {
         let prepared = apply::prepare(config.clone(), &secrets, None, workers)?;
         let admin = admin::Prepared::new(&config.admin, None).map_err(|error| error.to_string())?;
         let first = prepared.snapshot.clone();
+        greet(&first, workers);
         let (running, rows, lines) = serve(prepared, workers).await?;
-        greet(&first, workers, &warnings);
 
         let (current, status) = (
             watch::Sender::new(first.clone()),
@@ -263,10 +256,21 @@ fn metrics(
         rows,
         probes: running.probes.ledger(),
         access_log,
-        reasons: &[],
+        reasons: REASONS.to_vec(),
     };
     Metrics::new(sources).map_err(|error| format!("metrics: {error}"))
 }
+
+/// The names of the reasons that workers count by ordinal.
+static REASONS: [&str; reject::TABLE.len()] = {
+    let mut reasons = [""; reject::TABLE.len()];
+    let mut ordinal = 0;
+    while ordinal < reasons.len() {
+        reasons[ordinal] = reject::TABLE[ordinal].reason;
+        ordinal += 1;
+    }
+    reasons
+};
 
 /// The configured number; 0: one per core that the process may use, which is bounded by its affinity and its cgroup.
 fn worker_count(configured: usize) -> usize {
@@ -277,26 +281,27 @@ fn worker_count(configured: usize) -> usize {
 }
 
 /// The first line of the log.
-fn greet(snapshot: &Snapshot, workers: usize, warnings: &[String]) {
+fn greet(snapshot: &Snapshot, workers: usize) {
     let config: &Config = &snapshot.config;
     let listeners = config.listeners.iter().map(|listener| {
         let addresses: Vec<String> = listener.bind.iter().map(ToString::to_string).collect();
         format!("{} ({})", listener.name, addresses.join(", "))
     });
-    let pools = config
-        .pools
-        .iter()
-        .map(|pool| format!("{} ({} backends)", pool.name, pool.backends.len()));
+    let pools = config.pools.iter().map(|pool| {
+        format!(
+            "{} ({})",
+            pool.name,
+            counted(pool.backends.len(), "backend")
+        )
+    });
     let generation = snapshot.generation;
     log::info!(
-        "start: weir {}: generation {generation}, {workers} workers, listeners {}, pools {}",
+        "start: weir {}: generation {generation}, {}, listeners {}, pools {}",
         env!("CARGO_PKG_VERSION"),
+        counted(workers, "worker"),
         listeners.collect::<Vec<_>>().join(", "),
         pools.collect::<Vec<_>>().join(", "),
     );
-    for warning in warnings {
-        log::warn!("start: {warning}");
-    }
 }
 
 /// Waits for the first verdict on every backend. A pool that is dead then does not matter: that is a verdict too.

@@ -2,13 +2,35 @@
 //! It is compiled for tests only.
 //! Nothing follows from here.
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
+use super::access_log_writer::{Place, Writer};
+use super::admin::{self, Context};
+use super::apply::{self, Running};
+use super::collector::{Metrics, Sources};
+use super::probes;
+use super::reload::{Cause, Reloader};
+use super::secrets::SecretSource;
+use super::shared::{Lifecycle, Refusal, ReloadRequest, ReloadStatus, Reloaded, Shared};
+use super::supervisor::Supervisor;
+use crate::clock;
+use crate::config;
+use crate::config::model::AccessTarget;
+use crate::config::model::Config;
+use crate::metrics::rows::Budget;
 use crate::metrics::worker::WorkerCounts;
+use crate::policy::persist::token::Secrets;
+use crate::rng::Rng;
+use crate::state;
+use crate::state::access_log::Queue;
+use crate::state::compile::compile;
+use crate::state::sample::loopback;
+use crate::state::snapshot::Snapshot;
 use crate::worker::{Command, Handle};
 
 /// A directory that is gone with the value.
@@ -47,4 +69,202 @@ pub fn worker() -> (Handle, mpsc::UnboundedReceiver<Command>) {
         thread,
     };
     (handle, told)
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port()
+}
+
+type Told = Arc<Mutex<Vec<(u64, Vec<u16>)>>>;
+
+/// A whole control plane over one worker that adopts everything at once.
+pub struct Stage {
+    /// Where its files are.
+    pub dir: TestDir,
+    /// Its reloads.
+    pub reloader: Reloader,
+    told: Told,
+}
+
+impl Stage {
+    /// One listener `web` on the given ports, one pool `was` with backends on others, and `more` at the top of the file.
+    pub async fn new(web: &[u16], was: &[u16], more: &str) -> Self {
+        let dir = TestDir::new();
+        let path = dir.path().join("weir.toml");
+        std::fs::write(&path, text(dir.path(), web, was, more)).expect("a writable directory");
+        let loaded = config::load(&path).expect("a good file");
+        let told = Told::default();
+        let reloader = reloader(path, loaded, told.clone());
+        Stage {
+            dir,
+            reloader,
+            told,
+        }
+    }
+
+    /// The text of a file like that of [`Stage::new`].
+    pub fn text(&self, web: &[u16], was: &[u16], more: &str) -> String {
+        text(self.dir.path(), web, was, more)
+    }
+
+    /// Writes the file anew.
+    pub fn write(&self, web: &[u16], was: &[u16], more: &str) {
+        let text = self.text(web, was, more);
+        std::fs::write(&self.reloader.path, text).expect("a writable file");
+    }
+
+    /// Reads it again.
+    pub async fn reload(&mut self) -> Result<Reloaded, Refusal> {
+        self.reloader.reload(Cause::File).await
+    }
+
+    /// Generations that the worker was told of since the start, each with the ports of the sockets that came along.
+    pub fn told(&self) -> Vec<(u64, Vec<u16>)> {
+        let told = self.told.lock().expect("no panic");
+        told.iter().filter(|told| told.0 > 1).cloned().collect()
+    }
+}
+
+fn text(dir: &Path, web: &[u16], was: &[u16], more: &str) -> String {
+    let list = |ports: &[u16]| {
+        let addresses = ports.iter().map(|port| format!("\"127.0.0.1:{port}\""));
+        addresses.collect::<Vec<_>>().join(", ")
+    };
+    let quiet = if more.contains("[log]") {
+        ""
+    } else {
+        "[log]\naccess = \"off\"\n"
+    };
+    format!(
+        "state_dir = {dir:?}\n{more}{quiet}\
+         [admin]\nbind = \"unix:{}\"\n\
+         [listeners.web]\nbind = [{}]\n\
+         [[routes]]\npool = \"was\"\n\
+         [pools.was]\nbackends = [{}]\nhealth = {{ type = \"none\" }}\n",
+        dir.join("admin.sock").display(),
+        list(web),
+        list(was)
+    )
+}
+
+fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
+    let (handle, mut commands) = worker();
+    tokio::spawn(async move {
+        let mut sockets = Vec::new();
+        while let Some(command) = commands.recv().await {
+            if let Command::Switch {
+                snapshot,
+                opened,
+                adopted,
+            } = command
+            {
+                let ports = opened.iter().map(|(key, _)| key.address.port()).collect();
+                let mut told = told.lock().expect("no panic");
+                told.push((snapshot.generation, ports));
+                sockets.push(opened);
+                let _ = adopted.send(());
+            }
+        }
+    });
+    let started = Arc::new(loaded.config);
+    let mut source = SecretSource::new(&started.state_dir);
+    let secrets = source.load(None).expect("a writable directory");
+    let prepared = apply::prepare(started.clone(), &secrets, None, 1).expect("free ports");
+    let first = prepared.snapshot.clone();
+    let (queue, batches) = Queue::new();
+    let nowhere = Place::open(&AccessTarget::Off).expect("nothing to open");
+    let running = Running {
+        workers: Supervisor::of(vec![handle]),
+        probes: probes::Supervisor::new(Rng::from_seed(0)),
+        access_log: Writer::start(queue.clone(), batches, nowhere).expect("a thread"),
+        budget: Arc::new(Budget::default()),
+    };
+    let current = watch::Sender::new(first);
+    let status = watch::Sender::new(ReloadStatus {
+        generation: 1,
+        ..ReloadStatus::default()
+    });
+    let (_, rows) = std::sync::mpsc::channel();
+    let shared = Arc::new(Shared {
+        current: current.subscribe(),
+        reload: status.subscribe(),
+        lifecycle: watch::channel(Lifecycle::Ready).1,
+        workers: running.workers.counts(),
+        budget: running.budget.clone(),
+        reload_requests: mpsc::channel(1).0,
+        started: crate::clock::now(),
+        started_wall_millis: 0,
+    });
+    let metrics = Metrics::new(Sources {
+        shared: shared.clone(),
+        rows,
+        probes: running.probes.ledger(),
+        access_log: queue,
+        reasons: Vec::new(),
+    })
+    .expect("good names");
+    let admin = admin::Prepared::new(&started.admin, None).expect("a writable directory");
+    let admin = admin::Server::start(admin, Context { shared, metrics });
+    let mut reloader = Reloader {
+        path,
+        started,
+        source,
+        secrets,
+        running,
+        admin,
+        current,
+        status,
+    };
+    let _ = reloader.running.commit(prepared);
+    reloader
+}
+
+/// The other ends of what [`Shared`] shows.
+pub struct Ends {
+    pub current: watch::Sender<Arc<Snapshot>>,
+    pub reload: watch::Sender<ReloadStatus>,
+    pub lifecycle: watch::Sender<Lifecycle>,
+    pub requests: mpsc::Receiver<ReloadRequest>,
+}
+
+/// A process with two workers that serves generation 1 of a configuration with the given pools on `127.0.0.1:8080`.
+pub fn shared(pools: &[(&str, &[SocketAddr])]) -> (Arc<Shared>, Ends) {
+    let snapshot = snapshot(
+        state::sample::config(&[("web", &[loopback(8080)])], pools),
+        None,
+    );
+    let (reload_requests, requests) = mpsc::channel(8);
+    let ends = Ends {
+        current: watch::Sender::new(Arc::new(snapshot)),
+        reload: watch::Sender::new(ReloadStatus {
+            generation: 1,
+            ..ReloadStatus::default()
+        }),
+        lifecycle: watch::Sender::new(Lifecycle::Ready),
+        requests,
+    };
+    let budget = Arc::new(Budget::default());
+    budget.limit(100);
+    let shared = Shared {
+        current: ends.current.subscribe(),
+        reload: ends.reload.subscribe(),
+        lifecycle: ends.lifecycle.subscribe(),
+        workers: vec![Arc::default(), Arc::default()],
+        budget,
+        reload_requests,
+        started: clock::now(),
+        started_wall_millis: clock::wall_millis(),
+    };
+    (Arc::new(shared), ends)
+}
+
+/// The generation after `previous`, for two workers.
+pub fn snapshot(config: Config, previous: Option<&Snapshot>) -> Snapshot {
+    let secrets = Secrets::parse("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").expect("a secret");
+    let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
+    compile(Arc::new(config), &secrets, previous, generation, 2)
 }

@@ -91,7 +91,7 @@ fn keep(directory: &Path, path: &Path, text: String) -> io::Result<String> {
     let _ = fs::remove_file(&draft);
     match written {
         Ok(()) => {
-            log::info!("secrets: made {}", path.display());
+            log::debug!("secrets: made {}", path.display());
             Ok(text)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => fs::read_to_string(path),

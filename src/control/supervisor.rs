@@ -104,10 +104,12 @@ impl Supervisor {
         }
     }
 
-    /// Waits until no client connection is open.
+    /// Waits until no client connection is open, at two looks in a row: what was accepted last may not be counted yet.
     pub async fn idle(&self) {
-        while self.open() > 0 {
+        let mut calm = 0;
+        while calm < 2 {
             sleep(LOOK).await;
+            calm = if self.open() == 0 { calm + 1 } else { 0 };
         }
     }
 
@@ -134,5 +136,30 @@ impl Adoption {
                 log::error!("worker {index}: has not adopted the generation within {ADOPTION:?}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::sample::worker;
+
+    #[tokio::test]
+    async fn a_worker_that_is_gone_is_found_and_one_that_hangs_does_not_hold_the_end() {
+        let (gone, _) = worker();
+        while !gone.thread.is_finished() {
+            sleep(LOOK).await;
+        }
+        let (mut hangs, _commands) = worker();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        hangs.thread = std::thread::spawn(move || {
+            let _ = held.recv();
+        });
+        let supervisor = Supervisor::of(vec![hangs, gone]);
+        assert_eq!(supervisor.dead(), Some(1));
+        let started = Instant::now();
+        supervisor.end().await;
+        assert!(started.elapsed() < END * 3);
+        drop(release);
     }
 }

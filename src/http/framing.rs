@@ -7,6 +7,9 @@ use std::ops::Range;
 use super::fault::Fault;
 use super::head::Field;
 
+/// Digits of a chunk size, leading zeros among them: enough for an exbibyte, and no overflow.
+const MAX_DIGITS: u8 = 15;
+
 /// Bytes that chunk extensions of one chunk may have.
 const MAX_EXTENSION: u32 = 1024;
 
@@ -117,8 +120,8 @@ const NAME: usize = 20;
 enum State {
     /// Before the first digit of a size.
     SizeStart,
-    /// Within a size.
-    Size(u64),
+    /// Within a size, after this many digits.
+    Size(u64, u8),
     /// Blanks after a size: only an extension may follow.
     SizeBlank(u64),
     /// Within an extension.
@@ -193,7 +196,7 @@ impl Chunked {
         Ok(match (self.state, byte) {
             (
                 State::SizeStart
-                | State::Size(_)
+                | State::Size(..)
                 | State::SizeBlank(_)
                 | State::Extension(..)
                 | State::DataEnd,
@@ -201,13 +204,13 @@ impl Chunked {
             ) => {
                 return Err(Fault::BareLineEnd);
             }
-            (State::SizeStart, _) => State::Size(digit(byte).ok_or(Fault::Chunk)?),
-            (State::Size(size) | State::SizeBlank(size), b'\r') => State::SizeEnd(size),
-            (State::Size(size) | State::SizeBlank(size), b';') => State::Extension(size, 0),
+            (State::SizeStart, _) => State::Size(digit(byte).ok_or(Fault::Chunk)?, 1),
+            (State::Size(size, _) | State::SizeBlank(size), b'\r') => State::SizeEnd(size),
+            (State::Size(size, _) | State::SizeBlank(size), b';') => State::Extension(size, 0),
             // Blanks before an extension are bad white space that RFC 9112 section 7.1.1 has a recipient accept.
-            (State::Size(size) | State::SizeBlank(size), b' ' | b'\t') => State::SizeBlank(size),
-            (State::Size(size), _) if size >> 59 == 0 => {
-                State::Size(size << 4 | digit(byte).ok_or(Fault::Chunk)?)
+            (State::Size(size, _) | State::SizeBlank(size), b' ' | b'\t') => State::SizeBlank(size),
+            (State::Size(size, digits), _) if digits < MAX_DIGITS => {
+                State::Size((size << 4) | digit(byte).ok_or(Fault::Chunk)?, digits + 1)
             }
             (State::Extension(size, _), b'\r') => State::SizeEnd(size),
             (State::Extension(size, length), _) if is_text(byte) && length < MAX_EXTENSION => {

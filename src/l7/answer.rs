@@ -152,6 +152,7 @@ impl Exchange<'_> {
         self.answer.client_goes_on = self.head.is_some_and(|head| head.keep_alive)
             && !self.client.view.is_closing()
             && !self.answer.decode
+            && !self.is_body_unwanted()
             && answer.body != Framing::Close;
         forwarding::remove_hop_by_hop(head.bytes, head.lines, answer.connection_options, edits);
         if self.answer.decode {
@@ -179,6 +180,13 @@ impl Exchange<'_> {
         out.extend_from_slice(&head.bytes[version..start]);
         edits.apply(head.bytes, head.lines, out);
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// Whether the client waits for a 100 that will not come: whether it sends the body nevertheless, nobody knows.
+    fn is_body_unwanted(&self) -> bool {
+        self.head.is_some_and(|head| head.expects_continue)
+            && self.answer.interims == 0
+            && !self.upload.is_done()
     }
 
     /// Sends the head with the body bytes that came with it.

@@ -2,6 +2,7 @@
 //! It runs within one poll, decides nothing that `policy/` does not decide, and sends nothing.
 //! The walk goes on in `exchange.rs`, which carries the plan out.
 
+use super::connection::Client;
 use super::exchange::Exchange;
 use super::reject::Failure;
 use crate::http::edits::Edits;
@@ -16,7 +17,8 @@ use crate::policy::persist::Persistence;
 use crate::policy::retry::{self, MAX_RETRIES, Retry, Try};
 use crate::rng;
 use crate::state::backend::Backend;
-use crate::upstream::generation::PoolLoads;
+use crate::state::snapshot::Route;
+use crate::upstream::generation::{Generation, PoolLoads};
 use crate::upstream::local::Scratch;
 
 /// Where an attempt goes.
@@ -36,6 +38,7 @@ pub(super) struct Attempts {
     retries: u8,
     led_by: Option<Retry>,
     last: Option<Choice>,
+    failure: Option<Failure>,
 }
 
 impl Attempts {
@@ -78,6 +81,7 @@ impl Attempts {
             }
         }
         self.retries += 1;
+        self.failure = Some(failure);
         self.led_by = Some(retry);
         exchange.backend = None;
         exchange.count_retry();
@@ -144,34 +148,16 @@ pub(super) fn plan(exchange: &mut Exchange<'_>, attempts: &Attempts) -> Result<P
     if request.body.exceeds(route.max_body) || exchange.upload.exceeds(route.max_body) {
         return Err(Failure::BodyTooLarge);
     }
-    let pool = &snapshot.pools[route.pool];
     let choice = match attempts.last {
         Some(choice) => choice,
-        None => {
-            let view = generation.pool(route.pool);
-            let loads = PoolLoads(&pool.backends);
-            let sets = view.eligible(pool);
-            let pool = PoolView {
-                balancer: &view.balancer,
-                ring: &pool.ring,
-                sets: &sets,
-                loads: &loads,
-            };
-            let mut fill_secure = rng::fill_secure;
-            let sticky = route.persistence.as_ref().map(|persistence| StickyView {
-                persistence,
-                remembered: &mut exchange.client.remembered,
-                fill_secure: &mut fill_secure,
-            });
-            choose(
-                &pool,
-                sticky,
-                attempts.tried(),
-                &facts,
-                &mut local.rng.borrow_mut(),
-            )
-            .ok_or(Failure::NoBackend)?
-        }
+        None => choose_backend(
+            exchange.client,
+            &generation,
+            route,
+            &facts,
+            attempts.tried(),
+        )
+        .ok_or(attempts.failure.unwrap_or(Failure::NoBackend))?,
     };
     exchange.facts.choice = Some(choice);
     edits.clear();
@@ -179,16 +165,45 @@ pub(super) fn plan(exchange: &mut Exchange<'_>, attempts: &Attempts) -> Result<P
         persistence.conceal(head, edits);
     }
     forwarding::edit(head, &source, snapshot.config.forwarding, edits);
-    compose(
-        &request,
-        &pool.backends[usize::from(choice.backend.0)],
-        edits,
-        out,
-    );
+    let backend = &snapshot.pools[route.pool].backends[usize::from(choice.backend.0)];
+    compose(&request, backend, edits, out);
     Ok(Plan {
         pool: route.pool,
         choice,
     })
+}
+
+/// Persistence first, then the balancer.
+fn choose_backend(
+    client: &mut Client,
+    generation: &Generation,
+    route: &Route,
+    facts: &Facts<'_>,
+    tried: &[BackendIndex],
+) -> Option<Choice> {
+    let pool = &generation.snapshot.pools[route.pool];
+    let view = generation.pool(route.pool);
+    let loads = PoolLoads(&pool.backends);
+    let sets = view.eligible(pool);
+    let view = PoolView {
+        balancer: &view.balancer,
+        ring: &pool.ring,
+        sets: &sets,
+        loads: &loads,
+    };
+    let mut fill_secure = rng::fill_secure;
+    let sticky = route.persistence.as_ref().map(|persistence| StickyView {
+        persistence,
+        remembered: &mut client.remembered,
+        fill_secure: &mut fill_secure,
+    });
+    choose(
+        &view,
+        sticky,
+        tried,
+        facts,
+        &mut client.local.rng.borrow_mut(),
+    )
 }
 
 /// Writes the request's head as the backend gets it.

@@ -65,7 +65,7 @@ async fn send(exchange: &mut Exchange<'_>, failure: Failure) -> Next {
 fn keeps_connection(exchange: &Exchange<'_>, failure: Failure) -> bool {
     let is_clear = !matches!(
         failure,
-        Failure::Request(_) | Failure::Path(_) | Failure::HeadTimeout
+        Failure::Request(_) | Failure::Path(_) | Failure::HeadTimeout | Failure::BodyTooLarge
     );
     is_clear
         && exchange.upload.is_done()

@@ -88,10 +88,16 @@ impl Stream {
         }
     }
 
-    /// Whether nothing has arrived, not even an end: what an idle upstream connection must be. It costs no system call.
+    /// Whether nothing has arrived, not even an end: what an idle upstream connection must be. It costs a system call only when the
+    /// last event came for bytes that were read before it.
     #[inline]
     pub fn is_quiet(&self, cx: &mut Context<'_>) -> bool {
-        self.0.poll_read_ready(cx).is_pending()
+        self.0.poll_read_ready(cx).is_pending() || self.is_dry()
+    }
+
+    #[cold]
+    fn is_dry(&self) -> bool {
+        matches!(self.0.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Sends the end of the stream, so that the other side reads what it was sent before the connection goes away.

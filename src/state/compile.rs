@@ -162,3 +162,124 @@ fn router(config: &Config) -> Router {
 fn ordinals<'a>(names: impl Iterator<Item = &'a String>) -> HashMap<&'a str, usize> {
     names.map(String::as_str).zip(0..).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::model::Initial;
+    use crate::state::sample::{any_config, config, loopback};
+
+    fn secrets() -> Secrets {
+        let text = Secrets::new_file(|bytes| bytes.fill(7));
+        Secrets::parse(&text).expect("a good secret")
+    }
+
+    fn compiled(config: &Config, previous: Option<&Snapshot>) -> Snapshot {
+        let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
+        compile(
+            Arc::new(config.clone()),
+            &secrets(),
+            previous,
+            generation,
+            2,
+        )
+    }
+
+    /// A configuration whose routes lead to its own listeners and pools.
+    fn any_valid_config() -> impl Strategy<Value = Config> {
+        any_config().prop_map(|mut config| {
+            let pools: Vec<_> = config.pools.iter().map(|pool| pool.name.clone()).collect();
+            let listeners: Vec<_> = config
+                .listeners
+                .iter()
+                .map(|own| own.name.clone())
+                .collect();
+            config.routes.retain(|route| pools.contains(&route.pool));
+            for route in &mut config.routes {
+                route.listeners.clone_from(&listeners);
+            }
+            config
+        })
+    }
+
+    fn live<'a>(snapshot: &'a Snapshot, pool: &str, address: SocketAddr) -> Option<&'a Arc<Live>> {
+        let pool = snapshot.pools.iter().find(|known| &*known.name == pool)?;
+        let found = pool
+            .backends
+            .iter()
+            .find(|own| own.live.address == address)?;
+        Some(&found.live)
+    }
+
+    proptest! {
+        #[test]
+        fn it_says_what_the_file_says(a in any_valid_config()) {
+            let snapshot = compiled(&a, None);
+            prop_assert_eq!(snapshot.listeners.len(), a.listeners.len());
+            for (listener, from) in snapshot.listeners.iter().zip(&a.listeners) {
+                prop_assert_eq!(&*listener.name, &*from.name);
+                prop_assert_eq!(listener.keys.len(), from.bind.len());
+            }
+            for (route, from) in snapshot.routes.iter().zip(&a.routes) {
+                prop_assert_eq!(&*snapshot.pools[route.pool].name, &*from.pool);
+            }
+            for (pool, from) in snapshot.pools.iter().zip(&a.pools) {
+                for (backend, from) in pool.backends.iter().zip(&from.backends) {
+                    let own = (&*backend.name, backend.live.address, backend.weight, backend.admin);
+                    prop_assert_eq!(own, (&*from.name, from.address, from.weight, from.state));
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_known_outlives_the_generation(a in any_valid_config(), b in any_valid_config()) {
+            let before = compiled(&a, None);
+            let after = compiled(&b, Some(&before));
+            for pool in &after.pools {
+                let known = before.pools.iter().find(|known| known.name == pool.name);
+                prop_assert!(known.is_none_or(|known| Arc::ptr_eq(&known.epoch, &pool.epoch)));
+                for backend in &pool.backends {
+                    let known = live(&before, &pool.name, backend.live.address);
+                    prop_assert!(known.is_none_or(|known| Arc::ptr_eq(known, &backend.live)));
+                }
+            }
+            for listener in &after.listeners {
+                let known = before.listeners.iter().find(|known| known.name == listener.name);
+                let same = known.is_none_or(|known| Arc::ptr_eq(&known.connections, &listener.connections));
+                prop_assert!(same);
+            }
+        }
+    }
+
+    #[test]
+    fn a_new_backend_begins_as_the_file_says() {
+        let mut file = config(&[("web", &[])], &[("was", &[loopback(1)])]);
+        for (check, initial, health) in [
+            (Check::Tcp, Initial::Probe, Health::Unknown),
+            (Check::Tcp, Initial::Up, Health::Up),
+            (Check::Tcp, Initial::Down, Health::Down),
+            (Check::None, Initial::Down, Health::Up),
+        ] {
+            file.pools[0].health.check = check;
+            file.pools[0].health.initial = initial;
+            let snapshot = compiled(&file, None);
+            assert_eq!(snapshot.pools[0].backends[0].live.health(), health);
+        }
+    }
+
+    #[test]
+    fn a_change_of_health_advances_the_epoch_of_old_and_new_backends_alike() {
+        let one = config(&[("web", &[])], &[("was", &[loopback(1)])]);
+        let one = compiled(&one, None);
+        let two = config(&[("web", &[])], &[("was", &[loopback(2), loopback(1)])]);
+        let two = compiled(&two, Some(&one));
+        let epoch = &one.pools[0].epoch;
+        for backend in &two.pools[0].backends {
+            let before = epoch.value();
+            backend.live.set_health(Health::Up);
+            assert_eq!(epoch.value(), before + 1);
+        }
+    }
+}

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use weir::config::codes::Code;
 use weir::config::model::Config;
 use weir::config::{self, Loaded, Show};
@@ -204,4 +205,135 @@ fn the_shipped_file_loads_with_its_comments_uncommented() {
         .collect();
     let with_files = format!("{uncommented}\n[pools.files]\nbackends = [\"127.0.0.1:8082\"]\n");
     assert_eq!(loads("weir.toml", &with_files).routes.len(), 2);
+}
+
+/// Any text is judged and drawn without a panic, and the same text the same way.
+fn survives(text: &str) {
+    let judged = config::parse("f", text);
+    let problems = match &judged {
+        Ok(loaded) => &loaded.warnings,
+        Err(problems) => problems,
+    };
+    assert_eq!(judged.is_err(), problems.errors() > 0, "{text:?}");
+    problems.render(true);
+    problems.lines().count();
+    assert_eq!(judged, config::parse("f", text));
+}
+
+/// Pieces that files are made of.
+fn piece() -> impl Strategy<Value = String> {
+    let words = [
+        "[",
+        "]",
+        "[[",
+        "]]",
+        "{",
+        "}",
+        "=",
+        ",",
+        ".",
+        "\n",
+        "\r\n",
+        "\t",
+        "\"",
+        "'",
+        "\"\"\"",
+        "\'\'\'",
+        "#",
+        "\\",
+        "\0",
+        "\u{feff}",
+        "\u{202e}",
+        "é",
+        "日本",
+        "listeners",
+        "routes",
+        "pools",
+        "web",
+        "was",
+        "bind",
+        "backends",
+        "hosts",
+        "path",
+        "sticky",
+        "cookie",
+        "headers",
+        "health",
+        "timeouts",
+        "true",
+        "1",
+        "-1",
+        "1e9",
+        "0x",
+        "1979-05-27",
+        "\"192.0.2.10:80\"",
+        "\"*.example.com\"",
+        "\"2s\"",
+        "[listeners.web]\n",
+        "[[routes]]\n",
+        "[pools.was]\n",
+        "bind = [\"192.0.2.10:80\"]\n",
+        "backends = [\"10.0.0.11:8080\"]\n",
+        "pool = \"was\"\n",
+    ];
+    prop_oneof![
+        8 => proptest::sample::select(words.to_vec()).prop_map(str::to_owned),
+        1 => any::<String>(),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn arbitrary_text_never_panics(text in any::<String>()) {
+        survives(&text);
+    }
+
+    #[test]
+    fn text_made_of_pieces_never_panics(pieces in proptest::collection::vec(piece(), 0..60)) {
+        survives(&pieces.concat());
+    }
+
+    /// A good file with a hole, or with something put in.
+    #[test]
+    fn a_damaged_file_never_panics(at in 0_usize..20_000, length in 0_usize..200, put_in in piece()) {
+        let text = config::reference(Show::Examples);
+        let boundary = |at: usize| (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let (from, to) = (boundary(at), boundary(at + length));
+        survives(&format!("{}{put_in}{}", &text[..from], &text[to..]));
+    }
+}
+
+#[test]
+fn a_text_that_nests_deeply_is_refused() {
+    for bracket in ["[", "{", "a.", "[[", "x = [", "x = {a="] {
+        let judged = config::parse("f", &bracket.repeat(100_000));
+        assert!(judged.is_err(), "{bracket}");
+    }
+}
+
+/// One broken line is one problem, wherever it stands: nothing else may follow from it.
+#[test]
+fn a_broken_line_hides_nothing_and_invents_nothing() {
+    let file = config::reference(Show::Examples);
+    let lines: Vec<_> = file.lines().collect();
+    for (place, line) in lines.iter().enumerate() {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let broken: Vec<_> = lines
+            .iter()
+            .enumerate()
+            .map(|(at, other)| if at == place { "!" } else { *other })
+            .collect();
+        let problems = match config::parse("f", &broken.join("\n")) {
+            Ok(_) => panic!("line {place} broken and not noticed"),
+            Err(problems) => problems,
+        };
+        // A header that is lost leaves its keys to the table before it, which may not know them.
+        if !line.starts_with('[') {
+            assert_eq!(problems.errors(), 1, "{line}\n{problems}");
+        }
+    }
 }

@@ -4,12 +4,12 @@
 
 use std::net::SocketAddr;
 
-use super::super::codes::Code;
-use super::super::diagnostic::{Diagnostic, Span};
-use super::super::lower::Draft;
-use super::super::model::{AdminBind, Protocol};
-use super::super::section::Report;
-use super::super::values::brief;
+use crate::config::codes::Code;
+use crate::config::diagnostic::{Diagnostic, Span};
+use crate::config::lower::Draft;
+use crate::config::model::{AdminBind, Protocol};
+use crate::config::section::Report;
+use crate::config::values::brief;
 
 /// Who wants an address.
 struct Claim<'d> {

@@ -2,18 +2,21 @@
 //! None of them refuses a file; each must be worth a line in the log at every reload.
 //! Here the walk ends.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use super::super::codes::Code;
-use super::super::diagnostic::{Diagnostic, counted};
-use super::super::lower::Draft;
-use super::super::model::{Check, Cookie, Protocol, SameSite, Secure, Sessions, StickyMode};
-use super::super::section::Report;
-use super::super::values::{brief, duration_text};
+use crate::config::codes::Code;
+use crate::config::diagnostic::{Diagnostic, counted};
+use crate::config::lower::Draft;
+use crate::config::model::{Check, Cookie, Pool, Protocol, SameSite, Secure, Sessions, StickyMode};
+use crate::config::section::Report;
+use crate::config::values::{brief, duration_text};
 
 pub(super) fn check(report: &mut Report, draft: &Draft) {
     slow_probes(report, draft);
-    unused(report, draft);
+    // A name that is wrong elsewhere makes others look unused.
+    if !report.iter().any(Diagnostic::is_error) {
+        unused(report, draft);
+    }
     scale_out(report, draft);
     cookies(report, draft);
 }
@@ -113,6 +116,12 @@ fn unused(report: &mut Report, draft: &Draft) {
 
 /// One warning a pool, at the first of its routes.
 fn scale_out(report: &mut Report, draft: &Draft) {
+    let pools: HashMap<&str, &Pool> = draft
+        .config
+        .pools
+        .iter()
+        .map(|pool| (pool.name.as_str(), pool))
+        .collect();
     let mut told = HashSet::new();
     for (route, places) in draft.config.routes.iter().zip(&draft.routes) {
         let (Some(sticky), Some(sticky_places)) = (&route.sticky, &places.sticky) else {
@@ -121,11 +130,7 @@ fn scale_out(report: &mut Report, draft: &Draft) {
         let moves = sticky.mode == StickyMode::CookieHash
             && sticky_places.mode_text == "cookie-hash"
             && sticky.sessions == Sessions::Local;
-        let pool = draft
-            .config
-            .pools
-            .iter()
-            .find(|pool| pool.name == route.pool);
+        let pool = pools.get(route.pool.as_str());
         let Some(pool) =
             pool.filter(|pool| moves && !pool.backends.is_empty() && told.insert(&pool.name))
         else {
@@ -136,7 +141,7 @@ fn scale_out(report: &mut Report, draft: &Draft) {
             Diagnostic::at(
                 Code::ScaleOutMoves,
                 sticky_places.mode.clone(),
-                format!("a server added to the pool `{}` takes clients away from sessions that it does not have", brief(&pool.name)),
+                format!("adding a server to the pool `{}` moves clients away from their sessions", brief(&pool.name)),
                 format!("with {}, one more moves 1/{} of the clients", counted(now, "backend"), now + 1),
             )
             .help("each backend keeps its sessions to itself (sessions = \"local\"): add servers when few are logged in; the mode \"insert\" of a later version moves nobody"),

@@ -3,13 +3,13 @@
 
 use std::collections::HashMap;
 
-use super::super::codes::Code;
-use super::super::diagnostic::Diagnostic;
-use super::super::lower::{Draft, RoutePlaces};
-use super::super::model::{Listener, Protocol};
-use super::super::section::{At, Report};
-use super::super::suggest;
-use super::super::values::brief;
+use crate::config::codes::Code;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::lower::{Draft, RoutePlaces};
+use crate::config::model::{Listener, Protocol};
+use crate::config::section::{At, Report};
+use crate::config::suggest;
+use crate::config::values::brief;
 
 pub(super) fn check(report: &mut Report, draft: &Draft) {
     protocols(report, draft);

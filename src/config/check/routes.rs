@@ -5,16 +5,19 @@
 
 use std::collections::HashMap;
 
-use super::super::codes::Code;
-use super::super::diagnostic::Diagnostic;
-use super::super::lower::{Draft, RoutePlaces};
-use super::super::model::{HeaderMatch, Route};
-use super::super::section::Report;
-use super::super::values::brief;
+use crate::config::codes::Code;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::lower::{Draft, RoutePlaces};
+use crate::config::model::{HeaderMatch, Route};
+use crate::config::section::Report;
+use crate::config::values::brief;
 
 /// A request goes to the exact host before the suffix, to the longer path before the shorter: so routes compete only within one
 /// host and path.
 type Group<'d> = (&'d str, &'d str);
+
+/// So many of the routes that shadow another are pointed at.
+const MOST_TAKERS: usize = 4;
 
 pub(super) fn check(report: &mut Report, draft: &Draft) {
     let mut earlier: HashMap<Group<'_>, Vec<usize>> = HashMap::new();
@@ -101,40 +104,51 @@ fn is_as_specific(earlier: &Route, later: &Route) -> bool {
 fn judge(draft: &Draft, index: usize, of_hosts: &[(&str, Vec<usize>)]) -> Option<Diagnostic> {
     let routes = &draft.config.routes;
     let (route, places) = (&routes[index], &draft.routes[index]);
-    let (_, first) = of_hosts.iter().find(|(_, takers)| !takers.is_empty())?;
-    let (earlier, earlier_places) = (&routes[first[0]], &draft.routes[first[0]]);
     if of_hosts.iter().any(|(_, takers)| takers.is_empty()) {
         return partly(draft, index, of_hosts);
     }
-    if same_match(route, earlier) {
+    let mut takers: Vec<usize> = of_hosts
+        .iter()
+        .flat_map(|(_, takers)| takers)
+        .copied()
+        .collect();
+    takers.sort_unstable();
+    takers.dedup();
+    let name = brief(&route.name);
+    if let [earlier] = takers[..]
+        && same_match(route, &routes[earlier])
+    {
+        let message = format!(
+            "the routes `{}` and `{name}` match the same requests",
+            brief(&routes[earlier].name)
+        );
         return Some(
             Diagnostic::at(
                 Code::IdenticalRoutes,
                 places.whole.clone(),
-                format!(
-                    "the routes `{}` and `{}` match the same requests",
-                    brief(&earlier.name),
-                    brief(&route.name)
-                ),
+                message,
                 "never chosen: the earlier one comes first",
             )
-            .and(earlier_places.whole.clone(), "the same match")
+            .and(draft.routes[earlier].whole.clone(), "the same match")
             .help("leave one of them out, or tell them apart by host, path, methods or headers"),
         );
     }
-    Some(
-        Diagnostic::at(
-            Code::UnreachableRoute,
-            places.whole.clone(),
-            format!("no request reaches the route `{}`", brief(&route.name)),
-            "never chosen",
-        )
-        .and(
-            earlier_places.whole.clone(),
-            "all that it matches is taken here and by routes like it",
-        )
-        .help("move it before the other, or give it a longer path or more conditions"),
-    )
+    let taken = if takers.len() == 1 {
+        "takes all that it matches"
+    } else {
+        "takes a part of what it matches"
+    };
+    let unreachable = Diagnostic::at(
+        Code::UnreachableRoute,
+        places.whole.clone(),
+        format!("no request reaches the route `{name}`"),
+        "never chosen",
+    );
+    let shown = takers.iter().take(MOST_TAKERS);
+    let unreachable = shown.fold(unreachable, |found, &taker| {
+        found.and(draft.routes[taker].whole.clone(), taken)
+    });
+    Some(unreachable.help("move it up, or give it a longer path or more conditions"))
 }
 
 /// The warning about the hosts that earlier routes leave nothing of.

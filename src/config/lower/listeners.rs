@@ -14,7 +14,7 @@ pub(super) fn lower(
     top.named_tables(report, "listeners", "listeners.*")
         .into_iter()
         .map(|(name, section)| {
-            let bind = section.list(report, "bind", addresses::bind);
+            let bind = section.entries(report, "bind", addresses::bind);
             let places = ListenerPlaces {
                 name: name.span,
                 bind: bind.iter().map(|address| address.span.clone()).collect(),

@@ -7,14 +7,13 @@ use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::net::SocketAddr;
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{At, PoolPlaces, Report, Section};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{AdminState, Backend, BalancerKind, Check, Health, Initial, Pool};
-use crate::config::section::Value;
+use crate::config::value::Value;
 use crate::config::values::{self, addresses, names};
 
 /// All pools in file order.
@@ -56,27 +55,25 @@ struct Placed {
 }
 
 fn backends(report: &mut Report, pool: &At<String>, section: &Section<'_>) -> Vec<Backend> {
-    let entries: &[Spanned<DeValue<'_>>] = match section.value("backends") {
-        Some(Value {
-            value: DeValue::Array(entries),
-            ..
-        }) => &entries[..],
-        Some(other) => {
-            report.push(other.wrong_type());
-            return Vec::new();
-        }
-        None => &[],
+    let Some(value) = section.value("backends") else {
+        report.push(no_backends(pool, section));
+        return Vec::new();
+    };
+    let DeValue::Array(entries) = value.value else {
+        report.push(value.wrong_type());
+        return Vec::new();
     };
     if entries.is_empty() {
         report.push(no_backends(pool, section));
     }
     let mut seen = Seen::default();
     let mut backends = Vec::new();
-    for entry in entries {
-        let span = entry.span();
+    for entry in entries.iter() {
         let read = match entry.get_ref() {
-            DeValue::Table(table) => long_form(report, table, span),
-            other => short_form(report, section, other, span),
+            DeValue::Table(table) => long_form(report, table, entry.span()),
+            _ => short_form(&value.entry(entry))
+                .map_err(|problem| report.push(problem))
+                .ok(),
         };
         if let Some(placed) = read {
             report.extend(seen.duplicate(pool, &placed));
@@ -97,34 +94,18 @@ fn no_backends(pool: &At<String>, section: &Section<'_>) -> Diagnostic {
 }
 
 /// An address alone; the backend is called by it.
-fn short_form(
-    report: &mut Report,
-    section: &Section<'_>,
-    value: &DeValue<'_>,
-    span: Span,
-) -> Option<Placed> {
-    let list = section.value("backends")?;
-    let entry = Value {
-        value,
-        span: span.clone(),
-        ..list
-    };
-    match entry.text(addresses::backend) {
-        Ok(address) => Some(Placed {
-            backend: Backend {
-                name: address.to_string(),
-                address,
-                weight: 1,
-                state: AdminState::Ready,
-            },
-            name: span.clone(),
-            address: span,
-        }),
-        Err(problem) => {
-            report.push(problem);
-            None
-        }
-    }
+fn short_form(entry: &Value<'_>) -> Result<Placed, Diagnostic> {
+    let address = entry.text(addresses::backend)?;
+    Ok(Placed {
+        backend: Backend {
+            name: address.to_string(),
+            address,
+            weight: 1,
+            state: AdminState::Ready,
+        },
+        name: entry.span.clone(),
+        address: entry.span.clone(),
+    })
 }
 
 fn long_form(report: &mut Report, table: &DeTable<'_>, span: Span) -> Option<Placed> {

@@ -2,16 +2,16 @@
 //! It resolves no reference: which listeners and pools exist is judged in `check/references.rs`.
 //! The walk goes on in `sticky.rs`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{At, Report, RoutePlaces, Section, read_timeouts, sticky, values_of};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{HeaderMatch, Listener, Protocol, Route, Timeouts};
-use crate::config::section::{Value, in_file_order};
+use crate::config::section::in_file_order;
+use crate::config::value::Value;
 use crate::config::values::names;
 
 /// All routes in file order.
@@ -21,30 +21,18 @@ pub(super) fn lower(
     timeouts: Timeouts,
     listeners: &[Listener],
 ) -> (Vec<Route>, Vec<RoutePlaces>) {
-    let entries: &[Spanned<DeValue<'_>>] = match top.value("routes") {
-        None => return (Vec::new(), Vec::new()),
-        Some(Value {
-            value: DeValue::Array(entries),
-            ..
-        }) => &entries[..],
-        Some(other) => {
-            report.push(other.wrong_type());
-            return (Vec::new(), Vec::new());
-        }
+    let Some(value) = top.value("routes") else {
+        return (Vec::new(), Vec::new());
+    };
+    let DeValue::Array(entries) = value.value else {
+        report.push(value.wrong_type());
+        return (Vec::new(), Vec::new());
     };
     let mut routes = Vec::new();
     let mut places = Vec::new();
-    for entry in entries {
+    for entry in entries.iter() {
         let DeValue::Table(table) = entry.get_ref() else {
-            report.extend(top.value("routes").map(|whole| {
-                let (value, span) = (entry.get_ref(), entry.span());
-                Value {
-                    value,
-                    span,
-                    ..whole
-                }
-                .wrong_type()
-            }));
+            report.push(value.entry(entry).wrong_type());
             continue;
         };
         let (route, place) = lower_one(report, table, entry.span(), timeouts, listeners);
@@ -124,11 +112,7 @@ fn headers(report: &mut Report, section: &Section<'_>) -> Vec<HeaderMatch> {
     };
     let mut headers: Vec<At<HeaderMatch>> = Vec::new();
     for (key, value) in in_file_order(table) {
-        let entry = Value {
-            value: value.get_ref(),
-            span: value.span(),
-            ..whole
-        };
+        let entry = whole.entry(value);
         let read = header(key.get_ref(), key.span(), &entry);
         match read.and_then(|header| first_of_its_name(header, key.span(), &headers)) {
             Ok(header) => headers.push(header),
@@ -139,7 +123,7 @@ fn headers(report: &mut Report, section: &Section<'_>) -> Vec<HeaderMatch> {
 }
 
 fn header(name: &str, place: Span, entry: &Value<'_>) -> Result<HeaderMatch, Diagnostic> {
-    let name = names::header_name(name).map_err(|flaw| flaw.of("`headers`", place))?;
+    let name = names::header_name(name).map_err(|flaw| flaw.of("a name in `headers`", place))?;
     let value = match entry.value {
         DeValue::Boolean(true) => None,
         DeValue::Boolean(false) => {
@@ -183,14 +167,15 @@ fn first_of_its_name(
 /// Gives a route without a name its match as text; where that is taken, with a number after it.
 fn name_the_nameless(routes: &mut [Route]) {
     let mut taken: HashSet<String> = routes.iter().map(|route| route.name.clone()).collect();
+    let mut numbers: HashMap<String, usize> = HashMap::new();
     for route in routes.iter_mut().filter(|route| route.name.is_empty()) {
         let host = route.hosts.first().map_or("", String::as_str);
         let plain = format!("{host}{}", route.path);
         let mut name = plain.clone();
-        let mut number = 2;
         while !taken.insert(name.clone()) {
+            let number = numbers.entry(plain.clone()).or_insert(1);
+            *number += 1;
             name = format!("{plain}#{number}");
-            number += 1;
         }
         route.name = name;
     }

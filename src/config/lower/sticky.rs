@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 use super::{At, Report, Section};
 use crate::config::diagnostic::Span;
 use crate::config::model::{Cookie, SameSite, Secure, Sessions, Sticky, StickyMode};
-use crate::config::section::Value;
+use crate::config::value::Value;
 use crate::config::values::cookies;
 
 /// Where the parts of a stickiness stand; what the file does not say stands at the table itself.

@@ -10,9 +10,8 @@ use crate::config::model::{AdminBind, Cidr};
 
 /// A network `10.0.0.0/8`, or a bare address, which is the network of itself alone.
 pub fn network(text: &str) -> Read<Cidr> {
-    let bad = |label: String, help: String| {
-        Flaw::new(Code::BadNetwork, "is not a list of networks", label, help)
-    };
+    let bad =
+        |label: String, help: String| Flaw::new(Code::BadNetwork, "is not a network", label, help);
     let (address, prefix) = match text.split_once('/') {
         Some((address, prefix)) => (address, Some(prefix)),
         None => (text, None),
@@ -70,45 +69,51 @@ pub fn bind(text: &str) -> Read<SocketAddr> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return unmapped(address);
     }
-    let bad = |label: &str, help: String| {
-        Err(Flaw::new(
-            Code::BadAddress,
-            "is not an address with a port",
-            label,
-            help,
-        ))
-    };
+    let (label, help) = misread(text);
+    let says = "is not an address with a port";
+    Err(Flaw::new(Code::BadAddress, says, label, help))
+}
+
+/// What a text that is no `IP:port` lacks, and the one that was probably meant.
+fn misread(text: &str) -> (&'static str, String) {
+    let write = |meant: SocketAddr| format!("write \"{meant}\"");
+    if let Some((_, rest)) = text.split_once("://")
+        && let Ok(meant) = rest.trim_end_matches('/').parse::<SocketAddr>()
+    {
+        return ("a URL", write(meant));
+    }
     let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
-    if let Ok(address) = text.parse::<Ipv6Addr>() {
-        return bad(
+    if let Ok(whole) = text.parse::<Ipv6Addr>() {
+        let meant = match (host.parse::<Ipv6Addr>(), port.parse::<u16>()) {
+            (Ok(address), Ok(port)) => SocketAddr::new(address.into(), port),
+            _ => SocketAddr::new(whole.into(), 80),
+        };
+        return (
             "IPv6 is written in brackets, with a port after them",
-            format!("write \"[{address}]:80\""),
+            write(meant),
         );
     }
     if let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return bad(
-            "the port is missing",
-            format!("write \"{}\"", SocketAddr::new(address, 80)),
-        );
+        return ("the port is missing", write(SocketAddr::new(address, 80)));
     }
     if matches!(host, "" | "*") && is_port(port) || is_port(text) {
         let port = if is_port(text) { text } else { port };
-        return bad(
-            "the address is missing",
-            format!(
-                "for every address of the machine write \"0.0.0.0:{port}\" and \"[::]:{port}\""
-            ),
+        let all = format!(
+            "for every address of the machine write \"0.0.0.0:{port}\" and \"[::]:{port}\""
         );
+        return ("the address is missing", all);
     }
-    if host.parse::<IpAddr>().is_ok() || host.starts_with('[') && host.ends_with(']') {
-        return bad(
-            "this is not an IP address with a port from 0 to 65535",
-            "write an address such as \"192.0.2.10:80\" or \"[2001:db8::10]:80\"".into(),
-        );
+    if host == "localhost" && is_port(port) {
+        return ("a host name", format!("write \"127.0.0.1:{port}\""));
     }
-    bad(
-        "this is not an IP address and a port",
-        "write an address such as \"192.0.2.10:80\" or \"[2001:db8::10]:80\"".into(),
+    let label = if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
+        "the port is not a number from 0 to 65535"
+    } else {
+        "this is not an IP address and a port"
+    };
+    (
+        label,
+        "write an address such as \"192.0.2.10:80\" or \"[2001:db8::10]:80\"".to_owned(),
     )
 }
 
@@ -138,7 +143,7 @@ pub fn backend(text: &str) -> Read<SocketAddr> {
         Err(_) if is_host_name(text) => {
             return Err(Flaw::new(
                 Code::HostNameBackend,
-                "has a host name, and backends are given by IP address",
+                "is a host name, and a backend is given by its IP address",
                 "a host name",
                 "write \"IP:port\", such as \"10.0.0.11:8080\"; host names come with DNS discovery, in a later version",
             ));
@@ -228,6 +233,8 @@ mod tests {
         assert!(help("8080").contains("0.0.0.0:8080"));
         assert!(help("2001:db8::1").contains("[2001:db8::1]:80"));
         assert!(help("10.0.0.1").contains("10.0.0.1:80"));
+        assert!(help("::1:8080").contains("[::1]:8080"));
+        assert!(help("http://10.0.0.1:80/").contains("\"10.0.0.1:80\""));
         assert!(help("[::ffff:10.0.0.1]:80").contains("\"10.0.0.1:80\""));
     }
 

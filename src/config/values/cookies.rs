@@ -38,7 +38,7 @@ pub fn path(text: &str) -> Read<String> {
     let help = "write a path such as \"/\" or \"/shop\"";
     Err(Flaw::new(
         Code::BadCookieAttribute,
-        "is not the path of a cookie",
+        "cannot be the path of a cookie",
         label,
         help,
     ))
@@ -47,7 +47,7 @@ pub fn path(text: &str) -> Read<String> {
 /// A cookie's `Domain` attribute, in lower case.
 pub fn domain(text: &str) -> Read<String> {
     let bad = |label: &str, help: String| {
-        let says = "is not the domain of a cookie";
+        let says = "cannot be the domain of a cookie";
         Err(Flaw::new(Code::BadCookieAttribute, says, label, help))
     };
     if let Some(rest) = text.strip_prefix('.').filter(|rest| names::is_domain(rest)) {

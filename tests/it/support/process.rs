@@ -1,0 +1,111 @@
+//! What the tests ask of the operating system: free addresses, resets, limits and a child that dies with its test.
+//! The only unsafe code of the tests stands here.
+
+use std::collections::HashSet;
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::Mutex;
+
+/// A loopback address on which nothing listens, and which no other caller was given. The ports lie below those that the kernel
+/// hands out on its own.
+pub fn free_address() -> SocketAddr {
+    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
+    let mut given = GIVEN.lock().unwrap();
+    let given = given.get_or_insert_default();
+    let first = 10_000 + (std::process::id() as usize * 397) % 22_000;
+    (0..22_000)
+        .map(|offset| 10_000 + (first - 10_000 + offset) % 22_000)
+        .map(|port| SocketAddr::from(([127, 0, 0, 1], port as u16)))
+        .find(|address| !given.contains(&address.port()) && TcpListener::bind(address).is_ok())
+        .inspect(|address| {
+            given.insert(address.port());
+        })
+        .expect("a free port")
+}
+
+/// Closing the socket sends RST.
+pub fn reset_on_close(stream: &TcpStream) {
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    let length = size_of::<libc::linger>() as libc::socklen_t;
+    // SAFETY: the descriptor is open as long as `stream`, and the option's value lives until the call returns.
+    let result = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            length,
+        )
+    };
+    assert_eq!(result, 0, "SO_LINGER");
+}
+
+/// Bounds what the kernel buffers for reading, so that a slow reader is felt soon. Before `listen` or `connect` it would bound the
+/// window too; here it is enough to bound the buffer.
+pub fn small_receive_buffer(stream: &TcpStream, bytes: i32) {
+    let length = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the descriptor is open as long as `stream`, and the option's value lives until the call returns.
+    let result = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUF,
+            (&raw const bytes).cast(),
+            length,
+        )
+    };
+    assert_eq!(result, 0, "SO_RCVBUF");
+}
+
+/// The child dies when the thread that started it does, whatever happens to the test.
+pub fn die_with_parent(command: &mut Command) {
+    // SAFETY: prctl is async-signal-safe and touches no memory of the parent.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            Ok(())
+        });
+    }
+}
+
+/// The child may open at most this many descriptors.
+pub fn limit_descriptors(command: &mut Command, most: u64) {
+    // SAFETY: setrlimit is async-signal-safe and reads only its argument.
+    unsafe {
+        command.pre_exec(move || {
+            let limit = libc::rlimit {
+                rlim_cur: most,
+                rlim_max: most,
+            };
+            match libc::setrlimit(libc::RLIMIT_NOFILE, &limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+}
+
+pub fn signal(process: u32, signal: i32) {
+    // SAFETY: the process is a child that was not waited for yet, so that its id is still its own.
+    let result = unsafe { libc::kill(process as libc::pid_t, signal) };
+    assert_eq!(result, 0, "kill");
+}
+
+/// Resident memory of a process, in KiB.
+pub fn resident(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let figure = line.unwrap().trim().trim_end_matches(" kB");
+    figure.parse().unwrap()
+}
+
+/// Open descriptors of a process.
+pub fn descriptors(process: u32) -> usize {
+    fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
+}
