@@ -256,7 +256,7 @@ fn metrics(
         rows,
         probes: running.probes.ledger(),
         access_log,
-        reasons: &REASONS,
+        reasons: REASONS.to_vec(),
     };
     Metrics::new(sources).map_err(|error| format!("metrics: {error}"))
 }

@@ -2,7 +2,7 @@
 //! It is compiled for tests only.
 //! Nothing follows from here.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -16,13 +16,21 @@ use super::collector::{Metrics, Sources};
 use super::probes;
 use super::reload::{Cause, Reloader};
 use super::secrets::SecretSource;
-use super::shared::{Lifecycle, Refusal, ReloadStatus, Reloaded, Shared};
+use super::shared::{Lifecycle, Refusal, ReloadRequest, ReloadStatus, Reloaded, Shared};
 use super::supervisor::Supervisor;
-use crate::config::{self, model::AccessTarget};
+use crate::clock;
+use crate::config;
+use crate::config::model::AccessTarget;
+use crate::config::model::Config;
 use crate::metrics::rows::Budget;
 use crate::metrics::worker::WorkerCounts;
+use crate::policy::persist::token::Secrets;
 use crate::rng::Rng;
+use crate::state;
 use crate::state::access_log::Queue;
+use crate::state::compile::compile;
+use crate::state::sample::loopback;
+use crate::state::snapshot::Snapshot;
 use crate::worker::{Command, Handle};
 
 /// A directory that is gone with the value.
@@ -196,7 +204,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         rows,
         probes: running.probes.ledger(),
         access_log: queue,
-        reasons: &[],
+        reasons: Vec::new(),
     })
     .expect("good names");
     let admin = admin::Prepared::new(&started.admin, None).expect("a writable directory");
@@ -213,4 +221,50 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
     };
     let _ = reloader.running.commit(prepared);
     reloader
+}
+
+/// The other ends of what [`Shared`] shows.
+pub struct Ends {
+    pub current: watch::Sender<Arc<Snapshot>>,
+    pub reload: watch::Sender<ReloadStatus>,
+    pub lifecycle: watch::Sender<Lifecycle>,
+    pub requests: mpsc::Receiver<ReloadRequest>,
+}
+
+/// A process with two workers that serves generation 1 of a configuration with the given pools on `127.0.0.1:8080`.
+pub fn shared(pools: &[(&str, &[SocketAddr])]) -> (Arc<Shared>, Ends) {
+    let snapshot = snapshot(
+        state::sample::config(&[("web", &[loopback(8080)])], pools),
+        None,
+    );
+    let (reload_requests, requests) = mpsc::channel(8);
+    let ends = Ends {
+        current: watch::Sender::new(Arc::new(snapshot)),
+        reload: watch::Sender::new(ReloadStatus {
+            generation: 1,
+            ..ReloadStatus::default()
+        }),
+        lifecycle: watch::Sender::new(Lifecycle::Ready),
+        requests,
+    };
+    let budget = Arc::new(Budget::default());
+    budget.limit(100);
+    let shared = Shared {
+        current: ends.current.subscribe(),
+        reload: ends.reload.subscribe(),
+        lifecycle: ends.lifecycle.subscribe(),
+        workers: vec![Arc::default(), Arc::default()],
+        budget,
+        reload_requests,
+        started: clock::now(),
+        started_wall_millis: clock::wall_millis(),
+    };
+    (Arc::new(shared), ends)
+}
+
+/// The generation after `previous`, for two workers.
+pub fn snapshot(config: Config, previous: Option<&Snapshot>) -> Snapshot {
+    let secrets = Secrets::parse("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").expect("a secret");
+    let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
+    compile(Arc::new(config), &secrets, previous, generation, 2)
 }

@@ -10,4 +10,4 @@ pub mod snapshot;
 pub mod summary;
 
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;

@@ -7,6 +7,8 @@ mod api;
 mod door;
 mod socket;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::io;

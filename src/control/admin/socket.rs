@@ -25,7 +25,11 @@ const MODE: u32 = 0o660;
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    Unix {
+        listener: UnixListener,
+        /// Removed when the socket is closed.
+        _file: SocketFile,
+    },
 }
 
 /// One accepted connection.
@@ -60,7 +64,7 @@ impl Socket {
     pub(super) async fn accept(&self) -> io::Result<Connection> {
         Ok(match self {
             Socket::Tcp(listener) => Connection::Tcp(listener.accept().await?.0),
-            Socket::Unix(listener, _) => Connection::Unix(listener.accept().await?.0),
+            Socket::Unix { listener, .. } => Connection::Unix(listener.accept().await?.0),
         })
     }
 }
@@ -92,7 +96,10 @@ fn bind_unix(path: &Path) -> io::Result<Socket> {
     std::fs::set_permissions(path, Permissions::from_mode(MODE))?;
     socket.listen(BACKLOG)?;
     let listener = std::os::unix::net::UnixListener::from(OwnedFd::from(socket));
-    Ok(Socket::Unix(UnixListener::from_std(listener)?, file))
+    Ok(Socket::Unix {
+        listener: UnixListener::from_std(listener)?,
+        _file: file,
+    })
 }
 
 /// Removes the file of a socket on which nobody listens any more. Any other file stays, and the bind says so.
@@ -180,10 +187,10 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains("stale.sock"), "{error}");
         // Closed without its file being removed, as a killed process does.
-        let Socket::Unix(listener, file) = socket else {
+        let Socket::Unix { listener, _file } = socket else {
             unreachable!()
         };
-        std::mem::forget(file);
+        std::mem::forget(_file);
         drop(listener);
         assert!(path.exists());
         drop(Socket::bind(&bind).unwrap());

@@ -46,7 +46,7 @@ pub struct Sources {
     /// Counts of lost access-log lines.
     pub access_log: access_log::Queue,
     /// Names of the reasons that `WorkerCounts::refused` counts, by ordinal.
-    pub reasons: &'static [&'static str],
+    pub reasons: Vec<&'static str>,
 }
 
 /// Everything that `/metrics` shows. Cheap to clone.
@@ -62,7 +62,7 @@ struct Collector {
     rows: Mutex<Table>,
     probes: Arc<Ledger>,
     access_log: access_log::Queue,
-    reasons: &'static [&'static str],
+    reasons: Vec<&'static str>,
     described: Vec<Desc>,
 }
 
@@ -313,4 +313,134 @@ fn listener_family(snapshot: &Snapshot) -> MetricFamily {
 
 fn single(family: &Family, value: f64) -> MetricFamily {
     family.of(vec![family.sample(&[], value)])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::sync::mpsc::{Sender, channel};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::control::sample::{self, Ends};
+    use crate::metrics::rows::{RequestLabels, RouteLabels, Rows};
+    use crate::state::sample::loopback;
+
+    fn metrics() -> (Metrics, Ends, Sender<NewRow>) {
+        let (shared, ends) = sample::shared(&[("was", &[loopback(1), loopback(2)])]);
+        let (announce, rows) = channel();
+        let metrics = Metrics::new(Sources {
+            shared,
+            rows,
+            probes: Arc::default(),
+            access_log: access_log::Queue::new().0,
+            reasons: vec!["no_route", "no_backend"],
+        });
+        (metrics.unwrap(), ends, announce)
+    }
+
+    /// As many workers as the sample has.
+    fn count_something(metrics: &Metrics, announce: &Sender<NewRow>) -> [Rows; 2] {
+        let shared = &metrics.collector.shared;
+        let workers = [(); 2].map(|()| Rows::new(announce.clone(), shared.budget.clone()));
+        for worker in &workers {
+            let name = |name: &str| Arc::<str>::from(name);
+            let requests = worker.request(RequestLabels {
+                listener: name("web"),
+                route: name("GET \"/cart\""),
+                pool: name("was"),
+                backend: name("127.0.0.1:1"),
+            });
+            requests.classes[1].add(5);
+            let route = worker.route(RouteLabels {
+                route: name("cart"),
+                pool: name("was"),
+            });
+            route.duration.record(Duration::from_millis(3));
+            route.overhead.record(Duration::from_micros(20));
+            route.sticky[Stickiness::Kept as usize].add(2);
+            route.retries.increment();
+        }
+        shared.workers[1].refused[1].add(3);
+        let snapshot = shared.current.borrow().clone();
+        let live = &snapshot.pools[0].backends[0].live;
+        live.set_health(Health::Up);
+        live.connections(0).fresh.add(1);
+        live.connections(1).reused.add(9);
+        workers
+    }
+
+    #[test]
+    fn every_shard_is_in_the_sum() {
+        let (metrics, _ends, announce) = metrics();
+        let _workers = count_something(&metrics, &announce);
+        let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+        for line in [
+            r#"weir_http_requests_total{listener="web",route="GET \"/cart\"",pool="was",backend="127.0.0.1:1",code="2xx"} 10"#,
+            r#"weir_http_request_duration_seconds_bucket{route="cart",pool="was",le="0.002097152"} 0"#,
+            r#"weir_http_request_duration_seconds_bucket{route="cart",pool="was",le="0.004194304"} 2"#,
+            r#"weir_http_request_duration_seconds_bucket{route="cart",pool="was",le="+Inf"} 2"#,
+            r#"weir_http_request_duration_seconds_count{route="cart",pool="was"} 2"#,
+            r#"weir_http_overhead_seconds_bucket{route="cart",le="0.000032768"} 2"#,
+            r#"weir_sticky_total{route="cart",result="kept"} 4"#,
+            r#"weir_retries_total{route="cart",pool="was"} 2"#,
+            r#"weir_http_refused_total{reason="no_backend"} 3"#,
+            r#"weir_http_refused_total{reason="no_route"} 0"#,
+            r#"weir_backend_up{pool="was",backend="127.0.0.1:1"} 1"#,
+            r#"weir_backend_up{pool="was",backend="127.0.0.1:2"} 0"#,
+            r#"weir_backend_state{pool="was",backend="127.0.0.1:1",state="up"} 1"#,
+            r#"weir_backend_state{pool="was",backend="127.0.0.1:2",state="up"} 0"#,
+            r#"weir_backend_state{pool="was",backend="127.0.0.1:2",state="unknown"} 1"#,
+            r#"weir_backend_connections_total{pool="was",backend="127.0.0.1:1",reused="true"} 9"#,
+            r#"weir_listener_connections{listener="web"} 0"#,
+            "weir_config_generation 1",
+            "weir_config_last_reload_successful 1",
+            concat!(
+                "weir_build_info{version=\"",
+                env!("CARGO_PKG_VERSION"),
+                "\"} 1"
+            ),
+        ] {
+            assert!(text.lines().any(|found| found == line), "no {line}\n{text}");
+        }
+        assert!(text.contains("process_open_fds "), "{text}");
+    }
+
+    #[test]
+    fn every_family_is_exported_and_described() {
+        let (metrics, _ends, announce) = metrics();
+        let _workers = count_something(&metrics, &announce);
+        let snapshot = metrics.collector.shared.current.borrow().clone();
+        let address = snapshot.pools[0].backends[0].live.address;
+        let probes = metrics
+            .collector
+            .probes
+            .open(&snapshot.pools[0].name, address);
+        probes.count(&Ok(()));
+        let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+        for family in ALL {
+            let help = format!("# HELP {} {}", family.name, family.help);
+            assert!(text.contains(&help), "no {help}");
+        }
+    }
+
+    /// Runs where Prometheus is installed, which `tests/run` sees to.
+    #[test]
+    fn promtool_has_nothing_to_say() {
+        let (metrics, _ends, announce) = metrics();
+        let _workers = count_something(&metrics, &announce);
+        let promtool = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let Ok(mut promtool) = promtool else { return };
+        let mut input = promtool.stdin.take().unwrap();
+        std::io::Write::write_all(&mut input, &metrics.text().unwrap()).unwrap();
+        drop(input);
+        let said = promtool.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
+        assert!(said.status.success() && text.is_empty(), "{text}");
+    }
 }

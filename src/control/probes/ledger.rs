@@ -14,7 +14,10 @@ pub const RESULTS: [&str; 6] = ["pass", "connect", "timeout", "status", "protoco
 
 /// Counts of every backend that is probed.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<HashMap<(Arc<str>, SocketAddr), Arc<ProbeCounts>>>);
+pub struct Ledger(Mutex<HashMap<Key, Arc<ProbeCounts>>>);
+
+/// A pool and the address of one of its backends.
+type Key = (Arc<str>, SocketAddr);
 
 /// Checks of one backend by result, in the order of [`RESULTS`].
 #[derive(Debug, Default)]
@@ -28,7 +31,11 @@ impl Ledger {
     }
 
     /// The counts of a backend, made when there are none.
-    pub(super) fn open(&self, pool: &Arc<str>, address: SocketAddr) -> Arc<ProbeCounts> {
+    pub(in crate::control) fn open(
+        &self,
+        pool: &Arc<str>,
+        address: SocketAddr,
+    ) -> Arc<ProbeCounts> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.entry((pool.clone(), address)).or_default().clone()
     }
@@ -46,7 +53,7 @@ impl ProbeCounts {
         std::array::from_fn(|result| self.0[result].load(Relaxed))
     }
 
-    pub(super) fn count(&self, outcome: &Outcome) {
+    pub(in crate::control) fn count(&self, outcome: &Outcome) {
         let result = match outcome {
             Ok(()) => 0,
             Err(Failure::Connect(_)) => 1,

@@ -127,3 +127,218 @@ impl Supervisor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::pin::Pin;
+    use std::time::Duration;
+
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::config::model::{AdminState, Check, Config, Initial};
+    use crate::control::probes::{Failure, Outcome, RESULTS, Target};
+    use crate::control::sample::snapshot;
+    use crate::state::sample::{config, loopback};
+
+    thread_local! {
+        /// What every backend answers; `None`: nothing, for ever.
+        static ANSWER: RefCell<Option<Outcome>> = const { RefCell::new(Some(Ok(()))) };
+        /// When which backend was asked.
+        static ASKED: RefCell<Vec<(u16, Instant)>> = const { RefCell::new(Vec::new()) };
+    }
+
+    struct Scripted;
+
+    impl Probe for Scripted {
+        fn probe<'a>(
+            &'a self,
+            target: &'a Target,
+        ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
+            ASKED.with_borrow_mut(|asked| asked.push((target.address.port(), Instant::now())));
+            let answer = ANSWER.with_borrow(Clone::clone);
+            Box::pin(async move {
+                match answer {
+                    Some(outcome) => outcome,
+                    None => std::future::pending().await,
+                }
+            })
+        }
+    }
+
+    fn answer(outcome: Option<Outcome>) {
+        ANSWER.set(outcome);
+    }
+
+    fn refused() -> Option<Outcome> {
+        Some(Err(Failure::Connect("connection refused".into())))
+    }
+
+    /// When the backend was asked since the last call.
+    fn asked(port: u16) -> Vec<Instant> {
+        ASKED.with_borrow_mut(|asked| {
+            let of_port = asked.extract_if(.., |(asked, _)| *asked == port);
+            of_port.map(|(_, when)| when).collect()
+        })
+    }
+
+    fn supervisor() -> Supervisor {
+        Supervisor {
+            probe_for: |settings| match settings.check {
+                Check::None => None,
+                _ => Some(Box::new(Scripted)),
+            },
+            ..Supervisor::new(Rng::from_seed(7))
+        }
+    }
+
+    /// One pool with a backend per port; checks every 2 s, 1 s timeout, fall 3, rise 2.
+    fn pool(ports: &[u16]) -> Config {
+        let addresses: Vec<_> = ports.iter().map(|&port| loopback(port)).collect();
+        let mut config = config(&[("web", &[loopback(80)])], &[("was", &addresses)]);
+        config.pools[0].health = Settings {
+            check: Check::Tcp,
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            fall: 3,
+            rise: 2,
+            initial: Initial::Probe,
+        };
+        config
+    }
+
+    fn health(snapshot: &Snapshot, backend: usize) -> Health {
+        snapshot.pools[0].backends[backend].live.health()
+    }
+
+    async fn milliseconds(milliseconds: u64) {
+        sleep(Duration::from_millis(milliseconds)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn first_verdicts_come_at_once_and_fall_takes_its_time() {
+        let (mut supervisor, snapshot) = (supervisor(), snapshot(pool(&[1, 2, 3]), None));
+        assert_eq!(health(&snapshot, 0), Health::Unknown);
+        supervisor.apply(&snapshot);
+        milliseconds(6).await;
+        for backend in 0..3 {
+            assert_eq!(health(&snapshot, backend), Health::Up);
+        }
+        let first = asked(1);
+        assert_eq!(first.len(), 1);
+
+        answer(refused());
+        milliseconds(5_300).await;
+        assert_eq!(
+            health(&snapshot, 0),
+            Health::Up,
+            "two failures are not three"
+        );
+        milliseconds(1_400).await;
+        assert_eq!(health(&snapshot, 0), Health::Down);
+        let times = asked(1);
+        for pair in [first, times].concat().windows(2) {
+            let wait = (pair[1] - pair[0]).as_secs_f64();
+            assert!((1.8..=2.2).contains(&wait), "{wait}");
+        }
+
+        answer(Some(Ok(())));
+        milliseconds(4_500).await;
+        assert_eq!(health(&snapshot, 0), Health::Up);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_that_hangs_has_failed_after_the_timeout() {
+        answer(None);
+        let (mut supervisor, snapshot) = (supervisor(), snapshot(pool(&[1]), None));
+        supervisor.apply(&snapshot);
+        milliseconds(990).await;
+        assert_eq!(health(&snapshot, 0), Health::Unknown);
+        milliseconds(20).await;
+        assert_eq!(health(&snapshot, 0), Health::Down);
+        let ledger = supervisor.ledger();
+        let counts = ledger.counts(&snapshot.pools[0].name, loopback(1)).unwrap();
+        let timeouts = RESULTS
+            .iter()
+            .position(|&result| result == "timeout")
+            .unwrap();
+        assert_eq!(counts.values()[timeouts], 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reload_leaves_the_schedule_of_what_did_not_change() {
+        let (mut supervisor, first) = (supervisor(), snapshot(pool(&[1, 2]), None));
+        supervisor.apply(&first);
+        milliseconds(10).await;
+        let started = (asked(1)[0], asked(2)[0]);
+        milliseconds(990).await;
+        let mut config = pool(&[1, 3]);
+        config.pools[0].backends[0].name = "renamed".into();
+        config.pools[0].backends[0].state = AdminState::Drain;
+        let second = snapshot(config, Some(&first));
+        supervisor.apply(&second);
+        milliseconds(10).await;
+        assert_eq!(asked(1), [], "its schedule goes on");
+        assert_eq!(asked(3).len(), 1, "the new one is asked at once");
+        milliseconds(1_300).await;
+        assert!((1.8..=2.2).contains(&(asked(1)[0] - started.0).as_secs_f64()));
+        assert_eq!(asked(2), [], "the removed one is left alone");
+        assert!(
+            supervisor
+                .ledger()
+                .counts(&second.pools[0].name, loopback(2))
+                .is_none()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changed_settings_ask_again_at_once_and_keep_the_health() {
+        let (mut supervisor, first) = (supervisor(), snapshot(pool(&[1]), None));
+        supervisor.apply(&first);
+        milliseconds(10).await;
+        asked(1);
+        answer(refused());
+        let mut config = pool(&[1]);
+        config.pools[0].health.fall = 2;
+        let second = snapshot(config, Some(&first));
+        supervisor.apply(&second);
+        milliseconds(10).await;
+        assert_eq!(asked(1).len(), 1);
+        assert_eq!(health(&second, 0), Health::Up, "one failure is not two");
+        milliseconds(2_300).await;
+        assert_eq!(health(&second, 0), Health::Down);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_checked_is_up() {
+        answer(refused());
+        let (mut supervisor, first) = (supervisor(), snapshot(pool(&[1]), None));
+        supervisor.apply(&first);
+        milliseconds(10).await;
+        assert_eq!(health(&first, 0), Health::Down);
+        let mut config = pool(&[1]);
+        config.pools[0].health.check = Check::None;
+        let second = snapshot(config, Some(&first));
+        asked(1);
+        supervisor.apply(&second);
+        assert_eq!(health(&second, 0), Health::Up);
+        milliseconds(10_000).await;
+        assert_eq!(asked(1), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_weir_without_sockets_blames_no_backend() {
+        let (mut supervisor, snapshot) = (supervisor(), snapshot(pool(&[1]), None));
+        supervisor.apply(&snapshot);
+        milliseconds(10).await;
+        answer(Some(Err(Failure::Local("too many open files".into()))));
+        milliseconds(60_000).await;
+        assert_eq!(health(&snapshot, 0), Health::Up);
+        drop(supervisor);
+        milliseconds(10).await;
+        asked(1);
+        milliseconds(60_000).await;
+        assert_eq!(asked(1), [], "probes end with their supervisor");
+    }
+}
