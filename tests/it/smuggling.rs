@@ -522,6 +522,7 @@ fn faulty_chunks() -> Vec<(&'static str, Vec<u8>)> {
         ("underscore", b"0_5\r\nhello\r\n0\r\n\r\n"),
         ("blank first", b" 5\r\nhello\r\n0\r\n\r\n"),
         ("digits behind a blank", b"5 5\r\nhello\r\n0\r\n\r\n"),
+        ("blank behind", b"5 \r\nhello\r\n0\r\n\r\n"),
         ("letters behind", b"5g\r\nhello\r\n0\r\n\r\n"),
         ("17 digits", b"10000000000000005\r\nhello\r\n0\r\n\r\n"),
         ("20 digits", b"FFFFFFFFFFFFFFFFFFFF\r\nhello\r\n0\r\n\r\n"),
@@ -564,6 +565,10 @@ fn faulty_chunks() -> Vec<(&'static str, Vec<u8>)> {
         .map(|(name, body)| (*name, body.to_vec()))
         .collect();
     all.push(("long extension", long.into_bytes()));
+    let blanks = format!("5{}\r\nhello\r\n0\r\n\r\n", " ".repeat(100_000));
+    all.push(("long blanks", blanks.into_bytes()));
+    let between = format!("5{};a=b\r\nhello\r\n0\r\n\r\n", "\t".repeat(100_000));
+    all.push(("long blanks before an extension", between.into_bytes()));
     all.push(("long size", digits.into_bytes()));
     all
 }
@@ -1021,4 +1026,100 @@ fn what_weir_answers_itself_echoes_nothing() {
         "{}",
         answer.first_line()
     );
+}
+
+#[test]
+fn trailers_that_speak_of_framing_or_of_the_client() {
+    let origin = Origin::echo();
+    let weir = Weir::before(&[&origin]);
+    for name in [
+        "Content-Length: 5",
+        "Transfer-Encoding: chunked",
+        "Host: evil.example",
+        "X-Forwarded-For: 1.2.3.4",
+        "x_forwarded_for: 1.2.3.4",
+        "Connection: close",
+        "Cookie: a=b",
+    ] {
+        let request = format!("5\r\nhello\r\n0\r\n{name}\r\n\r\n");
+        let answer = weir.client().ask([CHUNKED, request.as_bytes()].concat());
+        match answer.status() {
+            400 => {}
+            _ => assert!(
+                origin.requests().pop().unwrap().trailers.is_empty(),
+                "{name} went on"
+            ),
+        }
+    }
+}
+
+#[test]
+fn answers_that_have_no_body_promise_none() {
+    // RFC 9112 section 6.1 and RFC 9110 section 8.6: neither field in a 1xx or 204. A client that believed them would wait for a
+    // body, or take the next answer for it.
+    let origin = Origin::start(|visit| {
+        while let Ok(request) = visit.request() {
+            let target = request.target();
+            let lines = match target.trim_start_matches('/') {
+                "204-length" => "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
+                "204-chunked" => "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "103-length" => {
+                    "HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"
+                }
+                "103-chunked" => {
+                    "HTTP/1.1 103 Early Hints\r\nTransfer-Encoding: chunked\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"
+                }
+                _ => "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine",
+            };
+            visit.send(lines);
+        }
+    });
+    let weir = Weir::before(&[&origin]);
+    for target in ["/204-length", "/204-chunked", "/103-length", "/103-chunked"] {
+        let mut client = weir.client();
+        client.send(get(target));
+        loop {
+            let answer = client.answer_head();
+            if answer.status() == 502 {
+                break; // refused: as good
+            }
+            assert!(
+                !answer.has("content-length") && !answer.has("transfer-encoding"),
+                "{target}: {}",
+                shown(&answer.head)
+            );
+            if answer.status() >= 200 {
+                assert_eq!(client.ask(get("/next")).text(), "fine", "after {target}");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn an_old_client_hears_of_no_coding() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let weir = Weir::before(&[&origin]);
+    let mut client = weir.client();
+    client.send("HEAD / HTTP/1.0\r\n\r\n");
+    let answer = client.answer_to_head();
+    assert_eq!(answer.status(), 200);
+    assert!(!answer.has("transfer-encoding"), "{}", shown(&answer.head));
+}
+
+#[test]
+fn interim_answers_lose_their_hop_by_hop_fields() {
+    let origin = Origin::answering(
+        "HTTP/1.1 103 Early Hints\r\nConnection: X-Named, close\r\nKeep-Alive: timeout=5\r\nX-Named: 1\r\nLink: <x>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+    );
+    let weir = Weir::before(&[&origin]);
+    let mut client = weir.client();
+    client.send(get("/"));
+    let hint = client.answer();
+    assert_eq!(hint.status(), 103);
+    for name in ["connection", "keep-alive", "x-named"] {
+        assert!(!hint.has(name), "{name} went on");
+    }
+    assert!(hint.has("link"));
+    assert_eq!(client.answer().status(), 204);
 }
