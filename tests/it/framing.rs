@@ -698,3 +698,23 @@ fn an_answer_of_weirs_own_to_a_head_has_no_body() {
     assert!(answer.has("content-length"));
     assert_eq!(client.ask(get("/here")).text(), "fine");
 }
+
+#[test]
+fn thousands_of_pipelined_requests() {
+    let origin = Origin::start(|visit| {
+        while let Ok(request) = visit.request() {
+            visit.send(crate::support::origin::ok(request.target()));
+        }
+    });
+    let weir = Weir::before(&[&origin]);
+    let mut client = weir.client();
+    let mut sender = client.reader.stream.try_clone().unwrap();
+    let sending = std::thread::spawn(move || {
+        let requests: Vec<String> = (0..3000).map(|count| get(&format!("/{count}"))).collect();
+        std::io::Write::write_all(&mut sender, requests.concat().as_bytes())
+    });
+    for count in 0..3000 {
+        assert_eq!(client.answer().text(), format!("/{count}"));
+    }
+    sending.join().unwrap().unwrap();
+}

@@ -494,3 +494,42 @@ fn heads_that_are_made_to_be_slow() {
         );
     }
 }
+
+#[test]
+fn nobody_reads_what_weir_prints() {
+    let origin = Origin::named("fine");
+    let (reader, writer) = std::io::pipe().unwrap();
+    let errors = writer.try_clone().unwrap();
+    let weir = Weir::launch(&plain(&[&origin], ""), |command| {
+        command.stdout(writer).stderr(errors);
+    });
+    // The other end goes away while weir runs, as when a log collector crashes.
+    until("weir to serve", || {
+        Client::try_connect(weir.address("web")).ok()
+    });
+    assert_eq!(weir.get("/").text(), "fine");
+    drop(reader);
+    for _ in 0..20 {
+        assert_eq!(weir.get("/").text(), "fine");
+    }
+    weir.write("nonsense = ");
+    weir.signal(libc::SIGHUP);
+    until("the complaint, at least in a metric", || {
+        (weir.metric("weir_config_last_reload_successful", &[]) == 0.0).then_some(())
+    });
+    assert_eq!(weir.get("/").text(), "fine");
+    weir.signal(libc::SIGTERM);
+    assert!(weir.await_exit().success());
+}
+
+#[test]
+fn backends_of_ip_version_6() {
+    let port = process::free_address().port();
+    let origin = Origin::at(SocketAddr::new("::1".parse().unwrap(), port), |visit| {
+        while visit.request().is_ok() {
+            visit.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nsix");
+        }
+    });
+    let weir = Weir::before(&[&origin]);
+    assert_eq!(weir.get("/").text(), "six");
+}
