@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::message::{Fault, Kind, Message, Reader};
 use socket2::SockRef;
 
+use super::message::{Fault, Kind, Message, Reader};
 use super::{process, until};
 
 /// A listening server.
