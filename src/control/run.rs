@@ -312,14 +312,16 @@ async fn become_ready(
     while !verdicts_in(&current.borrow()) {
         sleep(LOOK).await;
     }
-    lifecycle.send_if_modified(|lifecycle| {
-        let ready = *lifecycle == Lifecycle::Starting;
-        if ready {
+    let became_ready = lifecycle.send_if_modified(|lifecycle| {
+        let starting = *lifecycle == Lifecycle::Starting;
+        if starting {
             *lifecycle = Lifecycle::Ready;
         }
-        ready
+        starting
     });
-    log::info!("start: ready");
+    if became_ready {
+        log::info!("start: ready");
+    }
 }
 
 async fn died(supervisor: &Supervisor) -> usize {
