@@ -125,7 +125,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::http::sample::Sample;
+    use crate::http::Sample;
 
     fn request(cookies: &[&str]) -> Sample {
         let mut fields = vec![("Host", "a")];
