@@ -21,25 +21,34 @@ pub fn values<'a, 'n>(
 
 /// Takes every cookie named `name` out of the request; the bytes of the others stay as they are.
 pub fn remove(head: &RequestHead<'_>, name: &[u8], edits: &mut Edits) {
-    let pairs = |value| <[u8]>::split(value, |&byte| byte == b';');
-    let is_other = |pair: &&[u8]| value_of(pair, name).is_none();
     for (line, value) in head.field(Field::Cookie) {
-        if pairs(value).all(|pair| is_other(&pair)) {
+        let Some((before, mut after)) = cut(value, name) else {
             continue;
-        }
-        let mut others = pairs(value).filter(is_other);
-        if others.all(|pair| pair.trim_ascii().is_empty()) {
-            edits.remove(line);
-            continue;
-        }
+        };
+        let mut is_empty = true;
         edits.replace_with(line, |out| {
-            let mut others = pairs(value).filter(is_other);
-            out.extend_from_slice(others.next().unwrap_or_default().trim_ascii_start());
-            for pair in others {
-                out.push(b';');
-                out.extend_from_slice(pair);
+            let start = out.len();
+            out.extend_from_slice(before.unwrap_or_default());
+            while let Some(rest) = after {
+                let (others, next) = cut(rest, name).unwrap_or((Some(rest), None));
+                match others {
+                    Some(others) if out.len() == start => {
+                        out.extend_from_slice(others.trim_ascii_start());
+                    }
+                    Some(others) => {
+                        out.push(b';');
+                        out.extend_from_slice(others);
+                    }
+                    None => {}
+                }
+                after = next;
             }
+            let says_nothing = |&byte| byte == b';' || byte == b' ' || byte == b'\t';
+            is_empty = out[start..].iter().all(says_nothing);
         });
+        if is_empty {
+            edits.remove(line);
+        }
     }
 }
 
@@ -101,6 +110,20 @@ impl SetCookie {
             ],
         );
     }
+}
+
+/// What stands before and after the first pair of this name, without the semicolons between; `None` when there is no such pair.
+fn cut<'a>(value: &'a [u8], name: &[u8]) -> Option<(Option<&'a [u8]>, Option<&'a [u8]>)> {
+    let mut start = 0;
+    for pair in value.split(|&byte| byte == b';') {
+        let end = start + pair.len();
+        if value_of(pair, name).is_some() {
+            let before = start.checked_sub(1).map(|semicolon| &value[..semicolon]);
+            return Some((before, value.get(end + 1..)));
+        }
+        start = end + 1;
+    }
+    None
 }
 
 /// The value of a cookie pair when it has this name.
