@@ -12,6 +12,8 @@ pub(super) const DRAWN: usize = 100;
 const LINE_COLUMNS: usize = 140;
 /// Columns kept to the left of the problem in a line that is cut.
 const CONTEXT_COLUMNS: usize = 40;
+/// Stands for what is cut off.
+const CUT: &str = "...";
 /// A tab is shown as so many blanks.
 const TAB: &str = "    ";
 
@@ -151,6 +153,11 @@ impl<'a> Line<'a> {
         }
         let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
         let end = text[at..].find('\n').map_or(text.len(), |next| at + next);
+        // A byte order mark is no column.
+        let start = match text[start..end].starts_with('\u{feff}') && start == 0 {
+            true => '\u{feff}'.len_utf8(),
+            false => start,
+        };
         let line = &text[start..end];
         Line {
             number: text[..start].matches('\n').count() + 1,
@@ -185,7 +192,7 @@ impl View {
     /// Chooses what is shown so that the byte `at` is in it.
     fn new(line: &Line<'_>, at: usize) -> View {
         let column = columns(line.before(at));
-        let from = if columns(line.text) <= LINE_COLUMNS || column <= CONTEXT_COLUMNS {
+        let from = if columns(line.text) <= LINE_COLUMNS || column <= CONTEXT_COLUMNS + CUT.len() {
             0
         } else {
             column - CONTEXT_COLUMNS
@@ -201,15 +208,15 @@ impl View {
                 continue;
             }
             if position + width > from + LINE_COLUMNS {
-                text.push_str("...");
+                text.push_str(CUT);
                 break;
             }
             position += width;
             push_shown(&mut text, character);
         }
         if cut > 0 {
-            text.insert_str(0, "...");
-            cut -= 3;
+            text.insert_str(0, CUT);
+            cut -= CUT.len();
         }
         View { text, cut }
     }
@@ -327,9 +334,19 @@ mod tests {
 
     #[test]
     fn any_span_is_drawn() {
-        for text in ["", "\n", "é", "a\r\nb\r\n", "日本"] {
-            for start in 0..8 {
-                for end in 0..8 {
+        let long: String = ("aé\t日".repeat(60) + "\n").repeat(2);
+        for text in [
+            "",
+            "\n",
+            "é",
+            "a\r\nb\r\n",
+            "日本",
+            "\u{feff}",
+            "\u{feff}x\n",
+            &long,
+        ] {
+            for start in (0..8).chain(40..60) {
+                for end in [0, 1, 2, 5, 50, 5000] {
                     let found = Diagnostic::at(Code::BadName, start..end, "m", "l")
                         .and(end..start, "other");
                     all("f", text, &[found], true);

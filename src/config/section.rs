@@ -20,6 +20,10 @@ use super::values::{self, Read};
 /// The problems found so far.
 pub(super) type Report = Vec<Diagnostic>;
 
+/// Unknown keys are not looked at beyond so many problems: a file with more is no configuration, and each costs a search for
+/// what was meant.
+const MOST_PROBLEMS: usize = 1000;
+
 /// A value and where it stands.
 #[derive(Clone, Debug)]
 pub(super) struct At<T> {
@@ -48,7 +52,8 @@ impl<'t> Section<'t> {
     ) -> Section<'t> {
         for key in table.keys() {
             let name = key.get_ref();
-            if !schema::children(path).any(|(known, _)| known == name) {
+            let known = schema::children(path).any(|(known, _)| known == name);
+            if !known && report.len() < MOST_PROBLEMS {
                 report.push(suggest::unknown_key(path, name, key.span()));
             }
         }

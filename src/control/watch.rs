@@ -46,6 +46,9 @@ struct Due {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity(Option<(PathBuf, [i64; 7])>);
 
+/// Where the size stands among an identity's numbers.
+const SIZE: usize = 2;
+
 impl FileWatch {
     /// Begins to watch a file that was last read in the state `read`; needs a runtime. Where events cannot be had, the stat
     /// remains and the log says so.
@@ -132,22 +135,20 @@ impl FileWatch {
     fn look(&mut self) -> bool {
         let now = Instant::now();
         let identity = Identity::of(&self.path);
+        let mut news = false;
         if now >= self.next_stat {
             self.next_stat = now + self.stat;
             self.follow();
-            if self.due.is_none() && identity != self.read {
-                self.due = Some(Due {
-                    at: now + SETTLE,
-                    whole: false,
-                });
-                self.seen = identity;
-                return false;
-            }
+            news = self.due.is_none() && identity != self.read;
         }
-        let Some(due) = self.due.filter(|due| due.at <= now) else {
-            return false;
+        let due = self.due.filter(|due| due.at <= now);
+        let unsettled = match due {
+            // The event was that of an earlier write: someone has just begun the next one.
+            Some(due) if due.whole => identity.is_empty(),
+            Some(_) => identity != self.seen,
+            None => news,
         };
-        if !due.whole && identity != self.seen {
+        if unsettled {
             self.due = Some(Due {
                 at: now + SETTLE,
                 whole: false,
@@ -155,8 +156,10 @@ impl FileWatch {
             self.seen = identity;
             return false;
         }
-        self.follow();
-        true
+        if due.is_some() {
+            self.follow();
+        }
+        due.is_some()
     }
 
     /// Watches the directories that matter now: links may have been swapped, directories made anew.
@@ -187,6 +190,13 @@ impl Identity {
             ))
         };
         Identity(identity())
+    }
+
+    /// Whether there is nothing to read.
+    fn is_empty(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_none_or(|(_, numbers)| numbers[SIZE] == 0)
     }
 }
 
@@ -449,6 +459,21 @@ mod tests {
         assert!(noticed(&mut watch, SOON).await);
         fs::remove_file(&path).expect("a file");
         assert!(noticed(&mut watch, SOON).await, "removed");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_just_emptied_is_given_time() {
+        let (_dir, path) = file("a");
+        let mut watch = FileWatch::new(&path, Identity::of(&path), Watch::Poll);
+        fs::write(&path, "").expect("a writable file");
+        watch.note(HINTS[0]);
+        watch.due = watch.due.map(|due| Due {
+            at: Instant::now(),
+            ..due
+        });
+        assert!(!watch.look(), "someone will write to it");
+        fs::write(&path, "b").expect("a writable file");
+        assert!(noticed(&mut watch, SOON).await);
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@ use crate::config::model::{
     AccessFormat, AccessTarget, AdminBind, Backend, BalancerKind, Cidr, Config, Forwarding, Health,
     Level, Limits, Listener, Pool, Protocol, Route, Timeouts, Watch,
 };
+use crate::config::schema::{self, Reload};
 
 /// What leads from one configuration to another.
 #[derive(Clone, Debug, PartialEq)]
@@ -281,9 +282,9 @@ pub fn key(protocol: Protocol, address: SocketAddr) -> ListenerKey {
     ListenerKey { protocol, address }
 }
 
-/// Makes [`SettingsDiff`] from the keys that are no list: what it is called, where it lies, whether only a restart applies it.
+/// Makes [`SettingsDiff`] from the keys that are no list: what it is called and where it lies.
 macro_rules! settings {
-    ($($field:ident: $type:ty = $($path:ident).+, $effect:ident;)*) => {
+    ($($field:ident: $type:ty = $($path:ident).+;)*) => {
         /// New values of top-level keys and tables.
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct SettingsDiff {
@@ -306,42 +307,36 @@ macro_rules! settings {
                 $(if self.$field.is_some() { keys.push([$(stringify!($path)),+].join(".")); })*
                 keys
             }
-
-            /// Those of [`SettingsDiff::keys`] that a running process cannot take.
-            pub fn restart_keys(&self) -> Vec<String> {
-                let mut keys = Vec::new();
-                $(if self.$field.is_some() && Effect::$effect == Effect::Restart {
-                    keys.push([$(stringify!($path)),+].join("."));
-                })*
-                keys
-            }
         }
     };
 }
 
-#[derive(PartialEq)]
-enum Effect {
-    Reload,
-    Restart,
+settings! {
+    workers: usize = workers;
+    state_dir: PathBuf = state_dir;
+    secrets_file: Option<PathBuf> = secrets_file;
+    trusted_proxies: Vec<Cidr> = trusted_proxies;
+    drain_timeout: Duration = drain_timeout;
+    drain_delay: Duration = drain_delay;
+    watch: Watch = watch;
+    timeouts: Timeouts = timeouts;
+    limits: Limits = limits;
+    forwarding: Forwarding = forwarding;
+    admin_bind: AdminBind = admin.bind;
+    admin_token_file: Option<PathBuf> = admin.token_file;
+    log_level: Level = log.level;
+    log_access: AccessTarget = log.access;
+    log_access_format: AccessFormat = log.access_format;
+    metrics_max_series: usize = metrics.max_series;
 }
 
-settings! {
-    workers: usize = workers, Restart;
-    state_dir: PathBuf = state_dir, Restart;
-    secrets_file: Option<PathBuf> = secrets_file, Reload;
-    trusted_proxies: Vec<Cidr> = trusted_proxies, Reload;
-    drain_timeout: Duration = drain_timeout, Reload;
-    drain_delay: Duration = drain_delay, Reload;
-    watch: Watch = watch, Reload;
-    timeouts: Timeouts = timeouts, Reload;
-    limits: Limits = limits, Reload;
-    forwarding: Forwarding = forwarding, Reload;
-    admin_bind: AdminBind = admin.bind, Reload;
-    admin_token_file: Option<PathBuf> = admin.token_file, Reload;
-    log_level: Level = log.level, Reload;
-    log_access: AccessTarget = log.access, Reload;
-    log_access_format: AccessFormat = log.access_format, Reload;
-    metrics_max_series: usize = metrics.max_series, Reload;
+impl SettingsDiff {
+    /// Those of [`SettingsDiff::keys`] that a running process cannot take.
+    pub fn restart_keys(&self) -> Vec<String> {
+        let restart =
+            |key: &String| schema::key(key).is_some_and(|key| key.reload == Reload::Restart);
+        self.keys().into_iter().filter(restart).collect()
+    }
 }
 
 fn changed<T: Clone + PartialEq>(from: &T, to: &T) -> Option<T> {
@@ -382,6 +377,13 @@ mod tests {
         fn a_configuration_does_not_differ_from_itself(a in any_config()) {
             let diff = Diff::between(&a, &a.clone());
             prop_assert!(diff.is_empty(), "{:?}", diff);
+        }
+
+        #[test]
+        fn every_key_that_can_differ_is_one_of_the_schema(a in any_config(), b in any_config()) {
+            for key in SettingsDiff::between(&a, &b).keys() {
+                prop_assert!(schema::key(&key).is_some(), "{}", key);
+            }
         }
 
         #[test]

@@ -5,11 +5,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use proptest::prelude::*;
 use weir::config::codes::Code;
-use weir::config::model::Config;
+use weir::config::model::{Config, PathChecks};
 use weir::config::{self, Loaded, Show};
+use weir::http::path::normalize;
 
 const SEPARATOR: &str = "\n---- output ----\n";
 
@@ -283,7 +285,7 @@ fn piece() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn arbitrary_text_never_panics(text in any::<String>()) {
@@ -293,6 +295,18 @@ proptest! {
     #[test]
     fn text_made_of_pieces_never_panics(pieces in proptest::collection::vec(piece(), 0..60)) {
         survives(&pieces.concat());
+    }
+
+    /// What a route may ask for is what the normal form of a request can be. (A `%` is the exception: it is decoded from `%25`.)
+    #[test]
+    fn an_accepted_path_is_in_normal_form(path in "/[a-z./;?#* ~:é\\\\-]{0,12}") {
+        let file = format!("[listeners.web]\nbind = [\"192.0.2.10:80\"]\n[[routes]]\npath = '{path}'\npool = \"was\"\n[pools.was]\nbackends = [\"10.0.0.11:8080\"]");
+        if let Ok(loaded) = config::parse("f", &file) {
+            let mut scratch = Vec::new();
+            let normal = normalize(path.as_bytes(), &mut scratch, PathChecks::Strict);
+            prop_assert_eq!(normal, Ok(path.as_bytes()));
+            prop_assert_eq!(&loaded.config.routes[0].path, &path);
+        }
     }
 
     /// A good file with a hole, or with something put in.
@@ -336,4 +350,52 @@ fn a_broken_line_hides_nothing_and_invents_nothing() {
             assert_eq!(problems.errors(), 1, "{line}\n{problems}");
         }
     }
+}
+
+fn weir(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .expect("weir runs")
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).expect("UTF-8")
+}
+
+#[test]
+fn check_of_a_good_file_exits_with_0_and_counts() {
+    let output = weir(&["check", "-c", "config/weir.toml"]);
+    assert!(output.status.success());
+    let verdict = "ok: 1 listener, 1 route, 1 pool, 1 backend\n";
+    assert_eq!(text(output.stdout), verdict);
+    assert_eq!(text(output.stderr), "");
+}
+
+#[test]
+fn check_of_a_bad_file_exits_with_1_and_prints_all_without_colour() {
+    let case = root().join("tests/config/five-mistakes.txt");
+    let case = fs::read_to_string(case).expect("the case is there");
+    let (bad, _) = case.split_once(SEPARATOR).expect("the case has an output");
+    let file = std::env::temp_dir().join(format!("weir-config-{}.toml", std::process::id()));
+    fs::write(&file, bad).expect("the file is written");
+    let output = weir(&["check", "-c", &file.to_string_lossy()]);
+    fs::remove_file(&file).expect("the file is removed");
+    assert_eq!(output.status.code(), Some(1));
+    let printed = text(output.stderr);
+    for code in ["E0201", "E0301", "E0102", "E0603", "E0206"] {
+        assert!(printed.contains(&format!("error[{code}]: ")), "{printed}");
+    }
+    assert!(printed.ends_with(": 5 errors\n"), "{printed}");
+    assert!(!printed.contains('\u{1b}'));
+}
+
+#[test]
+fn schema_is_json_and_knows_every_key() {
+    let output = weir(&["schema"]);
+    assert!(output.status.success());
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let weight = "/properties/pools/additionalProperties/properties/backends/items/anyOf/1/properties/weight/maximum";
+    assert_eq!(schema.pointer(weight), Some(&serde_json::json!(256)));
 }

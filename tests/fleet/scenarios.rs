@@ -220,6 +220,10 @@ pub fn kill(stage: &mut Stage) {
         }
         orphans += 1;
         failed += failures.len();
+        // Not all can be spared: an answer whose beginning was passed on cannot be had from another server.
+        failures
+            .iter()
+            .for_each(|failure| println!("  {:?}", failure.outcome));
         if let Some(last) = failures.last() {
             longest = longest.max(last.at.saturating_duration_since(killed));
         }

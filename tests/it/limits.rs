@@ -1,6 +1,9 @@
 //! Every wait and every size is bounded, and whoever meets a bound is told so.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
@@ -201,8 +204,8 @@ fn a_body_over_the_routes_limit_is_413() {
 fn a_refused_body_makes_no_continue() {
     let origin = Origin::echo();
     let config =
-        plain(&[&origin], "").replace("pool = \"was\"\n", "pool = \"was\"\nmax_body = 10\n");
-    let weir = Weir::start(&config.replace("max_body = 10", "max_body = \"10B\""));
+        plain(&[&origin], "").replace("pool = \"was\"\n", "pool = \"was\"\nmax_body = \"10B\"\n");
+    let weir = Weir::start(&config);
     let answer = weir.client().ask(format!(
         "POST / HTTP/1.1\r\n{HOST}Expect: 100-continue\r\nContent-Length: 11\r\n\r\n"
     ));
@@ -408,12 +411,13 @@ fn a_pooled_connection_expires() {
 
 #[test]
 fn max_idle_bounds_the_pool() {
-    let origin = Origin::start(|visit| {
+    let arrived = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&arrived);
+    let origin = Origin::start(move |visit| {
         while visit.request().is_ok() {
             // All answers come together, so that all connections become idle at once.
-            until("the others", || {
-                (visit.number >= 9 || visit.reader.seen > 0).then_some(())
-            });
+            counted.fetch_add(1, SeqCst);
+            until("the others", || (counted.load(SeqCst) >= 10).then_some(()));
             visit.send(ok("fine"));
         }
     });
@@ -426,6 +430,7 @@ fn max_idle_bounds_the_pool() {
     for client in &mut clients {
         assert_eq!(client.answer().text(), "fine");
     }
+    assert_eq!(arrived.load(SeqCst), 10);
     until("all but two to close", || {
         (origin.open() <= 2).then_some(())
     });

@@ -1,14 +1,21 @@
 //! weir from outside: each test holds the configuration, the origin servers, the client and the expectation in one function.
 //! No test knows weir's code, sleeps to synchronise or shares a process with another test.
-//! Run with `cargo test --test it`; `WEIR_FULL=1` makes the streams longer. Most tests wait more than they work, so more threads
-//! than cores help: `-- --test-threads 8`.
+//! Run with `cargo test --test it`; `WEIR_FULL=1` makes the streams longer, `WEIR_BINARY` names another binary to test. Most tests
+//! wait more than they work, so more threads than cores help: `-- --test-threads 8`.
 
+mod access_log;
+mod admin;
+mod balancing;
 mod bodies;
 mod framing;
 mod headers;
 mod limits;
 mod machinery;
+mod reload;
 mod retries;
+mod robustness;
 mod routing;
+mod shutdown;
 mod smuggling;
+mod sticky;
 mod support;

@@ -138,20 +138,20 @@ fn more_conditions_win_then_the_order_of_the_file() {
         pool = \"post\"
         [[routes]]
         path = \"/a\"
-        headers = [{{ name = \"X-Beta\", value = \"yes\" }}]
+        headers = {{ X-Beta = \"yes\" }}
         pool = \"header\"
         [[routes]]
         path = \"/a\"
         methods = [\"POST\"]
-        headers = [{{ name = \"X-Beta\" }}, {{ name = \"X-Other\" }}]
+        headers = {{ X-Beta = true, X-Other = true }}
         pool = \"both\"
         [[routes]]
         path = \"/b\"
-        headers = [{{ name = \"X-One\" }}]
+        headers = {{ X-One = true }}
         pool = \"first\"
         [[routes]]
         path = \"/b\"
-        headers = [{{ name = \"X-Two\" }}]
+        headers = {{ X-Two = true }}
         pool = \"plain\"
         {}{}{}{}{}",
         pool("plain", &plain),

@@ -14,7 +14,10 @@ pub const RESULTS: [&str; 6] = ["pass", "connect", "timeout", "status", "protoco
 
 /// Counts of every backend that is probed.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<HashMap<(Arc<str>, SocketAddr), Arc<ProbeCounts>>>);
+pub struct Ledger(Mutex<HashMap<Key, Arc<ProbeCounts>>>);
+
+/// A pool and the address of one of its backends.
+type Key = (Arc<str>, SocketAddr);
 
 /// Checks of one backend by result, in the order of [`RESULTS`].
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@
 
 use super::date::DateCache;
 use super::mask::masked;
-use super::text::{push_address, push_hex, push_number};
+use super::text::{is_plain, push_address, push_hex, push_number};
 use super::{Record, cut};
 
 pub(super) fn line(record: &Record<'_>, date: &mut DateCache, out: &mut Vec<u8>) {
@@ -18,9 +18,11 @@ pub(super) fn line(record: &Record<'_>, date: &mut DateCache, out: &mut Vec<u8>)
     out.push(b' ');
     push_number(record.bytes_out, out);
     out.extend_from_slice(b" \"");
-    or_dash(record.referer, out);
+    dash_when_empty(record.referer, out);
+    masked(cut(record.referer)).for_each(|piece| escape(piece, out));
     out.extend_from_slice(b"\" \"");
-    or_dash(record.user_agent, out);
+    dash_when_empty(record.user_agent, out);
+    escape(cut(record.user_agent), out);
     out.extend_from_slice(b"\"\n");
 }
 
@@ -36,17 +38,15 @@ fn request_line(record: &Record<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(record.version.as_bytes());
 }
 
-fn or_dash(value: &[u8], out: &mut Vec<u8>) {
+fn dash_when_empty(value: &[u8], out: &mut Vec<u8>) {
     if value.is_empty() {
         out.push(b'-');
     }
-    masked(cut(value)).for_each(|piece| escape(piece, out));
 }
 
 /// Quotes and backslashes get a backslash, everything outside printable ASCII becomes `\xhh` or the C escape of the control.
 fn escape(value: &[u8], out: &mut Vec<u8>) {
-    let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-    if value.iter().all(plain) {
+    if is_plain(value) {
         out.extend_from_slice(value);
         return;
     }

@@ -4,7 +4,9 @@
 
 use super::date::DateCache;
 use super::mask::masked;
-use super::text::{push_address, push_digits, push_hex, push_id, push_number, push_seconds};
+use super::text::{
+    is_plain, push_address, push_digits, push_hex, push_id, push_number, push_seconds,
+};
 use super::{Record, cut};
 
 pub(super) fn line(record: &Record<'_>, date: &mut DateCache, out: &mut Vec<u8>) {
@@ -67,8 +69,7 @@ fn optional(before: &[u8], value: &str, out: &mut Vec<u8>) {
 
 /// The inside of a JSON string.
 fn escape(value: &[u8], out: &mut Vec<u8>) {
-    let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-    if value.iter().all(plain) {
+    if is_plain(value) {
         out.extend_from_slice(value);
     } else {
         escape_slowly(value, out);

@@ -45,17 +45,18 @@ impl<'a> Iterator for Masked<'a> {
             return None;
         }
         if std::mem::take(&mut self.hide) {
-            let end = self.end_of_parameter(0);
-            self.rest = &self.rest[end..];
+            self.rest = &self.rest[self.end_of_value()..];
             return Some(MASK);
         }
         let mut from = 0;
         while let Some(name) = self.next_name(from) {
-            from = self.end_of_parameter(name);
-            let parameter = &self.rest[name..from];
-            let equals = parameter.iter().position(|&byte| byte == b'=');
-            if let Some(equals) = equals.filter(|&equals| is_hidden(&parameter[..equals])) {
-                let (shown, rest) = self.rest.split_at(name + equals + 1);
+            let ends = |byte: &u8| matches!(byte, b'=' | b'&' | b';' | b'?' | b'/');
+            from = match self.rest[name..].iter().position(ends) {
+                Some(length) => name + length,
+                None => break,
+            };
+            if self.rest[from] == b'=' && is_hidden(&self.rest[name..from]) {
+                let (shown, rest) = self.rest.split_at(from + 1);
                 self.rest = rest;
                 self.hide = true;
                 return Some(shown);
@@ -68,31 +69,35 @@ impl<'a> Iterator for Masked<'a> {
 impl Masked<'_> {
     /// Where the name of the next parameter at or after `from` begins.
     fn next_name(&mut self, from: usize) -> Option<usize> {
-        let bytes = self.rest[from..].iter();
+        let mut bytes = self.rest[from..].iter();
         let found = match self.in_query {
-            true => bytes.clone().position(|byte| matches!(byte, b'&' | b';')),
-            false => bytes.clone().position(|byte| matches!(byte, b'?' | b';')),
+            true => bytes.position(|byte| matches!(byte, b'&' | b';')),
+            false => bytes.position(|byte| matches!(byte, b'?' | b';')),
         };
         let at = from + found?;
         self.in_query |= self.rest[at] == b'?';
         Some(at + 1)
     }
 
-    /// One past the last byte of the parameter that begins at `from`: a slash ends one in a path, in a query it is data.
-    fn end_of_parameter(&self, from: usize) -> usize {
+    /// Where the value ends that `rest` begins with: a slash ends one in a path, in a query it is data.
+    fn end_of_value(&self) -> usize {
         let ends = |byte: &u8| match byte {
             b';' => true,
             b'/' | b'?' => !self.in_query,
             b'&' => self.in_query,
             _ => false,
         };
-        let length = self.rest[from..].iter().position(ends);
-        length.map_or(self.rest.len(), |length| from + length)
+        self.rest.iter().position(ends).unwrap_or(self.rest.len())
     }
 }
 
 /// Whether the name is one of [`HIDDEN`], once its escapes are decoded.
 fn is_hidden(name: &[u8]) -> bool {
+    if !name.contains(&b'%') {
+        return HIDDEN
+            .iter()
+            .any(|hidden| name.eq_ignore_ascii_case(hidden.as_bytes()));
+    }
     let decoded = || Decoded(name).map(|byte| byte.to_ascii_lowercase());
     HIDDEN.iter().any(|hidden| decoded().eq(hidden.bytes()))
 }

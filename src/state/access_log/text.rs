@@ -81,6 +81,15 @@ pub(super) fn push_hex(byte: u8, out: &mut Vec<u8>) {
     out.push(HEX[usize::from(byte & 0xf)]);
 }
 
+/// Whether no byte needs an escape in a quoted string of either format. It looks at all of them, which is faster than
+/// stopping early: nearly every value is plain.
+#[inline]
+pub(super) fn is_plain(value: &[u8]) -> bool {
+    value.iter().fold(true, |plain, &byte| {
+        plain & (byte >= b' ') & (byte <= b'~') & (byte != b'"') & (byte != b'\\')
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

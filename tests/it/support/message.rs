@@ -210,7 +210,7 @@ impl Reader {
             message.body = self.exactly(length)?;
             message.raw_body = message.body.clone();
         } else if kind == Kind::Answer {
-            message.body = self.to_the_end()?;
+            message.body = self.until_closed()?;
             message.raw_body = message.body.clone();
         }
         Ok(())
@@ -227,7 +227,7 @@ impl Reader {
         Ok(self.take(length))
     }
 
-    pub fn to_the_end(&mut self) -> Result<Vec<u8>, Fault> {
+    pub fn until_closed(&mut self) -> Result<Vec<u8>, Fault> {
         let end = Instant::now() + self.patience;
         loop {
             match self.fill(end) {

@@ -32,7 +32,8 @@ type Lines = Arc<Mutex<Vec<String>>>;
 impl Weir {
     /// Starts weir with this configuration and waits until it is ready.
     ///
-    /// `$name` stands for a free loopback address, the same wherever it stands; `$dir` for weir's own directory. Unless the text
+    /// `$name` stands for a free loopback address, the same wherever it stands, `$name_port` for its port alone, and `$dir` for
+    /// weir's own directory. Unless the text
     /// says otherwise there is one worker, and the admin server is at `$admin`.
     #[track_caller]
     pub fn start(config: &str) -> Weir {
@@ -295,9 +296,17 @@ fn fill_in(
         if name == "dir" {
             filled.push_str(&directory.to_string_lossy());
         } else {
+            let (name, port_only) = match name.strip_suffix("_port") {
+                Some(name) => (name, true),
+                None => (name, false),
+            };
             let mut addresses = addresses.borrow_mut();
             let address = addresses.entry(name.to_owned());
-            filled.push_str(&address.or_insert_with(process::free_address).to_string());
+            let address = address.or_insert_with(process::free_address);
+            filled.push_str(&match port_only {
+                true => address.port().to_string(),
+                false => address.to_string(),
+            });
         }
         filled.push_str(rest);
     }
