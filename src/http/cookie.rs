@@ -22,7 +22,7 @@ pub fn values<'a, 'n>(
 /// Takes every cookie named `name` out of the request; the bytes of the others stay as they are.
 pub fn remove(head: &RequestHead<'_>, name: &[u8], edits: &mut Edits) {
     for (line, value) in head.field(Field::Cookie) {
-        let Some((before, mut after)) = cut(value, name) else {
+        let Some(Cut { before, mut after }) = Cut::out_of(value, name) else {
             continue;
         };
         let mut is_empty = true;
@@ -30,8 +30,12 @@ pub fn remove(head: &RequestHead<'_>, name: &[u8], edits: &mut Edits) {
             let start = out.len();
             out.extend_from_slice(before.unwrap_or_default());
             while let Some(rest) = after {
-                let (others, next) = cut(rest, name).unwrap_or((Some(rest), None));
-                match others {
+                let last = Cut {
+                    before: Some(rest),
+                    after: None,
+                };
+                let next = Cut::out_of(rest, name).unwrap_or(last);
+                match next.before {
                     Some(others) if out.len() == start => {
                         out.extend_from_slice(others.trim_ascii_start());
                     }
@@ -41,7 +45,7 @@ pub fn remove(head: &RequestHead<'_>, name: &[u8], edits: &mut Edits) {
                     }
                     None => {}
                 }
-                after = next;
+                after = next.after;
             }
             let says_nothing = |&byte| byte == b';' || byte == b' ' || byte == b'\t';
             is_empty = out[start..].iter().all(says_nothing);
@@ -112,18 +116,28 @@ impl SetCookie {
     }
 }
 
-/// What stands before and after the first pair of this name, without the semicolons between; `None` when there is no such pair.
-fn cut<'a>(value: &'a [u8], name: &[u8]) -> Option<(Option<&'a [u8]>, Option<&'a [u8]>)> {
-    let mut start = 0;
-    for pair in value.split(|&byte| byte == b';') {
-        let end = start + pair.len();
-        if value_of(pair, name).is_some() {
-            let before = start.checked_sub(1).map(|semicolon| &value[..semicolon]);
-            return Some((before, value.get(end + 1..)));
+/// What stands before and after a pair, without the semicolons between; absent where there is no semicolon.
+struct Cut<'a> {
+    before: Option<&'a [u8]>,
+    after: Option<&'a [u8]>,
+}
+
+impl<'a> Cut<'a> {
+    /// Cuts the first pair of this name out; `None` when there is no such pair.
+    fn out_of(value: &'a [u8], name: &[u8]) -> Option<Cut<'a>> {
+        let mut start = 0;
+        for pair in value.split(|&byte| byte == b';') {
+            let end = start + pair.len();
+            if value_of(pair, name).is_some() {
+                return Some(Cut {
+                    before: start.checked_sub(1).map(|semicolon| &value[..semicolon]),
+                    after: value.get(end + 1..),
+                });
+            }
+            start = end + 1;
         }
-        start = end + 1;
+        None
     }
-    None
 }
 
 /// The value of a cookie pair when it has this name.
