@@ -44,7 +44,7 @@ fn a_backend_comes_and_goes_by_an_edit_in_place() {
     assert!(weir.generation() > generation);
     weir.write(&plain(&[&b], ""));
     unused(&weir, "a");
-    assert_eq!(weir.metric("weir_config_last_reload_successful", &[]), 1.0);
+    weir.settles("weir_config_last_reload_successful", &[], 1.0);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_refused_file_changes_nothing_and_is_reported() {
     let [a, b] = two();
     let good = plain(&[&a], "");
     let weir = Weir::start(&good);
-    assert_eq!(weir.metric("weir_config_last_reload_successful", &[]), 1.0);
+    weir.settles("weir_config_last_reload_successful", &[], 1.0);
     let before = weir.generation();
     weir.write(&plain(&[&b], "").replace("pool = \"was\"", "pool = \"nowhere\""));
     refused(&weir);
@@ -150,7 +150,7 @@ fn a_refused_file_changes_nothing_and_is_reported() {
     );
     weir.write(&plain(&[&b], ""));
     weir.await_generation_after(before);
-    assert_eq!(weir.metric("weir_config_last_reload_successful", &[]), 1.0);
+    weir.settles("weir_config_last_reload_successful", &[], 1.0);
     assert_eq!(weir.get("/").text(), "b");
     let status = weir.status().to_string();
     assert!(!status.contains("nowhere"), "{status}");
@@ -338,10 +338,7 @@ fn connections_and_counters_outlive_a_reload() {
     for _ in 0..5 {
         client.ask(get("/"));
     }
-    assert_eq!(
-        weir.metric("weir_http_requests_total", &[("code", "2xx")]),
-        5.0
-    );
+    weir.settles("weir_http_requests_total", &[("code", "2xx")], 5.0);
     let generation = weir.generation();
     // Something else changes; the pool and the listener stay what they are.
     let more = plain(&[&a], "drain_timeout = \"7s\"")
@@ -355,10 +352,7 @@ fn connections_and_counters_outlive_a_reload() {
     assert_eq!(client.ask(get("/")).text(), "a");
     assert_eq!(client.ask(get("/other")).text(), "b");
     assert_eq!(a.connections(), 1, "the upstream connection stayed");
-    assert_eq!(
-        weir.metric("weir_http_requests_total", &[("code", "2xx")]),
-        7.0
-    );
+    weir.settles("weir_http_requests_total", &[("code", "2xx")], 7.0);
 }
 
 #[test]
@@ -524,7 +518,7 @@ fn an_editor_that_removes_before_it_writes() {
     }
     weir.write(&plain(&[&b], ""));
     unused(&weir, "a");
-    assert_eq!(weir.metric("weir_config_last_reload_successful", &[]), 1.0);
+    weir.settles("weir_config_last_reload_successful", &[], 1.0);
 }
 
 #[test]
@@ -543,7 +537,7 @@ fn a_storm_of_signals() {
     }
     weir.write(&plain(&[&b], ""));
     unused(&weir, "a");
-    assert_eq!(weir.metric("weir_config_last_reload_successful", &[]), 1.0);
+    weir.settles("weir_config_last_reload_successful", &[], 1.0);
 }
 
 #[test]

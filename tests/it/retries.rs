@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::origin::{nobody, ok};
 use crate::support::weir::{get, plain_at, post};
-use crate::support::{Origin, Weir};
+use crate::support::{Origin, Weir, until};
 
 #[test]
 fn a_refused_connect_is_tried_elsewhere_whatever_the_method() {
@@ -28,7 +28,9 @@ fn a_refused_connect_is_tried_elsewhere_whatever_the_method() {
         .filter(|one| one.text() == "hello")
         .count();
     assert_eq!((origin.hits(), bodies), (12, 6), "each once, with its body");
-    assert!(weir.metric("weir_retries_total", &[]) > 0.0);
+    until("the retries to be counted", || {
+        (weir.metric("weir_retries_total", &[]) > 0.0).then_some(())
+    });
 }
 
 #[test]
@@ -192,7 +194,7 @@ fn a_pooled_connection_that_closed_while_idle_is_not_used() {
     let mut client = weir.client();
     for count in 1..=20 {
         // POST: a retry would be wrong, so that only a fresh connection can give 200. weir must have seen the close by now.
-        crate::support::until("the origin to close", || (origin.open() == 0).then_some(()));
+        until("the origin to close", || (origin.open() == 0).then_some(()));
         assert_eq!(client.ask(post("/", "x")).status(), 200, "request {count}");
     }
     assert_eq!(origin.hits(), 20);
@@ -208,7 +210,7 @@ fn idle_upstream_connections_expire_before_the_backend_says() {
     let weir = Weir::before(&[&origin]);
     assert_eq!(weir.get("/").text(), "fine");
     // The backend's own 2 s minus 1 s.
-    crate::support::until("weir to give the connection up", || {
+    until("weir to give the connection up", || {
         (origin.open() == 0).then_some(())
     });
 }

@@ -94,11 +94,8 @@ fn a_client_stays_for_a_hundred_requests() {
             format!("GET / HTTP/1.1\r\nHost: shop.example.com\r\nCookie: {cookie}\r\n\r\n");
         assert_eq!(client.ask(request).text(), first.text());
     }
-    assert_eq!(
-        weir.metric("weir_sticky_total", &[("result", "kept")]),
-        200.0
-    );
-    assert_eq!(weir.metric("weir_sticky_total", &[("result", "new")]), 1.0);
+    weir.settles("weir_sticky_total", &[("result", "kept")], 200.0);
+    weir.settles("weir_sticky_total", &[("result", "new")], 1.0);
 }
 
 #[test]
@@ -204,9 +201,10 @@ fn a_forged_cookie_is_a_new_client() {
         assert_eq!(answer.status(), 200, "{forgery}");
         assert_ne!(cookie_of(&answer), *forgery);
     }
-    assert_eq!(
-        weir.metric("weir_sticky_total", &[("result", "forged")]),
-        forgeries.len() as f64
+    weir.settles(
+        "weir_sticky_total",
+        &[("result", "forged")],
+        forgeries.len() as f64,
     );
     let both = with_cookie(&weir, &format!("weir_was=forged; {good}"));
     assert!(

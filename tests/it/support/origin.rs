@@ -9,12 +9,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
+
 use super::message::{Fault, Kind, Message, Reader};
 use super::{process, until};
 
 /// A listening server.
 pub struct Origin {
     pub address: SocketAddr,
+    listener: TcpListener,
     shared: Arc<Shared>,
     accepting: Option<thread::JoinHandle<()>>,
 }
@@ -57,6 +60,7 @@ impl Origin {
         script: impl Fn(&mut Visit) + Send + Sync + 'static,
     ) -> Origin {
         let address = listener.local_addr().unwrap();
+        let clone = listener.try_clone().unwrap();
         let shared = Arc::new(Shared::default());
         let accepting = {
             let shared = Arc::clone(&shared);
@@ -65,6 +69,7 @@ impl Origin {
         };
         Origin {
             address,
+            listener: clone,
             shared,
             accepting: Some(accepting),
         }
@@ -136,7 +141,9 @@ impl Drop for Origin {
     /// Stops listening and cuts every connection.
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
+        // Closing is not enough: a process that another test is just starting may hold a copy until it runs its program, and
+        // connections to it would be accepted and then reset.
+        let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
         for socket in self.shared.sockets.lock().unwrap().values() {
             let _ = socket.shutdown(Shutdown::Both);
         }

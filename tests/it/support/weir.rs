@@ -154,6 +154,20 @@ impl Weir {
         sum(&text, name, labels)
     }
 
+    /// Waits until a metric has this value: counters may be a moment behind the answers that they count.
+    #[track_caller]
+    pub fn settles(&self, name: &str, labels: &[(&str, &str)], expected: f64) {
+        let mut last = f64::NAN;
+        let settled = super::within(super::DEADLINE, || {
+            last = self.metric(name, labels);
+            (last == expected).then_some(())
+        });
+        assert!(
+            settled.is_some(),
+            "{name}{labels:?} is {last}, not {expected}"
+        );
+    }
+
     /// Replaces the configuration in place; `$name` means what it meant at the start.
     pub fn write(&self, config: &str) {
         fs::write(&self.file, self.filled(config)).unwrap();
