@@ -7,6 +7,8 @@
 //!
 //! The servers are in `fleet/server.rs`, the configuration in `fleet/weir.toml`, the clients in `fleet/visitor.rs`.
 
+#[path = "fleet/self_test.rs"]
+mod self_test;
 #[path = "fleet/server.rs"]
 mod server;
 #[path = "fleet/visitor.rs"]
@@ -16,11 +18,11 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use server::Server;
 use visitor::{Visitor, exchange};
@@ -35,7 +37,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => show(),
-        ["--self-test"] => self_test().map(|()| ExitCode::SUCCESS),
+        ["--self-test"] => self_test::run().map(|()| ExitCode::SUCCESS),
         _ => Err("usage: fleet [--self-test]".to_owned()),
     };
     outcome.unwrap_or_else(|problem| {
@@ -195,111 +197,7 @@ fn crowd(web: SocketAddr) {
     }
 }
 
-/// What an edit of the file may take until it shows.
-const SOON: Duration = Duration::from_secs(2);
-
-/// Sessions go on, a server that the file gains takes traffic, one that it loses takes none, and no request fails.
-fn self_test() -> Result<(), String> {
-    let fleet = Fleet::start(0, 0)?;
-    let mut visitors: Vec<Visitor> = (0..40).map(|_| Visitor::new(fleet.web)).collect();
-    for _ in 0..5 {
-        let moved = view_all(&mut visitors)?;
-        expect(moved.is_empty(), || {
-            format!("visitors moved without cause: {moved:?}")
-        })?;
-    }
-    expect(
-        fleet.servers[..3]
-            .iter()
-            .all(|server| server.answered() > 0),
-        || "a server got nothing".into(),
-    )?;
-    expect(fleet.spare().answered() == 0, || {
-        "the spare server got something".into()
-    })?;
-
-    let third = Fleet::line(&fleet.servers[2]);
-    edit(
-        &fleet.file(),
-        &third,
-        &format!("{third}\n{}", Fleet::line(fleet.spare())),
-    )?;
-    let mut moved = Vec::new();
-    within(SOON, "the spare server gets nothing", || {
-        moved.extend(view_all(&mut visitors)?);
-        // Somebody new, too: it may be that the ring moves nobody.
-        let mut newcomer = Visitor::new(fleet.web);
-        newcomer.view()?;
-        visitors.push(newcomer);
-        Ok(fleet.spare().answered() > 0)
-    })?;
-    moved.extend(view_all(&mut visitors)?);
-    expect(moved.iter().all(|(_, to)| to == "spare"), || {
-        format!("not to the spare server: {moved:?}")
-    })?;
-    expect(moved.len() < visitors.len() / 2, || {
-        format!("{} visitors moved", moved.len())
-    })?;
-
-    edit(&fleet.file(), &format!("{third}\n"), "")?;
-    within(SOON, "the removed server still gets requests", || {
-        let moved = view_all(&mut visitors)?;
-        expect(moved.iter().all(|(from, _)| from == "was3"), || {
-            format!("not from was3: {moved:?}")
-        })?;
-        Ok(visitors.iter().all(|visitor| visitor.server != "was3"))
-    })?;
-    println!(
-        "ok: {} visitors, {} moved to the spare server",
-        visitors.len(),
-        moved.len()
-    );
-    Ok(())
-}
-
-/// Everybody views the page; who moved, from where to where.
-fn view_all(visitors: &mut [Visitor]) -> Result<Vec<(String, String)>, String> {
-    let mut moved = Vec::new();
-    for visitor in visitors {
-        moved.extend(
-            visitor
-                .view()?
-                .map(|before| (before, visitor.server.clone())),
-        );
-    }
-    Ok(moved)
-}
-
-/// Replaces the file as editors do: under another name first.
-fn edit(file: &Path, from: &str, to: &str) -> Result<(), String> {
-    let replace = || {
-        let text = fs::read_to_string(file)?.replace(from, to);
-        let draft = file.with_extension("draft");
-        fs::write(&draft, text)?;
-        fs::rename(&draft, file)
-    };
-    replace().map_err(|error: io::Error| error.to_string())
-}
-
-fn within(
-    limit: Duration,
-    otherwise: &str,
-    mut done: impl FnMut() -> Result<bool, String>,
-) -> Result<(), String> {
-    let start = Instant::now();
-    while !done()? {
-        expect(start.elapsed() < limit, || {
-            format!("{otherwise} after {limit:?}")
-        })?;
-    }
-    Ok(())
-}
-
-fn expect(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
-    if holds { Ok(()) } else { Err(otherwise()) }
-}
-
 #[test]
 fn the_fleet_works() {
-    self_test().unwrap();
+    self_test::run().unwrap();
 }
