@@ -16,7 +16,7 @@ mod visitor;
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -171,29 +171,28 @@ fn introduce(fleet: &Fleet) {
     );
 }
 
-/// Visitors that view the page for ever. What is worth knowing is printed: who moved to another server, and new errors.
+/// Visitors that view the page until weir ends. What is worth knowing is printed: who moved to another server, and new errors.
 fn crowd(web: SocketAddr) {
     let mut visitors: Vec<Visitor> = (0..CROWD).map(|_| Visitor::new(web)).collect();
     let mut last_error = String::new();
-    loop {
-        for (number, visitor) in visitors.iter_mut().enumerate() {
-            let error = match visitor.view() {
-                Ok(None) => String::new(),
-                Ok(Some(before)) => {
-                    println!(
-                        "  visitor {number}: from {before} to {}, with a new session",
-                        visitor.server
-                    );
-                    String::new()
-                }
-                Err(error) => error,
-            };
-            if !error.is_empty() && error != last_error {
-                println!("  visitor {number}: {error}");
+    for number in (0..CROWD).cycle() {
+        let visitor = &mut visitors[number];
+        match visitor.view() {
+            Ok(None) => {}
+            Ok(Some(before)) => {
+                let now = &visitor.server;
+                println!("  visitor {number}: from {before} to {now}, with a new session");
             }
-            last_error = error;
-            thread::sleep(PAUSE);
+            // weir accepts nobody: it is about to end.
+            Err(_) if TcpStream::connect(web).is_err() => return,
+            Err(error) => {
+                if error != last_error {
+                    println!("  visitor {number}: {error}");
+                }
+                last_error = error;
+            }
         }
+        thread::sleep(PAUSE);
     }
 }
 
