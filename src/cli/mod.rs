@@ -2,14 +2,20 @@
 //! It parses arguments, prints and chooses the exit code; everything else is done elsewhere.
 //! The walk goes on in `run.rs`, which starts the proxy; each other command has its own file.
 
+mod admin_client;
 mod check;
+mod reload;
 mod run;
 mod schema;
+mod status;
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+
+use self::admin_client::AdminAddress;
 
 /// A load-balancing reverse proxy that knows where the session lives.
 #[derive(Parser)]
@@ -29,6 +35,18 @@ enum Command {
     ///
     /// Prints every error and warning with its place in the file. Exits with 0 when weir would use the file, and with 1 when it would not.
     Check(ConfigFile),
+    /// Show what a running weir serves, and the state of its backends.
+    Status {
+        #[command(flatten)]
+        address: AdminAddress,
+        /// Print the JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a running weir read its configuration file again, and tell the outcome.
+    ///
+    /// Exits with 0 when it serves what the file says, and with 1, saying why, when it refused the file and goes on as before.
+    Reload(AdminAddress),
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
 }
@@ -51,6 +69,23 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(file) => run::run(&file.config),
         Command::Check(file) => check::check(&file.config),
+        Command::Status { address, json } => status::status(&address, json),
+        Command::Reload(address) => reload::reload(&address),
         Command::Schema => schema::schema(),
+    }
+}
+
+/// Prints a text to standard output, or what is wrong to standard error.
+fn print(outcome: Result<String, String>) -> ExitCode {
+    // A reader that has gone away wanted no more.
+    match outcome {
+        Ok(text) => {
+            let _ = io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            let _ = writeln!(io::stderr(), "{}", problem.trim_end());
+            ExitCode::FAILURE
+        }
     }
 }

@@ -14,7 +14,7 @@ pub enum Severity {
 /// What a judgement takes for granted. While some lines of a file cannot be read, a judgement that needs them is withheld, so
 /// that one slip of the pen is reported once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Needs {
+pub(super) enum Needs {
     /// Only the value itself.
     Value,
     /// That every line of the tables it speaks of was read.

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::shared::Lifecycle;
-use super::signals::{Request, Signals};
+use super::signals::Signals;
 use super::supervisor::Supervisor;
 use super::systemd;
 use crate::config::diagnostic::counted;
@@ -38,7 +38,7 @@ pub async fn drain(
     );
     tokio::select! {
         () = finish(supervisor, patience) => {}
-        () = second(signals) => log::warn!("stop: told to stop now"),
+        () = signals.stop() => log::warn!("stop: told to stop now"),
     }
     match supervisor.open() {
         0 => log::info!("stop: all connections have ended"),
@@ -51,10 +51,6 @@ async fn finish(supervisor: &Supervisor, patience: Patience) {
     supervisor.drain();
     // At the deadline what is left is counted and cut off.
     let _ = timeout(patience.timeout, supervisor.idle()).await;
-}
-
-async fn second(signals: &mut Signals) {
-    while signals.next().await != Request::Stop {}
 }
 
 #[cfg(test)]

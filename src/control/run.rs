@@ -153,18 +153,22 @@ impl Process {
     /// Serves until told to stop, or until a worker is gone.
     async fn live(mut self) -> ExitCode {
         let code = loop {
-            match self.next().await {
+            let event = self.next().await;
+            let (cause, requests) = match event {
                 Event::Signal(Request::Stop) => break ExitCode::SUCCESS,
-                Event::Signal(Request::Reload) => {
-                    self.reload(Cause::Signal, Vec::new()).await;
-                    self.reloader.running.access_log.reopen();
-                }
-                Event::FileChanged => self.reload(Cause::File, Vec::new()).await,
-                Event::Requested(request) => self.reload(Cause::Request, vec![request]).await,
                 Event::WorkerDied(index) => {
                     log::error!("worker {index}: its thread is gone; weir ends");
                     break ExitCode::FAILURE;
                 }
+                Event::Signal(Request::Reload) => (Cause::Signal, Vec::new()),
+                Event::FileChanged => (Cause::File, Vec::new()),
+                Event::Requested(request) => (Cause::Request, vec![request]),
+            };
+            if self.reload(cause, requests).await.is_none() {
+                break ExitCode::SUCCESS;
+            }
+            if cause == Cause::Signal {
+                self.reloader.running.access_log.reopen();
             }
         };
         self.end().await;
@@ -181,21 +185,29 @@ impl Process {
         }
     }
 
-    /// One reload answers every request that is there by now.
-    async fn reload(&mut self, cause: Cause, mut requests: Vec<ReloadRequest>) {
+    /// One reload answers every request that is there by now. Nothing when told to stop meanwhile, as one must be able to
+    /// when the file's disk hangs.
+    async fn reload(&mut self, cause: Cause, mut requests: Vec<ReloadRequest>) -> Option<()> {
         while let Ok(request) = self.requests.try_recv() {
             requests.push(request);
         }
         self.file.reading();
-        let outcome = self.reloader.reload(cause).await;
+        let outcome = tokio::select! {
+            biased;
+            outcome = self.reloader.reload(cause) => outcome,
+            () = self.signals.stop() => return None,
+        };
         self.file.set_mode(self.reloader.config().watch);
         for request in requests {
             // Who asked may have gone away.
             let _ = request.reply.send(outcome.clone());
         }
+        Some(())
     }
 
     async fn end(mut self) {
+        // Whoever asks for a reload now is told at once that there is none.
+        drop(self.requests);
         let config = self.reloader.config();
         let patience = Patience {
             delay: config.drain_delay,
@@ -312,14 +324,16 @@ async fn become_ready(
     while !verdicts_in(&current.borrow()) {
         sleep(LOOK).await;
     }
-    lifecycle.send_if_modified(|lifecycle| {
-        let ready = *lifecycle == Lifecycle::Starting;
-        if ready {
+    let became_ready = lifecycle.send_if_modified(|lifecycle| {
+        let starting = *lifecycle == Lifecycle::Starting;
+        if starting {
             *lifecycle = Lifecycle::Ready;
         }
-        ready
+        starting
     });
-    log::info!("start: ready");
+    if became_ready {
+        log::info!("start: ready");
+    }
 }
 
 async fn died(supervisor: &Supervisor) -> usize {

@@ -43,4 +43,12 @@ impl Signals {
             _ = self.hangup.recv() => Request::Reload,
         }
     }
+
+    /// Waits for a signal to stop; one to reload stays for [`Signals::next`]. Safe to cancel.
+    pub async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -46,6 +46,7 @@ impl Supervisor {
     }
 
     /// A supervisor of the given workers.
+    #[cfg(test)]
     pub fn of(workers: Vec<Handle>) -> Self {
         Supervisor { workers }
     }

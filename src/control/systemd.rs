@@ -22,11 +22,6 @@ pub fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
-/// A line of `systemctl status`.
-pub fn status(text: &str) {
-    send(&[NotifyState::Status(text)]);
-}
-
 fn send(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         log::debug!("sd_notify: {error}");

@@ -21,25 +21,38 @@ pub fn values<'a, 'n>(
 
 /// Takes every cookie named `name` out of the request; the bytes of the others stay as they are.
 pub fn remove(head: &RequestHead<'_>, name: &[u8], edits: &mut Edits) {
-    let pairs = |value| <[u8]>::split(value, |&byte| byte == b';');
-    let is_other = |pair: &&[u8]| value_of(pair, name).is_none();
     for (line, value) in head.field(Field::Cookie) {
-        if pairs(value).all(|pair| is_other(&pair)) {
+        let Some(Cut { before, mut after }) = Cut::out_of(value, name) else {
             continue;
-        }
-        let mut others = pairs(value).filter(is_other);
-        if others.all(|pair| pair.trim_ascii().is_empty()) {
-            edits.remove(line);
-            continue;
-        }
+        };
+        let mut is_empty = true;
         edits.replace_with(line, |out| {
-            let mut others = pairs(value).filter(is_other);
-            out.extend_from_slice(others.next().unwrap_or_default().trim_ascii_start());
-            for pair in others {
-                out.push(b';');
-                out.extend_from_slice(pair);
+            let start = out.len();
+            out.extend_from_slice(before.unwrap_or_default());
+            while let Some(rest) = after {
+                let last = Cut {
+                    before: Some(rest),
+                    after: None,
+                };
+                let next = Cut::out_of(rest, name).unwrap_or(last);
+                match next.before {
+                    Some(others) if out.len() == start => {
+                        out.extend_from_slice(others.trim_ascii_start());
+                    }
+                    Some(others) => {
+                        out.push(b';');
+                        out.extend_from_slice(others);
+                    }
+                    None => {}
+                }
+                after = next.after;
             }
+            let says_nothing = |&byte| byte == b';' || byte == b' ' || byte == b'\t';
+            is_empty = out[start..].iter().all(says_nothing);
         });
+        if is_empty {
+            edits.remove(line);
+        }
     }
 }
 
@@ -103,6 +116,30 @@ impl SetCookie {
     }
 }
 
+/// What stands before and after a pair, without the semicolons between; absent where there is no semicolon.
+struct Cut<'a> {
+    before: Option<&'a [u8]>,
+    after: Option<&'a [u8]>,
+}
+
+impl<'a> Cut<'a> {
+    /// Cuts the first pair of this name out; `None` when there is no such pair.
+    fn out_of(value: &'a [u8], name: &[u8]) -> Option<Cut<'a>> {
+        let mut start = 0;
+        for pair in value.split(|&byte| byte == b';') {
+            let end = start + pair.len();
+            if value_of(pair, name).is_some() {
+                return Some(Cut {
+                    before: start.checked_sub(1).map(|semicolon| &value[..semicolon]),
+                    after: value.get(end + 1..),
+                });
+            }
+            start = end + 1;
+        }
+        None
+    }
+}
+
 /// The value of a cookie pair when it has this name.
 #[inline]
 fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
@@ -125,7 +162,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::http::sample::Sample;
+    use crate::http::Sample;
 
     fn request(cookies: &[&str]) -> Sample {
         let mut fields = vec![("Host", "a")];

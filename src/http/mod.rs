@@ -12,4 +12,6 @@ pub mod head;
 pub mod path;
 pub mod request;
 #[cfg(test)]
-pub(crate) mod sample;
+mod sample;
+#[cfg(test)]
+pub(crate) use sample::Sample;

@@ -82,7 +82,7 @@ impl Client {
             match Box::pin(proxy(&mut self, received)).await {
                 Next::Request => self.requests += 1,
                 Next::Close => return,
-                Next::Linger => return self.linger().await,
+                Next::Linger => return Box::pin(self.linger()).await,
                 Next::Abort => return self.stream.reset_on_close(),
             }
             if self.early.is_empty() {
@@ -127,7 +127,7 @@ impl Client {
     }
 
     /// Says that no more is coming and reads what the client still sends.
-    async fn linger(mut self) {
+    async fn linger(&mut self) {
         self.stream.shutdown_write();
         let mut left = LINGER_BYTES;
         poll_fn(|cx| {
@@ -148,5 +148,20 @@ impl Client {
             }
         })
         .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a waiting connection costs beside its socket; the request's state must not leak into it.
+    #[test]
+    fn a_waiting_connection_is_small() {
+        fn size_of_future<F: Future>(_: fn(Client) -> F) -> usize {
+            std::mem::size_of::<F>()
+        }
+        let size = size_of_future(Client::serve);
+        assert!(size <= 512, "{size} bytes");
     }
 }

@@ -123,9 +123,9 @@ mod tests {
 
     use super::*;
     use crate::config::model::{AdminState, BalancerKind, Cookie, SameSite, Secure};
-    use crate::http::sample::Sample;
+    use crate::http::Sample;
     use crate::policy::balance::Member;
-    use crate::policy::balance::sample::facts;
+    use crate::policy::balance::facts;
     use crate::policy::facts::RequestFacts;
     use crate::policy::persist::CookieHash;
     use crate::policy::persist::token::Secrets;

@@ -44,33 +44,31 @@ impl Rendezvous {
     /// The first of the allowed backends in the order for `key`; `None` when none is allowed.
     #[inline]
     pub fn first(&self, key: u64, allowed: impl Fn(BackendIndex) -> bool) -> Option<BackendIndex> {
-        let mut first: Option<(usize, Draw)> = None;
-        for index in 0..self.hashes.len() {
-            if !allowed(BackendIndex(index as u16)) {
-                continue;
-            }
-            let draw = self.draw(key, index);
-            if first.is_none_or(|(_, best)| draw.precedes(best)) {
-                first = Some((index, draw));
+        let backends = (0..=u16::MAX).zip(&self.hashes);
+        let mut first = None;
+        let mut best = Draw::WORST;
+        for (index, hash) in backends.filter(|(index, _)| allowed(BackendIndex(*index))) {
+            let hash = mix(hash ^ key);
+            if let Some(draw) = self.beats(usize::from(index), hash, best) {
+                best = draw;
+                first = Some(BackendIndex(index));
             }
         }
-        first.map(|(index, _)| BackendIndex(index as u16))
+        first
     }
 
     /// Whether `backend` is the first of all in the order for `key`. Cheaper than [`first`](Self::first): most keys are refuted by the
     /// first few others.
     pub fn is_first(&self, key: u64, backend: BackendIndex) -> bool {
         let own = backend.index();
-        if own >= self.hashes.len() {
+        let Some(hash) = self.hashes.get(own) else {
             return false;
-        }
-        let draw = self.draw(key, own);
-        // A draw precedes another of the same rank only when it stands earlier in the pool, as in `first`.
-        (0..self.hashes.len()).all(|other| match other.cmp(&own) {
-            std::cmp::Ordering::Less => draw.precedes(self.draw(key, other)),
-            std::cmp::Ordering::Equal => true,
-            std::cmp::Ordering::Greater => !self.draw(key, other).precedes(draw),
-        })
+        };
+        let Some(best) = self.beats(own, mix(hash ^ key), Draw::WORST) else {
+            return false;
+        };
+        let mut others = (0..).zip(&self.hashes).filter(|(other, _)| *other != own);
+        others.all(|(other, hash)| self.beats(other, mix(hash ^ key), best).is_none())
     }
 
     /// How many keys it takes on average to meet one whose first is `backend`; 0 for no backend of the pool.
@@ -80,19 +78,19 @@ impl Rendezvous {
             .map_or(0, |&weight| self.total.div_ceil(u64::from(weight)))
     }
 
+    /// The backend's draw when it goes before `best`.
     #[inline]
-    fn draw(&self, key: u64, index: usize) -> Draw {
-        let draw = mix(self.hashes[index] ^ key);
-        match self.inverses.get(index) {
-            None => Draw {
-                cost: 0.0,
-                hash: draw,
-            },
-            Some(inverse) => Draw {
-                cost: minus_ln_unit(draw) * inverse,
-                hash: draw,
-            },
+    fn beats(&self, index: usize, hash: u64, best: Draw) -> Option<Draw> {
+        let Some(inverse) = self.inverses.get(index) else {
+            return (hash >= best.hash).then_some(Draw { cost: 0.0, hash });
+        };
+        // A logarithm costs as much as all the rest, and -ln(u) > 1 - u spares most of them.
+        let at_least = (!hash) as f64 * (1.0 - 1e-9) / TWO_TO_64;
+        if at_least * inverse >= best.cost {
+            return None;
         }
+        let cost = minus_ln_unit(hash) * inverse;
+        (cost < best.cost).then_some(Draw { cost, hash })
     }
 }
 
@@ -104,7 +102,7 @@ pub fn key(bytes: &[u8]) -> u64 {
     mix(hash)
 }
 
-/// A backend's place in the order: the least cost is first, then the greatest hash.
+/// A backend's place in the order: the least cost is first or, when all weights are equal, the greatest hash.
 #[derive(Clone, Copy)]
 struct Draw {
     cost: f64,
@@ -112,11 +110,13 @@ struct Draw {
 }
 
 impl Draw {
-    #[inline]
-    fn precedes(self, other: Draw) -> bool {
-        self.cost < other.cost || (self.cost == other.cost && self.hash > other.hash)
-    }
+    const WORST: Draw = Draw {
+        cost: f64::INFINITY,
+        hash: 0,
+    };
 }
+
+const TWO_TO_64: f64 = 18_446_744_073_709_551_616.0;
 
 #[inline]
 fn mix(mut bits: u64) -> u64 {

@@ -262,8 +262,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::http::sample::Sample;
-    use crate::policy::balance::sample::facts;
+    use crate::http::Sample;
+    use crate::policy::balance::facts;
 
     struct Asked<'a> {
         listener: usize,

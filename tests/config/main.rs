@@ -9,8 +9,9 @@ use std::process::{Command, Output};
 
 use proptest::prelude::*;
 use weir::config::codes::Code;
-use weir::config::model::Config;
+use weir::config::model::{Config, PathChecks};
 use weir::config::{self, Loaded, Show};
+use weir::http::path::normalize;
 
 const SEPARATOR: &str = "\n---- output ----\n";
 
@@ -294,6 +295,18 @@ proptest! {
     #[test]
     fn text_made_of_pieces_never_panics(pieces in proptest::collection::vec(piece(), 0..60)) {
         survives(&pieces.concat());
+    }
+
+    /// What a route may ask for is what the normal form of a request can be. (A `%` is the exception: it is decoded from `%25`.)
+    #[test]
+    fn an_accepted_path_is_in_normal_form(path in "/[a-z./;?#* ~:é\\\\-]{0,12}") {
+        let file = format!("[listeners.web]\nbind = [\"192.0.2.10:80\"]\n[[routes]]\npath = '{path}'\npool = \"was\"\n[pools.was]\nbackends = [\"10.0.0.11:8080\"]");
+        if let Ok(loaded) = config::parse("f", &file) {
+            let mut scratch = Vec::new();
+            let normal = normalize(path.as_bytes(), &mut scratch, PathChecks::Strict);
+            prop_assert_eq!(normal, Ok(path.as_bytes()));
+            prop_assert_eq!(&loaded.config.routes[0].path, &path);
+        }
     }
 
     /// A good file with a hole, or with something put in.

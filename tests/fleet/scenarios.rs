@@ -187,8 +187,8 @@ pub fn kill(stage: &mut Stage) {
     let stop = AtomicBool::new(false);
     let (killed, visits) = thread::scope(|scope| {
         let running = scope.spawn(|| crowd.visit(&stop));
-        victim.process.kill();
         let killed = Instant::now();
+        victim.process.kill();
         let label = format!("backend=\"{}\"", victim.name);
         wait("weir sees that the server is gone", fall, || {
             let up = sum(&weir.metrics(), "weir_backend_up", &label)?;

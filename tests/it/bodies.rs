@@ -133,7 +133,7 @@ fn a_large_download() {
             }
         }
     });
-    let weir = Weir::before(&[&origin]);
+    let weir = Weir::start(&plain(&[&origin], "[timeouts]\nupstream_idle = \"1m\""));
     let mut growth = Growth::of(&weir);
     let mut client = weir.client().patient(Duration::from_secs(60));
     client.send(get("/length"));
@@ -252,12 +252,11 @@ fn pouring(length: usize, poured: &Arc<AtomicU64>) -> Origin {
 #[test]
 fn a_client_that_does_not_read_holds_the_origin_back() {
     let poured = Arc::default();
-    let length = 128 * MIB;
+    let length = 64 * MIB;
     let origin = pouring(length, &poured);
     let weir = Weir::before(&[&origin]);
     let mut growth = Growth::of(&weir);
     let mut client = weir.client().patient(Duration::from_secs(60));
-    process::small_receive_buffer(&client.reader.stream, 65_536);
     client.send(get("/"));
     let held = at_rest(&poured);
     assert!(

@@ -666,3 +666,55 @@ fn a_request_cut_short_never_looks_whole() {
         (origin.open() == 0).then_some(())
     });
 }
+
+#[test]
+fn a_hint_is_no_leave_to_send_the_body() {
+    let origin = Origin::start(|visit| {
+        let Ok(_) = visit.head() else { return };
+        visit.send("HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n");
+        visit.send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno");
+        visit.stall();
+    });
+    let weir = Weir::before(&[&origin]);
+    let mut client = weir.client();
+    assert_eq!(client.ask(EXPECTING).status(), 103);
+    assert_eq!(client.answer().status(), 401);
+    // The client still waits for a 100, so that the next bytes are a request, or the five; weir cannot tell.
+    client.send(get("/next"));
+    let (rest, _) = client.finish().rest();
+    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    assert_eq!(origin.hits(), 1);
+}
+
+#[test]
+fn an_answer_of_weirs_own_to_a_head_has_no_body() {
+    let origin = Origin::named("fine");
+    let config = crate::support::weir::plain(&[&origin], "");
+    let weir = Weir::start(&config.replace("[[routes]]\n", "[[routes]]\npath = \"/here\"\n"));
+    let mut client = weir.client();
+    client.send("HEAD /lost HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    let answer = client.answer_to_head();
+    assert_eq!(answer.status(), 404);
+    assert!(answer.has("content-length"));
+    assert_eq!(client.ask(get("/here")).text(), "fine");
+}
+
+#[test]
+fn thousands_of_pipelined_requests() {
+    let origin = Origin::start(|visit| {
+        while let Ok(request) = visit.request() {
+            visit.send(crate::support::origin::ok(request.target()));
+        }
+    });
+    let weir = Weir::before(&[&origin]);
+    let mut client = weir.client();
+    let mut sender = client.reader.stream.try_clone().unwrap();
+    let sending = std::thread::spawn(move || {
+        let requests: Vec<String> = (0..3000).map(|count| get(&format!("/{count}"))).collect();
+        std::io::Write::write_all(&mut sender, requests.concat().as_bytes())
+    });
+    for count in 0..3000 {
+        assert_eq!(client.answer().text(), format!("/{count}"));
+    }
+    sending.join().unwrap().unwrap();
+}

@@ -179,12 +179,8 @@ fn a_body_over_the_routes_limit_is_413() {
     until("the first chunk at the origin", || {
         (origin.connections() > 0).then_some(())
     });
-    client.send("FFFFFFF\r\n");
-    assert_eq!(
-        client.answer().status(),
-        413,
-        "a chunk's size is known before its data"
-    );
+    client.send(format!("FFFFFFF\r\n{}", "x".repeat(600)));
+    assert_eq!(client.answer().status(), 413, "within a chunk");
     assert_eq!(origin.hits(), 0, "whole requests at the origin");
 
     assert!(
@@ -504,4 +500,88 @@ fn connections_over_the_listeners_limit_wait() {
     assert_eq!(first.ask(get("/")).text(), "fine", "those who are in go on");
     drop(first);
     assert_eq!(third.answer().text(), "fine", "a place became free");
+}
+
+const EXPECTING: &str = "POST / HTTP/1.1\r\nHost: shop.example.com\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+
+/// Says 100 to every head, then answers 200.
+fn welcoming() -> Origin {
+    Origin::start(|visit| {
+        while let Ok(mut head) = visit.head() {
+            visit.send("HTTP/1.1 100 Continue\r\n\r\n");
+            if visit.body(&mut head).is_err() {
+                return;
+            }
+            visit.send(ok(head.body));
+        }
+    })
+}
+
+#[test]
+fn a_body_that_stalls_after_continue_is_408() {
+    let origin = welcoming();
+    let weir = Weir::start(&plain(
+        &[&origin],
+        "[timeouts]\nbody_idle = \"300ms\"\nresponse = \"20s\"",
+    ));
+    let mut client = weir.client();
+    assert_eq!(client.ask(EXPECTING).status(), 100);
+    let begun = Instant::now();
+    let answer = client.answer();
+    took(begun, Duration::from_millis(300));
+    assert_eq!(answer.status(), 408, "the client is to blame");
+}
+
+#[test]
+fn a_client_that_was_told_to_continue_has_its_own_time() {
+    let origin = welcoming();
+    let weir = Weir::start(&plain(
+        &[&origin],
+        "[timeouts]\nbody_idle = \"5s\"\nresponse = \"300ms\"",
+    ));
+    let mut client = weir.client();
+    assert_eq!(client.ask(EXPECTING).status(), 100);
+    assert!(
+        client.is_silent(Duration::from_millis(800)),
+        "the backend is not to blame"
+    );
+    assert_eq!(client.ask("hello").text(), "hello");
+}
+
+#[test]
+fn a_backend_that_never_says_continue_is_504() {
+    let origin = Origin::start(|visit| {
+        visit.head().ok();
+        visit.stall();
+    });
+    let weir = Weir::start(&plain(
+        &[&origin],
+        "[timeouts]\nbody_idle = \"20s\"\nresponse = \"300ms\"",
+    ));
+    let begun = Instant::now();
+    let mut client = weir.client();
+    let answer = client.ask(EXPECTING);
+    took(begun, Duration::from_millis(300));
+    assert_eq!(answer.status(), 504);
+    assert_eq!(answer.value("connection").as_deref(), Some("close"));
+}
+
+#[test]
+fn a_client_that_stops_reading_is_given_up() {
+    let origin = Origin::start(|visit| {
+        visit.request().ok();
+        visit.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
+        let block = vec![b'x'; 1 << 20];
+        while visit.send(&block) {}
+    });
+    let weir = Weir::start(&plain(&[&origin], "[timeouts]\nresponse_idle = \"500ms\""));
+    let mut client = weir.client();
+    client.send(get("/"));
+    until("the request at the origin", || {
+        (origin.hits() == 1).then_some(())
+    });
+    until("weir to end the upstream request", || {
+        (origin.open() == 0).then_some(())
+    });
+    drop(client);
 }

@@ -466,3 +466,122 @@ fn a_restart_only_key_is_told_and_harms_nothing() {
         weir.output().contains("workers").then_some(())
     });
 }
+
+#[test]
+fn a_relative_path_is_watched_too() {
+    let [a, b] = two();
+    let weir = Weir::start_with(&plain(&[&a], ""), |command| {
+        let file = PathBuf::from(command.get_args().last().unwrap());
+        let mut relative = std::process::Command::new(command.get_program());
+        relative
+            .args(["run", "-c", "weir.toml"])
+            .current_dir(file.parent().unwrap());
+        relative.stdin(std::process::Stdio::null());
+        relative
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        crate::support::process::die_with_parent(&mut relative);
+        *command = relative;
+    });
+    let draft = weir.directory.join("draft");
+    fs::write(&draft, weir.filled(&plain(&[&b], ""))).unwrap();
+    fs::rename(&draft, &weir.file).unwrap();
+    unused(&weir, "a");
+}
+
+#[test]
+fn what_a_link_points_to_is_watched_too() {
+    let [a, b] = two();
+    let mut real = PathBuf::new();
+    let weir = Weir::start_with(&plain(&[&a], ""), |command| {
+        let file = PathBuf::from(command.get_args().last().unwrap());
+        let elsewhere = file.parent().unwrap().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        real = elsewhere.join("real.toml");
+        fs::rename(&file, &real).unwrap();
+        symlink(&real, &file).unwrap();
+    });
+    let generation = weir.generation();
+    fs::write(&real, weir.filled(&plain(&[&b], ""))).unwrap();
+    weir.await_generation_after(generation);
+    assert_eq!(weir.get("/").text(), "b");
+    let generation = weir.generation();
+    let draft = real.with_extension("draft");
+    fs::write(&draft, weir.filled(&plain(&[&a], ""))).unwrap();
+    fs::rename(&draft, &real).unwrap();
+    weir.await_generation_after(generation);
+    assert_eq!(weir.get("/").text(), "a");
+}
+
+#[test]
+fn an_editor_that_removes_before_it_writes() {
+    let [a, b] = two();
+    let weir = Weir::start(&plain(&[&a], ""));
+    fs::remove_file(&weir.file).unwrap();
+    for _ in 0..20 {
+        assert_eq!(weir.get("/").text(), "a");
+        thread::sleep(Duration::from_millis(10));
+    }
+    weir.write(&plain(&[&b], ""));
+    unused(&weir, "a");
+    assert_eq!(weir.metric("weir_config_last_reload_successful", &[]), 1.0);
+}
+
+#[test]
+fn a_storm_of_signals() {
+    let [a, b] = two();
+    let weir = Weir::start(&plain(&[&a], ""));
+    for round in 0..200 {
+        if round % 20 == 0 {
+            let origin = if round % 40 == 0 { &b } else { &a };
+            weir.write(&plain(&[origin], ""));
+        }
+        weir.signal(libc::SIGHUP);
+        if round % 10 == 0 {
+            assert_eq!(weir.get("/").status(), 200);
+        }
+    }
+    weir.write(&plain(&[&b], ""));
+    unused(&weir, "a");
+    assert_eq!(weir.metric("weir_config_last_reload_successful", &[]), 1.0);
+}
+
+#[test]
+fn a_wildcard_takes_the_place_of_an_address() {
+    let origin = Origin::named("a");
+    let config = plain(&[&origin], "");
+    let weir = Weir::start(&config);
+    let mut kept = weir.client();
+    assert_eq!(kept.ask(get("/")).text(), "a");
+    for bind in ["0.0.0.0:$web_port", "$web"] {
+        let generation = weir.generation();
+        weir.write(&config.replace("\"$web\"", &format!("\"{bind}\"")));
+        weir.await_generation_after(generation);
+        for _ in 0..10 {
+            assert_eq!(weir.get("/").text(), "a");
+        }
+    }
+}
+
+#[test]
+fn secrets_follow_the_file() {
+    let origin = Origin::named("a");
+    let secrets = |letter: &str| format!("{}A=\n", letter.repeat(42));
+    let config = plain(&[&origin], "secrets_file = \"$dir/secrets\"").replace(
+        "pool = \"was\"\n",
+        "pool = \"was\"\nsticky = { mode = \"cookie-hash\" }\n",
+    );
+    let weir = Weir::start_with(&config, |command| {
+        let file = PathBuf::from(command.get_args().last().unwrap());
+        fs::write(file.with_file_name("secrets"), secrets("A")).unwrap();
+    });
+    let cookie = weir.get("/").value("set-cookie").unwrap();
+    let pair = cookie.split(';').next().unwrap();
+    let request = format!("GET / HTTP/1.1\r\nHost: a.test\r\nCookie: {pair}\r\n\r\n");
+    assert!(!weir.client().ask(&request).has("set-cookie"));
+    fs::write(weir.directory.join("secrets"), secrets("E")).unwrap();
+    weir.signal(libc::SIGHUP);
+    until("the old secret to be forgotten", || {
+        weir.client().ask(&request).has("set-cookie").then_some(())
+    });
+}

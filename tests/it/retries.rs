@@ -212,3 +212,43 @@ fn idle_upstream_connections_expire_before_the_backend_says() {
         (origin.open() == 0).then_some(())
     });
 }
+
+#[test]
+fn a_large_body_survives_a_refused_connect() {
+    let origin = Origin::start(|visit| {
+        while let Ok(request) = visit.request() {
+            visit.send(ok(request.body.len().to_string()));
+        }
+    });
+    let weir = Weir::start(&plain_at(&[nobody(), origin.address], ""));
+    for length in [5_000, 200_000, 3_000_000] {
+        for _ in 0..2 {
+            let answer = weir.client().ask(post("/", &"x".repeat(length)));
+            assert_eq!(answer.text(), length.to_string());
+        }
+    }
+    assert_eq!(origin.hits(), 6);
+}
+
+#[test]
+fn half_a_body_is_never_sent_to_another() {
+    // Each connection dies once the body has begun; a PUT is idempotent, but its beginning is gone.
+    let deadly = || {
+        Origin::start(|visit| {
+            if visit.head().is_ok() {
+                visit.reader.exactly(500_000).ok();
+            }
+        })
+    };
+    let (a, b) = (deadly(), deadly());
+    let weir = Weir::before(&[&a, &b]);
+    let body = "x".repeat(2_000_000);
+    let mut client = weir.client();
+    let request = format!(
+        "PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let _ = client.try_send(request.as_bytes());
+    assert_eq!(client.answer().status(), 502);
+    assert_eq!(a.hits() + b.hits(), 1);
+}

@@ -4,7 +4,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::origin::ok;
 use crate::support::random::Random;
 use crate::support::weir::{get, plain, plain_at, post};
 use crate::support::{Client, Origin, Weir, process, until, within};
@@ -117,6 +116,19 @@ fn ten_thousand_strings_leave_the_listener_serving() {
     });
 }
 
+/// What origins say when they say it well.
+fn answers() -> Vec<Vec<u8>> {
+    [
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 204 No Content\r\nConnection: x\r\nX: y\r\n\r\n",
+        "HTTP/1.0 200 OK\r\nSet-Cookie: a=b\r\nCache-Control: no-cache\r\n\r\nbody",
+        "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nKeep-Alive: timeout=9\r\n\r\n",
+    ]
+    .map(|answer| answer.as_bytes().to_vec())
+    .to_vec()
+}
+
 #[test]
 fn origins_that_talk_nonsense_leave_weir_serving() {
     let origin = Origin::start(|visit| {
@@ -124,33 +136,43 @@ fn origins_that_talk_nonsense_leave_weir_serving() {
         if visit.request().is_err() {
             return;
         }
-        let seeds = [
-            ok("hello"),
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-T: 1\r\n\r\n".to_vec(),
-            b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 204 No Content\r\nConnection: x\r\nX: y\r\n\r\n".to_vec(),
-            b"HTTP/1.0 200 OK\r\nSet-Cookie: a=b\r\nCache-Control: no-cache\r\n\r\nbody".to_vec(),
-        ];
+        let answers = answers();
         let length = random.below(300);
-        let bytes = match random.below(4) {
+        let bytes = match random.below(5) {
             0 => random.bytes(length),
             _ => {
-                let seed = &seeds[random.below(seeds.len())];
+                let seed = &answers[random.below(answers.len())];
                 mutant(&mut random, seed)
             }
         };
-        visit.send(bytes);
+        // In pieces, so that every state meets every cut.
+        for piece in bytes.chunks(1 + random.below(80)) {
+            if !visit.send(piece) {
+                return;
+            }
+            thread::yield_now();
+        }
     });
-    let weir = Weir::start(&plain(
+    let sticky = "pool = \"was\"\nsticky = { mode = \"cookie-hash\" }\n";
+    let config = plain(
         &[&origin],
         "[timeouts]\nresponse = \"2s\"\nresponse_idle = \"2s\"",
-    ));
-    for round in 0..1_500 {
+    );
+    let weir = Weir::start(&config.replace("pool = \"was\"\n", sticky));
+    for round in 0..2_000 {
+        let request = match round % 4 {
+            0 => post("/", "x"),
+            1 => get("/"),
+            2 => "POST / HTTP/1.0\r\nContent-Length: 0\r\n\r\n".to_owned(),
+            _ => "HEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n".to_owned(),
+        };
         let mut client = weir.client();
-        match client.send(post("/", "x")).try_answer() {
-            Ok(answer) => assert!(
-                (100..=999).contains(&answer.status()),
+        client.send(request);
+        match client.reader.head() {
+            Ok(head) => assert!(
+                head.starts_with(b"HTTP/1.1 "),
                 "round {round}: {}",
-                answer.first_line()
+                crate::support::shown(&head)
             ),
             Err(fault) => assert_ne!(
                 fault,
@@ -391,4 +413,123 @@ fn a_backend_that_vanishes_under_load_costs_no_more_than_what_it_had() {
             .then_some(()))
         .is_some()
     );
+}
+
+#[test]
+fn an_unwritable_state_directory_is_a_warning() {
+    let origin = Origin::named("fine");
+    let config = plain(&[&origin], "state_dir = \"/proc/nowhere\"").replace(
+        "pool = \"was\"\n",
+        "pool = \"was\"\nsticky = { mode = \"cookie-hash\" }\n",
+    );
+    let weir = Weir::start(&config);
+    let answer = weir.get("/");
+    assert!(answer.has("set-cookie"));
+    until("the warning", || {
+        weir.output().contains("/proc/nowhere").then_some(())
+    });
+}
+
+/// Processor time of a debug build is several times that of a release; these heads cost a good server a few milliseconds at most.
+#[test]
+fn heads_that_are_made_to_be_slow() {
+    let origin = Origin::named("fine");
+    let config = plain(&[&origin], "trusted_proxies = [\"127.0.0.0/8\"]").replace(
+        "pool = \"was\"\n",
+        "pool = \"was\"\nsticky = { mode = \"cookie-hash\" }\n",
+    );
+    let weir = Weir::start(&config);
+    let head = |lines: String| format!("GET / HTTP/1.1\r\nHost: a.test\r\n{lines}\r\n");
+    let cases = [
+        ("ordinary", head("X-A: b\r\n".repeat(100))),
+        (
+            "cookies",
+            head(format!("Cookie: {}a=b\r\n", "weir_was=x; ".repeat(5_000))),
+        ),
+        (
+            "commas",
+            head(format!(
+                "Connection: {}\r\n{}",
+                ",".repeat(60_000),
+                "X-A: b\r\n".repeat(100)
+            )),
+        ),
+        (
+            "options",
+            head(format!(
+                "Connection: {}\r\n{}",
+                "a,".repeat(30_000),
+                "b: b\r\n".repeat(120)
+            )),
+        ),
+        (
+            "forwarded for",
+            head(format!(
+                "X-Forwarded-For: {}\r\n",
+                "127.0.0.1, ".repeat(5_500)
+            )),
+        ),
+        (
+            "path",
+            format!(
+                "GET /{} HTTP/1.1\r\nHost: a.test\r\n\r\n",
+                "%41;x/".repeat(10_000)
+            ),
+        ),
+        (
+            "host",
+            format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", "a.".repeat(30_000)),
+        ),
+    ];
+    for (name, request) in cases {
+        let begun = processor_time(weir.id());
+        let mut client = weir.client();
+        for _ in 0..10 {
+            assert_eq!(client.ask(&request).status(), 200, "{name}");
+        }
+        let each = (processor_time(weir.id()) - begun) / 10;
+        assert!(
+            each < Duration::from_millis(60),
+            "{name}: {each:?} of processor time for one head"
+        );
+    }
+}
+
+#[test]
+fn nobody_reads_what_weir_prints() {
+    let origin = Origin::named("fine");
+    let (reader, writer) = std::io::pipe().unwrap();
+    let errors = writer.try_clone().unwrap();
+    let weir = Weir::launch(&plain(&[&origin], ""), |command| {
+        command.stdout(writer).stderr(errors);
+    });
+    // The other end goes away while weir runs, as when a log collector crashes.
+    until("weir to serve", || {
+        Client::try_connect(weir.address("web")).ok()
+    });
+    assert_eq!(weir.get("/").text(), "fine");
+    drop(reader);
+    for _ in 0..20 {
+        assert_eq!(weir.get("/").text(), "fine");
+    }
+    weir.write("nonsense = ");
+    weir.signal(libc::SIGHUP);
+    until("the complaint, at least in a metric", || {
+        (weir.metric("weir_config_last_reload_successful", &[]) == 0.0).then_some(())
+    });
+    assert_eq!(weir.get("/").text(), "fine");
+    weir.signal(libc::SIGTERM);
+    assert!(weir.await_exit().success());
+}
+
+#[test]
+fn backends_of_ip_version_6() {
+    let port = process::free_address().port();
+    let origin = Origin::at(SocketAddr::new("::1".parse().unwrap(), port), |visit| {
+        while visit.request().is_ok() {
+            visit.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nsix");
+        }
+    });
+    let weir = Weir::before(&[&origin]);
+    assert_eq!(weir.get("/").text(), "six");
 }

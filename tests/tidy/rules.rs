@@ -1,9 +1,9 @@
 //! The rules: each takes sources or pages and gives complaints, none if all is well.
 //! They judge text and tokens, never a compiled crate; a rule without a subject is silent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::source::{Source, Token};
+use crate::source::Source;
 
 /// Lines of a file, and of a function, tests aside.
 const FILE_LINES: usize = 600;
@@ -184,25 +184,6 @@ pub fn top_level(names: &[String], ignored: &str) -> Vec<String> {
         .collect()
 }
 
-/// Keys of the model: the public fields of `src/config/model.rs`, which are spelled as in a file. Types that a file writes as one
-/// value have no keys.
-pub fn model_keys(model: &Source) -> BTreeSet<String> {
-    const VALUES: &[&str] = &["Cidr"];
-    let mut keys = BTreeSet::new();
-    let mut owner = String::new();
-    for (at, token) in model.tokens.iter().enumerate() {
-        let next = |by: usize| model.tokens.get(at + by).map_or("", Token::text);
-        if matches!(token.text(), "struct" | "enum" | "impl") {
-            owner = next(1).to_owned();
-        }
-        let field = token.text() == "pub" && next(2) == ":";
-        if field && !VALUES.contains(&owner.as_str()) {
-            keys.insert(next(1).to_owned());
-        }
-    }
-    keys
-}
-
 /// Whether `reference` has the key: before `=`, within a table's header, or within an inline table; commented out or not.
 fn mentions_key(reference: &str, key: &str) -> bool {
     let word = |text: &str| {
@@ -221,11 +202,15 @@ fn mentions_key(reference: &str, key: &str) -> bool {
     })
 }
 
-pub fn reference_keys(keys: &BTreeSet<String>, reference: &str) -> Vec<String> {
-    keys.iter()
-        .filter(|key| !mentions_key(reference, key))
-        .map(|key| format!("config/reference.toml: no `{key}`"))
-        .collect()
+/// Every key of the table of keys stands in the reference, by the last part of its path.
+pub fn reference_keys<'k>(keys: impl Iterator<Item = &'k str>, reference: &str) -> Vec<String> {
+    keys.filter(|path| {
+        let mut names = path.rsplit(['.', '[', ']']);
+        let name = names.find(|name| !name.is_empty() && *name != "*");
+        !mentions_key(reference, name.unwrap_or(path))
+    })
+    .map(|path| format!("config/reference.toml: no `{path}`"))
+    .collect()
 }
 
 fn is_metric(literal: &str) -> bool {

@@ -246,7 +246,12 @@ fn test_items(tokens: &[Token]) -> Vec<TestItem> {
             continue;
         };
         let words = &tokens[item..item + end + 1];
-        let module = (words.len() == 3 && words[0].text == "mod").then(|| words[1].text.clone());
+        let module = match words {
+            [.., mark, name, semicolon] if mark.text == "mod" && semicolon.text == ";" => {
+                Some(name.text.clone())
+            }
+            _ => None,
+        };
         let last = &words[end];
         items.push(TestItem {
             from: token.at,
@@ -321,7 +326,7 @@ fn blank(text: &str) -> (Vec<u8>, Vec<Literal>) {
     let bytes = text.as_bytes();
     let mut code = bytes.to_vec();
     let mut literals = Vec::new();
-    let mut at = 0;
+    let (mut at, mut line, mut counted) = (0, 1, 0);
     while at < bytes.len() {
         let rest = &bytes[at..];
         let after_word = at > 0 && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_');
@@ -347,9 +352,14 @@ fn blank(text: &str) -> (Vec<u8>, Vec<Literal>) {
             && !piece.starts_with(b"/")
             && !piece.starts_with(b"'")
         {
+            line += bytes[counted..at]
+                .iter()
+                .filter(|&&byte| byte == b'\n')
+                .count();
+            counted = at;
             literals.push(Literal {
                 text: String::from_utf8_lossy(&piece[open + 1..close]).into_owned(),
-                line: bytes[..at].iter().filter(|&&byte| byte == b'\n').count() + 1,
+                line,
                 at,
             });
         }

@@ -13,7 +13,6 @@ use super::{At, PoolPlaces, Report, Section};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{AdminState, Backend, BalancerKind, Check, Health, Initial, Pool};
-use crate::config::value::Value;
 use crate::config::values::{self, addresses, names};
 
 /// All pools in file order.
@@ -47,6 +46,9 @@ pub(super) fn lower(report: &mut Report, top: &Section<'_>) -> (Vec<Pool>, Vec<P
     (pools, places)
 }
 
+/// Where the keys of a backend stand in the table of keys.
+const BACKEND: &str = "pools.*.backends[]";
+
 /// A backend with the places of its name and address.
 struct Placed {
     backend: Backend,
@@ -66,16 +68,23 @@ fn backends(report: &mut Report, pool: &At<String>, section: &Section<'_>) -> Ve
     if entries.is_empty() {
         report.push(no_backends(pool, section));
     }
+    let empty = DeTable::new();
     let mut seen = Seen::default();
     let mut backends = Vec::new();
     for entry in entries.iter() {
-        let read = match entry.get_ref() {
-            DeValue::Table(table) => long_form(report, table, entry.span()),
-            _ => short_form(&value.entry(entry))
-                .map_err(|problem| report.push(problem))
-                .ok(),
+        let (table, address) = match entry.get_ref() {
+            DeValue::Table(table) => {
+                let table = Section::open(report, BACKEND, table, entry.span());
+                let address = table.text(report, "address", addresses::backend);
+                (table, address)
+            }
+            _ => {
+                let read = value.entry(entry).text(addresses::backend);
+                let address = read.map_err(|problem| report.push(problem)).ok();
+                (Section::empty(BACKEND, &empty, entry.span()), address)
+            }
         };
-        if let Some(placed) = read {
+        if let Some(placed) = backend(report, &table, address) {
             report.extend(seen.duplicate(pool, &placed));
             backends.push(placed.backend);
         }
@@ -93,26 +102,15 @@ fn no_backends(pool: &At<String>, section: &Section<'_>) -> Diagnostic {
     .help("add backends = [\"10.0.0.11:8080\"], with the addresses of the servers")
 }
 
-/// An address alone; the backend is called by it.
-fn short_form(entry: &Value<'_>) -> Result<Placed, Diagnostic> {
-    let address = entry.text(addresses::backend)?;
-    Ok(Placed {
-        backend: Backend {
-            name: address.to_string(),
-            address,
-            weight: 1,
-            state: AdminState::Ready,
-        },
-        name: entry.span.clone(),
-        address: entry.span.clone(),
-    })
-}
-
-fn long_form(report: &mut Report, table: &DeTable<'_>, span: Span) -> Option<Placed> {
-    let section = Section::open(report, "pools.*.backends[]", table, span);
-    let name = section.text(report, "name", names::backend_name);
-    let weight = section.count(report, "weight").unwrap_or(1) as u16;
-    let state = section.choice(
+/// A backend from its table, which is empty when the file gives the address alone. Without an address there is none.
+fn backend(
+    report: &mut Report,
+    table: &Section<'_>,
+    address: Option<SocketAddr>,
+) -> Option<Placed> {
+    let name = table.text(report, "name", names::backend_name);
+    let weight = table.count(report, "weight").unwrap_or_default() as u16;
+    let state = table.choice(
         report,
         "state",
         [
@@ -121,13 +119,11 @@ fn long_form(report: &mut Report, table: &DeTable<'_>, span: Span) -> Option<Pla
             ("maint", AdminState::Maint),
         ],
     );
-    let address: SocketAddr = section.text(report, "address", addresses::backend)?;
+    let address = address?;
+    let place = table.place("address");
     Some(Placed {
-        name: match name {
-            Some(_) => section.place("name"),
-            None => section.place("address"),
-        },
-        address: section.place("address"),
+        name: name.as_ref().map_or(place.clone(), |_| table.place("name")),
+        address: place,
         backend: Backend {
             name: name.unwrap_or_else(|| address.to_string()),
             address,

@@ -148,7 +148,10 @@ async fn reload(shared: &Shared) -> Result<Answer, Problem> {
                 warnings: reloaded.warnings,
             },
         )),
-        Ok(Some(Err(refusal))) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, refusal.text)),
+        Ok(Some(Err(refusal))) => Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            refusal.text.trim_end(),
+        )),
         Ok(None) => Err(unavailable("weir is ending and reloads no more")),
         Err(_) => Err(unavailable(
             "the reload goes on; /api/v1/status will tell its outcome",

@@ -257,7 +257,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::balance::sample::up;
+    use crate::policy::balance::up;
     use crate::rng::Rng;
     use AdminState::{Drain, Maint, Ready};
     use Health::{Down, Unknown, Up};

@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
     use crate::policy::balance::EligibleSet;
-    use crate::policy::balance::sample::{facts, up};
+    use crate::policy::balance::{facts, up};
     use crate::rng::Rng;
 
     fn pick(weights: &[u16], loads: &Vec<u32>, tried: &[BackendIndex], seed: u64) -> u16 {

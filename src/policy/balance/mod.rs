@@ -78,13 +78,14 @@ impl Balancer for AnyBalancer {
 }
 
 #[cfg(test)]
-pub(crate) mod sample;
+mod sample;
+#[cfg(test)]
+pub(crate) use sample::{facts, up};
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::sample::{facts, up};
     use super::*;
     use crate::config::model::AdminState;
     use crate::policy::health::Health;

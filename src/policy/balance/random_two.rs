@@ -36,7 +36,7 @@ impl Balancer for RandomTwo {
 mod tests {
     use super::*;
     use crate::policy::balance::EligibleSet;
-    use crate::policy::balance::sample::{facts, up};
+    use crate::policy::balance::{facts, up};
 
     #[test]
     fn the_busy_one_of_two_is_left_alone() {

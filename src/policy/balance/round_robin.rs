@@ -168,7 +168,7 @@ mod tests {
 
     use super::*;
     use crate::policy::balance::EligibleSet;
-    use crate::policy::balance::sample::{facts, up};
+    use crate::policy::balance::{facts, up};
     use crate::rng::Rng;
 
     const WORKERS: usize = 60;

@@ -225,8 +225,8 @@ mod tests {
 
     use super::*;
     use crate::config::model::{SameSite, Secure};
-    use crate::http::sample::Sample;
-    use crate::policy::balance::sample::facts;
+    use crate::http::Sample;
+    use crate::policy::balance::facts;
     use crate::policy::facts::RequestFacts;
     use crate::rng::Rng;
 

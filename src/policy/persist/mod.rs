@@ -7,12 +7,9 @@ pub mod token;
 
 pub use cookie_hash::CookieHash;
 
-use token::Secrets;
-
 use super::balance::BackendIndex;
 use super::facts::Facts;
 use super::rendezvous::Rendezvous;
-use crate::config::model::{Sticky, StickyMode};
 use crate::http::edits::Edits;
 use crate::http::head::{AnswerHead, RequestHead};
 
@@ -144,17 +141,6 @@ pub trait Persistence {
 pub enum AnyPersistence {
     /// See [`CookieHash`].
     CookieHash(CookieHash),
-}
-
-impl AnyPersistence {
-    /// The configured mode.
-    pub fn new(sticky: &Sticky, secrets: &Secrets) -> AnyPersistence {
-        match sticky.mode {
-            StickyMode::CookieHash => {
-                AnyPersistence::CookieHash(CookieHash::new(&sticky.cookie, secrets))
-            }
-        }
-    }
 }
 
 impl Persistence for AnyPersistence {

@@ -86,7 +86,7 @@ pub(super) fn push_hex(byte: u8, out: &mut Vec<u8>) {
 #[inline]
 pub(super) fn is_plain(value: &[u8]) -> bool {
     value.iter().fold(true, |plain, &byte| {
-        plain & (byte >= b' ') & (byte <= b'~') & (byte != b'"') & (byte != b'\\')
+        plain & (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\')
     })
 }
 

@@ -46,23 +46,6 @@ pub fn reset_on_close(stream: &TcpStream) {
     assert_eq!(result, 0, "SO_LINGER");
 }
 
-/// Bounds what the kernel buffers for reading, so that a slow reader is felt soon. Before `listen` or `connect` it would bound the
-/// window too; here it is enough to bound the buffer.
-pub fn small_receive_buffer(stream: &TcpStream, bytes: i32) {
-    let length = size_of::<i32>() as libc::socklen_t;
-    // SAFETY: the descriptor is open as long as `stream`, and the option's value lives until the call returns.
-    let result = unsafe {
-        libc::setsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUF,
-            (&raw const bytes).cast(),
-            length,
-        )
-    };
-    assert_eq!(result, 0, "SO_RCVBUF");
-}
-
 /// The child dies when the thread that started it does, whatever happens to the test.
 pub fn die_with_parent(command: &mut Command) {
     // SAFETY: prctl is async-signal-safe and touches no memory of the parent.

@@ -81,10 +81,13 @@ impl Weir {
         let mut child = command.spawn().unwrap();
         let (stdout, stderr) = (Lines::default(), Lines::default());
         Weir {
-            collecting: vec![
-                collect(child.stdout.take().unwrap(), Arc::clone(&stdout)),
-                collect(child.stderr.take().unwrap(), Arc::clone(&stderr)),
-            ],
+            collecting: [
+                (child.stdout.take()).map(|pipe| collect(pipe, Arc::clone(&stdout))),
+                (child.stderr.take()).map(|pipe| collect(pipe, Arc::clone(&stderr))),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
             stdout,
             stderr,
             child: RefCell::new(child),

@@ -1,0 +1,152 @@
+//! `weir status`: what a running weir serves, for people; the document itself for scripts.
+//! It shows what the admin server says and works nothing out.
+//! The walk goes on in `control/admin/status.rs`.
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::admin_client::AdminAddress;
+use super::print;
+
+/// Columns of the table of backends: title, key of the document, whether it is a number.
+const COLUMNS: [(&str, &str, bool); 8] = [
+    ("BACKEND", "/name", false),
+    ("ADDRESS", "/address", false),
+    ("WEIGHT", "/weight", true),
+    ("STATE", "/effective", false),
+    ("IN FLIGHT", "/in_flight", true),
+    ("NEW", "/connections/new", true),
+    ("REUSED", "/connections/reused", true),
+    ("FAILED", "/connections/failed", true),
+];
+
+/// Prints the status.
+pub fn status(address: &AdminAddress, json: bool) -> ExitCode {
+    let answer = address
+        .client()
+        .and_then(|client| client.get("/api/v1/status"));
+    print(answer.map(|status| match json {
+        true => format!("{status:#}\n"),
+        false => page(&status),
+    }))
+}
+
+fn page(status: &Value) -> String {
+    let mut page = format!(
+        "weir {}: {}, generation {}, {} workers, up {}\n",
+        text(&status["version"]),
+        text(&status["lifecycle"]),
+        status["generation"],
+        status["workers"],
+        time(status["uptime_seconds"].as_u64().unwrap_or_default()),
+    );
+    let reload = &status["last_reload"];
+    if let Some(error) = reload["error"].as_str() {
+        page += &format!("the reload at {} was refused:\n", text(&reload["at"]));
+        page.extend(error.trim_end().lines().map(|line| format!("  {line}\n")));
+    }
+    page.push('\n');
+    for listener in each(&status["listeners"]) {
+        let addresses: Vec<String> = each(&listener["addresses"]).map(text).collect();
+        page += &format!(
+            "listener {} ({}) on {}: {} connections\n",
+            text(&listener["name"]),
+            text(&listener["protocol"]),
+            addresses.join(", "),
+            listener["connections"],
+        );
+    }
+    for pool in each(&status["pools"]) {
+        page += &format!(
+            "\npool {} ({})\n",
+            text(&pool["name"]),
+            text(&pool["balancer"])
+        );
+        page += &table(each(&pool["backends"]));
+    }
+    page
+}
+
+/// Columns as wide as their widest cell, numbers to the right.
+fn table<'a>(backends: impl Iterator<Item = &'a Value>) -> String {
+    let titles = COLUMNS.map(|(title, ..)| title.to_owned());
+    let rows = backends.map(|backend| {
+        COLUMNS.map(|(_, key, _)| text(backend.pointer(key).unwrap_or(&Value::Null)))
+    });
+    let rows: Vec<_> = std::iter::once(titles).chain(rows).collect();
+    let mut table = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = rows
+                .iter()
+                .map(|row| row[column].len())
+                .max()
+                .unwrap_or_default();
+            line += &match COLUMNS[column].2 {
+                true => format!("  {cell:>width$}"),
+                false => format!("  {cell:<width$}"),
+            };
+        }
+        table += line.trim_end();
+        table.push('\n');
+    }
+    table
+}
+
+fn each(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+/// A text without its quotes, anything else as JSON.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), Into::into)
+}
+
+fn time(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{minutes}m{}s", seconds % 60),
+        3600..86_400 => format!("{hours}h{minutes}m"),
+        _ => format!("{days}d{hours}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_page_shows_what_matters() {
+        let backend = |name: &str, effective: &str, reused: u64| {
+            json!({
+                "name": name, "address": "10.0.0.11:8080", "weight": 1, "effective": effective, "in_flight": 0,
+                "connections": { "new": 3, "reused": reused, "failed": 0 },
+            })
+        };
+        let status = json!({
+            "version": "0.1.0", "lifecycle": "ready", "generation": 3, "workers": 2, "uptime_seconds": 11_400,
+            "last_reload": { "ok": false, "at": "2026-11-20T23:50:00.123Z", "error": "error[E0102]: no pool\n" },
+            "listeners": [{ "name": "web", "protocol": "http", "addresses": ["0.0.0.0:80", "[::]:80"], "connections": 7 }],
+            "pools": [{ "name": "was", "balancer": "round-robin",
+                        "backends": [backend("was1", "up", 1200), backend("was-two", "down", 5)] }],
+        });
+        let wanted = "\
+weir 0.1.0: ready, generation 3, 2 workers, up 3h10m
+the reload at 2026-11-20T23:50:00.123Z was refused:
+  error[E0102]: no pool
+
+listener web (http) on 0.0.0.0:80, [::]:80: 7 connections
+
+pool was (round-robin)
+  BACKEND  ADDRESS         WEIGHT  STATE  IN FLIGHT  NEW  REUSED  FAILED
+  was1     10.0.0.11:8080       1  up             0    3    1200       0
+  was-two  10.0.0.11:8080       1  down           0    3       5       0
+";
+        assert_eq!(page(&status), wanted);
+    }
+}
