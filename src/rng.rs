@@ -53,5 +53,5 @@ fn split_mix(state: &mut u64) -> u64 {
 /// # Panics
 /// When the system has no entropy source, which Linux always has.
 pub fn fill_secure(bytes: &mut [u8]) {
-    aws_lc_rs::rand::fill(bytes).expect("the system has a source of randomness");
+    getrandom::fill(bytes).expect("the system has a source of randomness");
 }

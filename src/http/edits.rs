@@ -71,6 +71,15 @@ impl Edits {
         self.appended.extend_from_slice(b"\r\n");
     }
 
+    /// Adds a line whose value is what `write` adds to the end of a buffer.
+    #[inline]
+    pub fn append_with(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        self.appended.extend_from_slice(name.as_bytes());
+        self.appended.extend_from_slice(b": ");
+        write(&mut self.appended);
+        self.appended.extend_from_slice(b"\r\n");
+    }
+
     /// The request target to send: the changed one, else `original`.
     #[inline]
     pub fn target_or<'a>(&'a self, original: &'a [u8]) -> &'a [u8] {

@@ -2,11 +2,11 @@
 //! It must never pass on what an untrusted client says about itself.
 //! The walk goes on in `l7/plan.rs`.
 
-use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use super::edits::Edits;
 use super::head::{Field, RequestHead, Version, list_members};
+use super::text::push_address;
 use crate::config::model::{Cidr, Forwarding};
 
 /// Who is at the other end, and whether its word counts.
@@ -98,8 +98,6 @@ fn parse_entry(entry: &[u8]) -> Option<IpAddr> {
 /// Lists the edits that tell the backend. `X-Forwarded-For`, `-Proto` and `-Host` are always written; what a trusted proxy said about
 /// the client is kept, what anyone else said is removed.
 pub fn edit(head: &RequestHead<'_>, source: &Source, options: Forwarding, edits: &mut Edits) {
-    let mut address = TextAddress([0; 48]);
-    let remote = address.write(source.remote);
     let (mut has_for, mut has_proto, mut has_host) = (false, false, false);
     for (ordinal, line) in head
         .lines
@@ -115,7 +113,7 @@ pub fn edit(head: &RequestHead<'_>, source: &Source, options: Forwarding, edits:
                 edits.replace_with(ordinal, |value| {
                     value.extend_from_slice(chain);
                     value.extend_from_slice(if chain.is_empty() { b"" } else { b", " });
-                    value.extend_from_slice(remote);
+                    push_address(source.remote, value);
                 });
             }
             Field::XForwardedProto if source.trusted => has_proto = true,
@@ -125,7 +123,9 @@ pub fn edit(head: &RequestHead<'_>, source: &Source, options: Forwarding, edits:
         }
     }
     if !has_for {
-        edits.append("X-Forwarded-For", remote);
+        edits.append_with("X-Forwarded-For", |value| {
+            push_address(source.remote, value)
+        });
     }
     if !has_proto {
         edits.append("X-Forwarded-Proto", source.scheme().as_bytes());
@@ -134,7 +134,7 @@ pub fn edit(head: &RequestHead<'_>, source: &Source, options: Forwarding, edits:
         edits.append("X-Forwarded-Host", head.authority);
     }
     if options.forwarded {
-        append_forwarded(head, source, remote, edits);
+        append_forwarded(head, source, edits);
     }
     if options.via {
         append_via(head.version, edits);
@@ -142,24 +142,20 @@ pub fn edit(head: &RequestHead<'_>, source: &Source, options: Forwarding, edits:
 }
 
 /// RFC 7239: an IPv6 address is quoted and in brackets.
-fn append_forwarded(head: &RequestHead<'_>, source: &Source, remote: &[u8], edits: &mut Edits) {
-    let (open, close): (&[u8], &[u8]) = if source.remote.is_ipv6() {
-        (b"for=\"[", b"]\"")
-    } else {
-        (b"for=", b"")
-    };
-    let host: [&[u8]; 3] = if head.authority.is_empty() {
-        [b"", b"", b""]
-    } else {
-        [b";host=\"", head.authority, b"\""]
-    };
-    let scheme = source.scheme().as_bytes();
-    edits.append_parts(
-        "Forwarded",
-        &[
-            open, remote, close, host[0], host[1], host[2], b";proto=", scheme,
-        ],
-    );
+fn append_forwarded(head: &RequestHead<'_>, source: &Source, edits: &mut Edits) {
+    edits.append_with("Forwarded", |value| {
+        let is_v6 = source.remote.is_ipv6();
+        value.extend_from_slice(if is_v6 { b"for=\"[" } else { b"for=" });
+        push_address(source.remote, value);
+        value.extend_from_slice(if is_v6 { b"]\"" } else { b"" });
+        if !head.authority.is_empty() {
+            value.extend_from_slice(b";host=\"");
+            value.extend_from_slice(head.authority);
+            value.push(b'"');
+        }
+        value.extend_from_slice(b";proto=");
+        value.extend_from_slice(source.scheme().as_bytes());
+    });
 }
 
 /// RFC 9110 section 7.6.3; weir goes by its name there, not by its address.
@@ -213,19 +209,6 @@ pub fn remove_hop_by_hop(
         if ends {
             edits.remove(ordinal);
         }
-    }
-}
-
-/// An address as text without an allocation.
-struct TextAddress([u8; 48]);
-
-impl TextAddress {
-    fn write(&mut self, address: IpAddr) -> &[u8] {
-        let mut rest = &mut self.0[..];
-        // The longest address has 45 characters.
-        let _ = write!(rest, "{address}");
-        let left = rest.len();
-        &self.0[..self.0.len() - left]
     }
 }
 

@@ -13,5 +13,6 @@ pub mod path;
 pub mod request;
 #[cfg(test)]
 mod sample;
+pub mod text;
 #[cfg(test)]
 pub(crate) use sample::Sample;

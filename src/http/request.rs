@@ -359,6 +359,23 @@ fn parse_target<'a>(method: &[u8], target: &'a [u8]) -> Result<Target<'a>, Fault
     })
 }
 
+/// Bytes of a registered name (RFC 3986 section 3.2.2).
+const IN_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~!$&'()*+,;=%";
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
 /// `host [":" port]` without user information (RFC 3986 section 3.2); empty is none.
 fn is_authority(value: &[u8]) -> bool {
     let (host_is_good, rest) = match value.strip_prefix(b"[") {
@@ -380,8 +397,7 @@ fn is_authority(value: &[u8]) -> bool {
                 .position(|&byte| byte == b':')
                 .unwrap_or(value.len());
             let (host, rest) = value.split_at(end);
-            let good =
-                |&byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte);
+            let good = |&byte: &u8| IN_NAME[usize::from(byte)];
             (!host.is_empty() && host.iter().all(good), rest)
         }
     };

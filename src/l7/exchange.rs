@@ -14,7 +14,7 @@ use super::reject::Failure;
 use crate::clock;
 use crate::config::model::Timeouts;
 use crate::http::framing::Framing;
-use crate::http::head::{Span, Version};
+use crate::http::head::{Line, RequestHead, Span, TargetForm, Version};
 use crate::http::request::{self, Request};
 use crate::net::backlog::Backlog;
 use crate::net::stream::Stream;
@@ -44,8 +44,8 @@ pub struct Exchange<'c> {
     pub(super) facts: Facts,
 }
 
-/// What must be remembered of a request head.
-#[derive(Clone, Copy, Debug, Default)]
+/// A request head by its places in the buffer, and what follows from it.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
     pub(super) length: usize,
     pub(super) method: Span,
@@ -56,6 +56,11 @@ pub(super) struct Head {
     pub(super) is_idempotent: bool,
     pub(super) keep_alive: bool,
     pub(super) expects_continue: bool,
+    path_and_query: Span,
+    path: Span,
+    form: TargetForm,
+    body: Framing,
+    connection_options: bool,
 }
 
 /// The connection toward a backend.
@@ -385,7 +390,36 @@ impl Head {
             is_idempotent: retry::is_idempotent(head.method),
             keep_alive: request.keep_alive,
             expects_continue: request.expects_continue,
+            path_and_query: span_in(received, head.path_and_query),
+            path: span_in(received, head.path),
+            form: head.form,
+            body: request.body,
+            connection_options: request.connection_options,
         }
+    }
+
+    /// The request as it was read, as long as the worker's scratch still has its lines. `None` for the few targets that do not
+    /// stand in the buffer as they are: those are read again.
+    pub(super) fn request<'a>(&self, received: &'a [u8], lines: &'a [Line]) -> Option<Request<'a>> {
+        let (path_and_query, path) = (self.path_and_query.of(received), self.path.of(received));
+        let head = RequestHead {
+            bytes: received.get(..self.length)?,
+            lines,
+            method: self.method.of(received),
+            target: self.target.of(received),
+            form: self.form,
+            path_and_query,
+            path,
+            authority: self.authority.of(received),
+            version: self.version,
+        };
+        (!path_and_query.is_empty() && !path.is_empty()).then_some(Request {
+            head,
+            body: self.body,
+            keep_alive: self.keep_alive,
+            connection_options: self.connection_options,
+            expects_continue: self.expects_continue,
+        })
     }
 }
 

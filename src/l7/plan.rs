@@ -117,10 +117,13 @@ pub(super) fn plan(exchange: &mut Exchange<'_>, attempts: &Attempts) -> Result<P
         path,
         ..
     } = &mut *local.scratch.borrow_mut();
-    let parsed = request::parse(&exchange.received, lines, &snapshot.config.limits)
-        .map_err(Failure::Request)?;
-    let Some(request) = parsed else {
-        return Err(Failure::ClientGone);
+    // No wait lies between the first plan and the reading of the head: the scratch still has its lines.
+    let known = exchange.head.filter(|_| attempts.retries == 0);
+    let request = match known.and_then(|head| head.request(&exchange.received, lines)) {
+        Some(request) => request,
+        None => request::parse(&exchange.received, lines, &snapshot.config.limits)
+            .map_err(Failure::Request)?
+            .ok_or(Failure::ClientGone)?,
     };
     let head = &request.head;
     let source = Source::of(

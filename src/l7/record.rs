@@ -2,9 +2,9 @@
 //! It never waits and never fails.
 //! The walk ends here.
 
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Head};
 use super::reject::CLIENT_GONE;
-use crate::http::head::{Field, Version};
+use crate::http::head::{Field, Span, Version};
 use crate::http::request;
 use crate::policy::persist::Stickiness;
 use crate::state::access_log::Record;
@@ -52,11 +52,16 @@ fn count(exchange: &Exchange<'_>) {
 fn log(exchange: &Exchange<'_>) {
     let (facts, client) = (&exchange.facts, &exchange.client);
     let snapshot = &*exchange.generation.snapshot;
-    let head = exchange.head.unwrap_or_default();
     let route = facts.route.map(|route| &snapshot.routes[route]);
     let pool = route.map(|route| &snapshot.pools[route.pool]);
     let backend = facts.choice.filter(|_| facts.tries > 0).zip(pool);
     let backend = backend.map(|(choice, pool)| &*pool.backends[usize::from(choice.backend.0)].name);
+    let part = |place: fn(&Head) -> Span| {
+        exchange
+            .head
+            .as_ref()
+            .map_or(&b""[..], |head| place(head).of(&exchange.received))
+    };
     let mut lines = Vec::new();
     let parsed = match client.local.access_log.wants_client_fields() {
         true => request::parse(&exchange.received, &mut lines, &snapshot.config.limits)
@@ -75,9 +80,9 @@ fn log(exchange: &Exchange<'_>) {
         listener: &snapshot.listeners[exchange.listener].name,
         remote: client.remote,
         client: facts.client,
-        method: head.method.of(&exchange.received),
-        host: head.authority.of(&exchange.received),
-        path: head.target.of(&exchange.received),
+        method: part(|head| head.method),
+        host: part(|head| head.authority),
+        path: part(|head| head.target),
         version: match exchange.head {
             Some(head) if head.version == Version::Http10 => "HTTP/1.0",
             Some(_) => "HTTP/1.1",

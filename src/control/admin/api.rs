@@ -57,7 +57,7 @@ pub(super) async fn answer(request: Request<Incoming>, door: &Door, context: &Co
     let _ = Limited::new(body, BODY).collect().await;
     let answered = match resource {
         Resource::Root => Ok(content(StatusCode::OK, "text/plain; charset=utf-8", ROOT)),
-        Resource::Metrics => metrics(context),
+        Resource::Metrics => metrics(context).await,
         Resource::Healthz => Ok(content(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")),
         Resource::Readyz => Ok(readyz(&context.shared)),
         Resource::Status => Ok(json(StatusCode::OK, &status(&context.shared))),
@@ -90,11 +90,11 @@ fn find(path: &str, method: &Method) -> Result<Resource, Problem> {
     }
 }
 
-fn metrics(context: &Context) -> Result<Answer, Problem> {
+async fn metrics(context: &Context) -> Result<Answer, Problem> {
     let failed = |error: prometheus::Error| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
     };
-    let text = context.metrics.text().map_err(failed)?;
+    let text = context.metrics.text().await.map_err(failed)?;
     Ok(content(StatusCode::OK, METRICS_TYPE, text))
 }
 

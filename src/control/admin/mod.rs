@@ -30,9 +30,9 @@ use super::shared::Shared;
 use crate::config::model::{Admin, AdminBind};
 
 /// Connections that are served at once; later ones wait in the kernel.
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 256;
 /// A request head must be complete this long after the accept.
-const HEAD_WAIT: Duration = Duration::from_secs(5);
+const HEAD_WAIT: Duration = Duration::from_secs(3);
 /// A connection lasts no longer than this, however slowly its client reads.
 const CONNECTION_WAIT: Duration = Duration::from_secs(30);
 /// Bytes that a request head may have.

@@ -54,6 +54,8 @@ pub struct Sources {
 pub struct Metrics {
     registry: Registry,
     collector: Arc<Collector>,
+    /// Held while the text is made.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug)]
@@ -88,14 +90,31 @@ impl Metrics {
         Ok(Metrics {
             registry,
             collector,
+            turn: Arc::default(),
         })
     }
 
-    /// The metrics in Prometheus's text format.
+    /// The metrics in Prometheus's text format. It is made beside the runtime, one at a time: however often somebody asks, probes
+    /// and reloads go on.
     ///
     /// # Errors
     /// When a sample cannot be written as text.
-    pub fn text(&self) -> prometheus::Result<Vec<u8>> {
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub async fn text(&self) -> prometheus::Result<Vec<u8>> {
+        let turn = self.turn.clone().lock_owned().await;
+        let metrics = self.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            let text = metrics.gather();
+            drop(turn);
+            text
+        });
+        made.await
+            .unwrap_or_else(|error| Err(prometheus::Error::Msg(error.to_string())))
+    }
+
+    fn gather(&self) -> prometheus::Result<Vec<u8>> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
@@ -374,7 +393,7 @@ mod tests {
     fn every_shard_is_in_the_sum() {
         let (metrics, _ends, announce) = metrics();
         let _workers = count_something(&metrics, &announce);
-        let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+        let text = String::from_utf8(metrics.gather().unwrap()).unwrap();
         for line in [
             r#"weir_http_requests_total{listener="web",route="GET \"/cart\"",pool="was",backend="127.0.0.1:1",code="2xx"} 10"#,
             r#"weir_http_request_duration_seconds_bucket{route="cart",pool="was",le="0.002097152"} 0"#,
@@ -417,7 +436,7 @@ mod tests {
             .probes
             .open(&snapshot.pools[0].name, address);
         probes.count(&Ok(()));
-        let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+        let text = String::from_utf8(metrics.gather().unwrap()).unwrap();
         for family in ALL {
             let help = format!("# HELP {} {}", family.name, family.help);
             assert!(text.contains(&help), "no {help}");
@@ -437,7 +456,7 @@ mod tests {
             .spawn();
         let Ok(mut promtool) = promtool else { return };
         let mut input = promtool.stdin.take().unwrap();
-        std::io::Write::write_all(&mut input, &metrics.text().unwrap()).unwrap();
+        std::io::Write::write_all(&mut input, &metrics.gather().unwrap()).unwrap();
         drop(input);
         let said = promtool.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();

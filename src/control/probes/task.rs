@@ -86,7 +86,10 @@ pub(super) async fn watch(
     let target = Target {
         address: watched.live.address,
     };
-    let mut machine = Machine::new(settings.rise, settings.fall, watched.live.health());
+    let mut course = Course {
+        machine: Machine::new(settings.rise, settings.fall, watched.live.health()),
+        blind: false,
+    };
     let mut start = Instant::now() + FIRST_WITHIN.mul_f64(fraction(&mut rng));
     loop {
         sleep_until(start).await;
@@ -94,26 +97,39 @@ pub(super) async fn watch(
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::Timeout(settings.timeout)),
         };
-        observe(&watched, &mut machine, &outcome);
+        watched.counts.count(&outcome);
+        course.observe(&watched, &outcome);
         start = Instant::now().max(start + jittered(settings.interval, &mut rng));
     }
 }
 
-fn observe(watched: &Watched, machine: &mut Machine, outcome: &Outcome) {
-    watched.counts.count(outcome);
-    let changed = match outcome {
-        Ok(()) => machine.observe(Verdict::Pass),
-        Err(failure @ Failure::Local(_)) => {
-            let (pool, address) = (&watched.pool, watched.live.address);
-            log::warn!("health: {pool}/{address}: {failure}");
-            None
+/// What the outcomes so far add up to.
+struct Course {
+    machine: Machine,
+    /// Whether weir could not ask the last time, which is said once.
+    blind: bool,
+}
+
+impl Course {
+    fn observe(&mut self, watched: &Watched, outcome: &Outcome) {
+        let was_blind = std::mem::replace(&mut self.blind, false);
+        let changed = match outcome {
+            Ok(()) => self.machine.observe(Verdict::Pass),
+            Err(failure @ Failure::Local(_)) => {
+                self.blind = true;
+                if !was_blind {
+                    let (pool, address) = (&watched.pool, watched.live.address);
+                    log::warn!("health: {pool}/{address}: {failure}; its health stays as it is");
+                }
+                None
+            }
+            Err(_) => self.machine.observe(Verdict::Fail),
+        };
+        match (changed, outcome) {
+            (None, _) => {}
+            (Some(health), Ok(())) => watched.change(health, "the check passes"),
+            (Some(health), Err(failure)) => watched.change(health, &failure.to_string()),
         }
-        Err(_) => machine.observe(Verdict::Fail),
-    };
-    let Some(health) = changed else { return };
-    match outcome {
-        Ok(()) => watched.change(health, "the check passes"),
-        Err(failure) => watched.change(health, &failure.to_string()),
     }
 }
 

@@ -4,8 +4,8 @@
 
 use super::date::DateCache;
 use super::mask::masked;
-use super::text::{is_plain, push_address, push_hex, push_number};
 use super::{Record, cut};
+use crate::http::text::{is_plain, push_address, push_hex, push_number};
 
 pub(super) fn line(record: &Record<'_>, date: &mut DateCache, out: &mut Vec<u8>) {
     push_address(record.client, out);

@@ -4,10 +4,10 @@
 
 use super::date::DateCache;
 use super::mask::masked;
-use super::text::{
+use super::{Record, cut};
+use crate::http::text::{
     is_plain, push_address, push_digits, push_hex, push_id, push_number, push_seconds,
 };
-use super::{Record, cut};
 
 pub(super) fn line(record: &Record<'_>, date: &mut DateCache, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"time\":\"");

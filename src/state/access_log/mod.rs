@@ -6,7 +6,6 @@ mod combined;
 mod date;
 mod json;
 mod mask;
-mod text;
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};

@@ -15,7 +15,7 @@ const DIGIT_PAIRS: &[u8; 200] = b"\
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// A number in decimal.
-pub(super) fn push_number(mut number: u64, out: &mut Vec<u8>) {
+pub fn push_number(mut number: u64, out: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut start = digits.len();
     while number >= 100 {
@@ -36,7 +36,7 @@ pub(super) fn push_number(mut number: u64, out: &mut Vec<u8>) {
 }
 
 /// The last `width` decimal digits of a number, at most eight, with leading zeros.
-pub(super) fn push_digits(mut number: u64, width: usize, out: &mut Vec<u8>) {
+pub fn push_digits(mut number: u64, width: usize, out: &mut Vec<u8>) {
     let mut digits = [b'0'; 8];
     for digit in digits[..width].iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;
@@ -46,21 +46,21 @@ pub(super) fn push_digits(mut number: u64, width: usize, out: &mut Vec<u8>) {
 }
 
 /// Sixteen hexadecimal digits.
-pub(super) fn push_id(id: u64, out: &mut Vec<u8>) {
+pub fn push_id(id: u64, out: &mut Vec<u8>) {
     let digits: [u8; 16] =
         std::array::from_fn(|digit| HEX[(id >> (60 - 4 * digit)) as usize & 0xf]);
     out.extend_from_slice(&digits);
 }
 
 /// Seconds with microseconds: `0.001234`.
-pub(super) fn push_seconds(duration: Duration, out: &mut Vec<u8>) {
+pub fn push_seconds(duration: Duration, out: &mut Vec<u8>) {
     push_number(duration.as_secs(), out);
     out.push(b'.');
     push_digits(u64::from(duration.subsec_micros()), 6, out);
 }
 
 /// An address; an IPv4-mapped IPv6 one as IPv4.
-pub(super) fn push_address(address: IpAddr, out: &mut Vec<u8>) {
+pub fn push_address(address: IpAddr, out: &mut Vec<u8>) {
     match address.to_canonical() {
         IpAddr::V4(address) => {
             let [first, rest @ ..] = address.octets();
@@ -76,7 +76,7 @@ pub(super) fn push_address(address: IpAddr, out: &mut Vec<u8>) {
 }
 
 /// Two hexadecimal digits.
-pub(super) fn push_hex(byte: u8, out: &mut Vec<u8>) {
+pub fn push_hex(byte: u8, out: &mut Vec<u8>) {
     out.push(HEX[usize::from(byte >> 4)]);
     out.push(HEX[usize::from(byte & 0xf)]);
 }
@@ -84,7 +84,7 @@ pub(super) fn push_hex(byte: u8, out: &mut Vec<u8>) {
 /// Whether no byte needs an escape in a quoted string of either format. It looks at all of them, which is faster than
 /// stopping early: nearly every value is plain.
 #[inline]
-pub(super) fn is_plain(value: &[u8]) -> bool {
+pub fn is_plain(value: &[u8]) -> bool {
     value.iter().fold(true, |plain, &byte| {
         plain & (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\')
     })
