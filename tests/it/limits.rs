@@ -598,23 +598,23 @@ fn a_pause_of_the_process_is_nobodys_fault() {
             visit.send(ok("fine"));
         }
     });
-    let weir = Weir::start(&plain(
-        &[&origin],
-        "[timeouts]\nheader = \"2s\"\nresponse = \"2s\"\nconnect = \"2s\"",
-    ));
-    weir.signal(libc::SIGSTOP);
-    let mut clients: Vec<Client> = (0..20).map(|_| weir.client()).collect();
-    for (count, client) in clients.iter_mut().enumerate() {
-        client.send(if count % 2 == 0 {
-            get("/")
-        } else {
-            post("/", "x")
-        });
-    }
-    std::thread::sleep(Duration::from_secs(3));
-    weir.signal(libc::SIGCONT);
-    for client in &mut clients {
-        let answer = client.answer();
-        assert_eq!((answer.status(), answer.text().as_str()), (200, "fine"));
+    let waits = "[timeouts]\nheader = \"1s\"\nresponse = \"1s\"\nconnect = \"1s\"";
+    let weir = Weir::start(&plain(&[&origin], waits));
+    for _ in 0..5 {
+        weir.signal(libc::SIGSTOP);
+        let mut clients: Vec<Client> = (0..20).map(|_| weir.client()).collect();
+        for (count, client) in clients.iter_mut().enumerate() {
+            client.send(if count % 2 == 0 {
+                get("/")
+            } else {
+                post("/", "x")
+            });
+        }
+        std::thread::sleep(Duration::from_millis(1500));
+        weir.signal(libc::SIGCONT);
+        for client in &mut clients {
+            let answer = client.answer();
+            assert_eq!((answer.status(), answer.text().as_str()), (200, "fine"));
+        }
     }
 }
