@@ -76,7 +76,7 @@ impl Client {
 
     /// Serves the connection to its end.
     pub async fn serve(mut self) {
-        poll_fn(|cx| Poll::Ready(self.greet(cx))).await;
+        poll_fn(|cx| self.begin_wait(cx)).await;
         while let Some(received) = poll_fn(|cx| self.poll_arrival(cx)).await {
             // A request's state is boxed so that a waiting connection is small.
             match Box::pin(proxy(&mut self, received)).await {
@@ -86,23 +86,22 @@ impl Client {
                 Next::Abort => return self.stream.reset_on_close(),
             }
             if self.early.is_empty() {
-                poll_fn(|cx| Poll::Ready(self.rest(cx))).await;
+                poll_fn(|cx| self.begin_wait(cx)).await;
             }
         }
     }
 
-    /// Begins the wait for the first request: its head has a deadline from the accept on.
-    fn greet(&self, cx: &mut Context<'_>) {
+    /// Begins the wait for a request: the head of the first has a deadline from the accept on.
+    fn begin_wait(&self, cx: &mut Context<'_>) -> Poll<()> {
         let generation = self.view.generation();
-        self.timer
-            .set(cx, generation.snapshot.config.timeouts.header);
-    }
-
-    /// Begins the wait for the next request.
-    fn rest(&self, cx: &mut Context<'_>) {
-        let generation = self.view.generation();
-        self.timer
-            .set(cx, generation.snapshot.config.timeouts.keep_alive);
+        let timeouts = &generation.snapshot.config.timeouts;
+        let wait = if self.requests == 0 {
+            timeouts.header
+        } else {
+            timeouts.keep_alive
+        };
+        self.timer.set(cx, wait);
+        Poll::Ready(())
     }
 
     /// The first bytes of a request; `None` when none will come.
