@@ -368,7 +368,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 fn start(stream: TcpStream, remote: SocketAddr, view: &Rc<ListenerView>, local: &Rc<Local>) {
     let open = Open::new(view, local);
-    let client = Client::new(
+    let mut client = Client::new(
         Stream::accepted(stream),
         remote,
         local.clone(),
