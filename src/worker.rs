@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
@@ -317,7 +318,8 @@ fn poll_accept(
     }
     match listener.poll_accept(cx) {
         Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
-        Poll::Pending if view.is_closing() => Poll::Ready(None),
+        // Without a budget the runtime says so too, while more may be queued: it wakes the task again by itself.
+        Poll::Pending if view.is_closing() && has_budget_remaining() => Poll::Ready(None),
         Poll::Pending => {
             // Without a deadline of its own it is still woken when the listener closes.
             timer.attach(cx);

@@ -7,6 +7,7 @@ mod access_log;
 mod admin;
 mod balancing;
 mod bodies;
+mod edges;
 mod framing;
 mod headers;
 mod limits;
