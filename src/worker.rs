@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -271,9 +271,9 @@ async fn keep_time(local: Rc<Local>, generation: Rc<RefCell<Option<Rc<Generation
         }
         if turn % SWEEP == 0 {
             let generation = generation.borrow().clone();
-            generation.iter().for_each(|generation| {
-                generation.sweep(&mut Context::from_waker(Waker::noop()), now)
-            });
+            generation
+                .iter()
+                .for_each(|generation| generation.sweep(now));
         }
     }
 }

@@ -263,11 +263,7 @@ impl<'c> Exchange<'c> {
             .pool(plan.pool)
             .idle(plan.choice.backend)
             .clone();
-        let kept = if fresh {
-            None
-        } else {
-            poll_fn(|cx| Poll::Ready(idle.take(cx, began))).await
-        };
+        let kept = if fresh { None } else { idle.take(began) };
         self.facts.reused = kept.is_some();
         let counts = backend.live.connections(local.index);
         let mut waited = Duration::ZERO;

@@ -89,14 +89,10 @@ impl Stream {
     }
 
     /// Whether nothing has arrived, not even an end: what an idle upstream connection must be. It costs a system call only when the
-    /// last event came for bytes that were read before it.
+    /// last event came for bytes that were read before it. Polling would not do: a task that used up its budget is told that nothing
+    /// is there whatever is.
     #[inline]
-    pub fn is_quiet(&self, cx: &mut Context<'_>) -> bool {
-        self.0.poll_read_ready(cx).is_pending() || self.is_dry()
-    }
-
-    #[cold]
-    fn is_dry(&self) -> bool {
+    pub fn is_quiet(&self) -> bool {
         matches!(self.0.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 

@@ -175,11 +175,11 @@ impl Generation {
     }
 
     /// Closes idle connections that expired or died.
-    pub fn sweep(&self, cx: &mut std::task::Context<'_>, now: std::time::Instant) {
+    pub fn sweep(&self, now: std::time::Instant) {
         self.pools
             .iter()
             .flat_map(|pool| &pool.idle)
-            .for_each(|stack| stack.sweep(cx, now));
+            .for_each(|stack| stack.sweep(now));
     }
 }
 

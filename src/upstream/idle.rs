@@ -3,7 +3,6 @@
 //! The walk goes on in `l7/exchange.rs`, which takes them out and puts them back.
 
 use std::cell::{Cell, RefCell};
-use std::task::Context;
 use std::time::Instant;
 
 use crate::net::stream::Stream;
@@ -38,10 +37,10 @@ impl IdleStack {
 
     /// The connection used last, if one is alive. It costs no system call to know.
     #[inline]
-    pub fn take(&self, cx: &mut Context<'_>, now: Instant) -> Option<Stream> {
+    pub fn take(&self, now: Instant) -> Option<Stream> {
         let mut connections = self.connections.borrow_mut();
         while let Some(idle) = connections.pop() {
-            if now < idle.expires && idle.stream.is_quiet(cx) {
+            if now < idle.expires && idle.stream.is_quiet() {
                 return Some(idle.stream);
             }
         }
@@ -58,9 +57,9 @@ impl IdleStack {
     }
 
     /// Closes what expired or what the backend closed, so that no descriptor waits for a request that does not come.
-    pub fn sweep(&self, cx: &mut Context<'_>, now: Instant) {
+    pub fn sweep(&self, now: Instant) {
         self.connections
             .borrow_mut()
-            .retain(|idle| now < idle.expires && idle.stream.is_quiet(cx));
+            .retain(|idle| now < idle.expires && idle.stream.is_quiet());
     }
 }

@@ -1,7 +1,11 @@
 //! What happens only when things coincide: a listener that closes on a full queue, a backend that pauses, bytes that come too early.
 
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+
+use crate::support::origin::ok;
 use crate::support::weir::{get, plain};
-use crate::support::{Client, Origin, Weir};
+use crate::support::{Client, Origin, Weir, until};
 
 #[test]
 fn whoever_is_queued_when_a_listener_closes_is_served() {
@@ -22,4 +26,42 @@ fn whoever_is_queued_when_a_listener_closes_is_served() {
         assert_eq!(text.as_deref(), Ok("fine"), "client {number}");
     }
     assert!(weir.await_exit().success());
+}
+
+#[test]
+fn a_busy_connection_gets_no_poisoned_upstream_connection() {
+    static ANSWERED: AtomicUsize = AtomicUsize::new(0);
+    static POISONED: AtomicUsize = AtomicUsize::new(0);
+    let origin = Origin::start(|visit| {
+        while let Ok(request) = visit.request() {
+            visit.send(ok(request.target()));
+            if let Some(round) = request.target().strip_prefix("/here/first/") {
+                let round: usize = round.parse().unwrap();
+                until("the answer at the client", || {
+                    (ANSWERED.load(SeqCst) == round).then_some(())
+                });
+                visit.send(ok("unasked"));
+                POISONED.store(round, SeqCst);
+            }
+        }
+    });
+    let config = plain(&[&origin], "").replace("[[routes]]\n", "[[routes]]\npath = \"/here\"\n");
+    let weir = Weir::start(&config);
+    let lost = "GET /l HTTP/1.1\r\nHost: a\r\n\r\n";
+    for round in 1..=20 {
+        // The runtime lets a task do 128 things before it must let others have their turn.
+        let before = 112 + round;
+        let mut client = weir.client();
+        assert_eq!(client.ask(lost).status(), 404);
+        weir.get(&format!("/here/first/{round}"));
+        ANSWERED.store(round, SeqCst);
+        until("the poison", || {
+            (POISONED.load(SeqCst) == round).then_some(())
+        });
+        client.send(lost.repeat(before) + "GET /here/mine HTTP/1.1\r\nHost: a\r\n\r\n");
+        for _ in 0..before {
+            assert_eq!(client.answer().status(), 404);
+        }
+        assert_eq!(client.answer().text(), "/here/mine", "after {before}");
+    }
 }
