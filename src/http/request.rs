@@ -90,6 +90,15 @@ pub fn parse<'a>(
     }))
 }
 
+/// Takes away the empty lines before a request, a habit of old clients after a body (RFC 9112 section 2.2).
+pub fn skip_empty_lines(received: &mut Vec<u8>) {
+    if received.starts_with(b"\r\n") {
+        let pairs = received.as_chunks::<2>().0.iter();
+        let count = pairs.take_while(|pair| *pair == b"\r\n").count();
+        received.drain(..2 * count);
+    }
+}
+
 /// Turns httparse's complaint into ours; a version is told apart from garbage by its form.
 fn fault_of(error: httparse::Error, bytes: &[u8]) -> Fault {
     match error {

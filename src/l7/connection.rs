@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::proxy::proxy;
+use crate::http::request;
 use crate::net::stream::Stream;
 use crate::net::timer::Timer;
 use crate::policy::persist::Remembered;
@@ -85,9 +86,7 @@ impl Client {
                 Next::Linger => return Box::pin(self.linger()).await,
                 Next::Abort => return self.stream.reset_on_close(),
             }
-            if self.early.is_empty() {
-                poll_fn(|cx| self.begin_wait(cx)).await;
-            }
+            poll_fn(|cx| self.begin_wait(cx)).await;
         }
     }
 
@@ -104,22 +103,31 @@ impl Client {
         Poll::Ready(())
     }
 
-    /// The first bytes of a request; `None` when none will come.
+    /// The first bytes of a request; `None` when none will come. Empty lines alone are none: the wait goes on.
     fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<Option<Vec<u8>>> {
         let mut received = self.local.buffers.take();
         if !self.early.is_empty() {
             received.append(&mut self.early);
             self.early = Vec::new();
-            return Poll::Ready(Some(received));
+            request::skip_empty_lines(&mut received);
         }
-        let read = self.stream.poll_read_into(cx, &mut received);
-        if let Poll::Ready(Ok(1..)) = read {
-            return Poll::Ready(Some(received));
+        while received.is_empty() {
+            match self.stream.poll_read_into(cx, &mut received) {
+                Poll::Ready(Ok(1..)) => request::skip_empty_lines(&mut received),
+                nothing => {
+                    self.local.buffers.put(received);
+                    return self.no_arrival(nothing.is_ready());
+                }
+            }
         }
-        self.local.buffers.put(received);
+        Poll::Ready(Some(received))
+    }
+
+    /// Whether to wait on for a request.
+    fn no_arrival(&self, is_over: bool) -> Poll<Option<Vec<u8>>> {
         // A connection whose listener closes may still bring the request that it was opened for.
         let is_unwanted = self.view.is_closing() && self.requests > 0;
-        if read.is_ready() || self.timer.has_fired() || is_unwanted {
+        if is_over || self.timer.has_fired() || is_unwanted {
             return Poll::Ready(None);
         }
         Poll::Pending

@@ -189,10 +189,7 @@ impl<'c> Exchange<'c> {
 
     /// Reads the head if it is complete, and takes the first bytes of the body off what came with it.
     fn find_head(&mut self) -> Result<bool, Failure> {
-        // RFC 9112 section 2.2: empty lines before a request line are a habit of old clients.
-        while self.received.starts_with(b"\r\n") {
-            self.received.drain(..2);
-        }
+        request::skip_empty_lines(&mut self.received);
         let local = self.client.local.clone();
         let lines = &mut local.scratch.borrow_mut().lines;
         let limits = &self.generation.snapshot.config.limits;

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
 use crate::support::origin::ok;
-use crate::support::weir::{get, plain};
+use crate::support::weir::{get, plain, post};
 use crate::support::{Client, Origin, Weir, until};
 
 #[test]
@@ -26,6 +27,36 @@ fn whoever_is_queued_when_a_listener_closes_is_served() {
         assert_eq!(text.as_deref(), Ok("fine"), "client {number}");
     }
     assert!(weir.await_exit().success());
+}
+
+#[test]
+fn an_empty_line_after_a_body_is_no_request() {
+    let origin = Origin::named("fine");
+    let head = "[timeouts]\nheader = \"300ms\"\n";
+    let weir = Weir::start(&plain(&[&origin], head));
+    let mut client = weir.client();
+    assert_eq!(client.ask(post("/", "hello") + "\r\n").text(), "fine");
+    assert!(client.is_silent(Duration::from_millis(900)));
+    client.send("\r\n");
+    assert!(client.is_silent(Duration::from_millis(900)));
+    assert_eq!(client.ask(get("/")).text(), "fine");
+}
+
+#[test]
+fn any_number_of_empty_lines_is_cheap() {
+    let origin = Origin::named("fine");
+    let weir = Weir::before(&[&origin]);
+    let mut client = weir.client();
+    let lines = "\r\n".repeat(64 * 1024);
+    for _ in 0..40 {
+        client.send(get("/") + &lines);
+    }
+    client.send(get("/"));
+    for _ in 0..41 {
+        assert_eq!(client.answer().text(), "fine");
+    }
+    let spent = crate::robustness::processor_time(weir.id());
+    assert!(spent < Duration::from_secs(1), "{spent:?}");
 }
 
 #[test]

@@ -221,7 +221,7 @@ fn running_out_of_descriptors_is_no_end() {
 }
 
 /// User and system time of a process so far.
-fn processor_time(process: u32) -> Duration {
+pub fn processor_time(process: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let after_name = stat.rsplit_once(')').unwrap().1;
     let fields: Vec<u64> = after_name
