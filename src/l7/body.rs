@@ -20,10 +20,14 @@ impl Exchange<'_> {
             if upstream.deaf {
                 return Poll::Ready(Ok(()));
             }
-            if !upstream.backlog.is_empty()
-                && ready!(upstream.backlog.poll_flush(&mut upstream.stream, cx)).is_err()
-            {
-                upstream.deaf = true;
+            if !upstream.backlog.is_empty() {
+                let before = upstream.backlog.len();
+                let flushed = upstream.backlog.poll_flush(&mut upstream.stream, cx);
+                upstream.deaf = matches!(flushed, Poll::Ready(Err(_)));
+                if upstream.backlog.len() < before {
+                    self.await_upload(cx);
+                }
+                let _ = ready!(flushed);
                 continue;
             }
             if self.upload.is_done() {
@@ -60,14 +64,25 @@ impl Exchange<'_> {
                 .send(&mut upstream.stream, cx, &body[..taken], &[])
                 .is_err();
         }
+        self.await_upload(cx);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Begins the wait for whoever must move next: the backend when it has all of the body, or has not taken what came; else the client.
+    pub(super) fn await_upload(&self, cx: &mut Context<'_>) {
         let timeouts = self.timeouts();
-        let wait = match (self.answer.status, self.upload.is_done()) {
-            (0, true) => timeouts.response,
-            (0, false) => timeouts.body_idle,
+        let wait = match self.answer.status {
+            0 if self.upload.is_done() || self.is_backend_behind() => timeouts.response,
+            0 => timeouts.body_idle,
             _ => timeouts.response_idle,
         };
         self.client.timer.set(cx, wait);
-        Poll::Ready(Ok(()))
+    }
+
+    /// Whether the backend has not taken what the client sent.
+    pub(super) fn is_backend_behind(&self) -> bool {
+        let upstream = self.backend.as_ref();
+        upstream.is_some_and(|upstream| upstream.deaf || !upstream.backlog.is_empty())
     }
 
     /// Notices a client that goes away while it has nothing to send, and keeps what it sends before its turn.

@@ -323,16 +323,11 @@ impl<'c> Exchange<'c> {
             .send(&mut upstream.stream, cx, head, body)
             .map_err(|_| Failure::BackendClosed)?;
         upstream.sent = true;
-        let timeouts = self.timeouts();
-        let waits_for_client = !self.upload.is_done() && !facts.expects_continue;
-        self.client.timer.set(
-            cx,
-            if waits_for_client {
-                timeouts.body_idle
-            } else {
-                timeouts.response
-            },
-        );
+        if facts.expects_continue {
+            self.client.timer.set(cx, self.timeouts().response);
+        } else {
+            self.await_upload(cx);
+        }
         Ok(())
     }
 
@@ -353,14 +348,10 @@ impl<'c> Exchange<'c> {
 
     /// Who is to blame for a wait that took too long before the answer.
     fn overdue(&self) -> Failure {
-        let backend_is_slow = self
-            .backend
-            .as_ref()
-            .is_some_and(|upstream| upstream.deaf || !upstream.backlog.is_empty());
         let client_waits = self.head.is_some_and(|head| head.expects_continue)
             && !self.answer.continued
             && self.is_replayable();
-        if self.upload.is_done() || backend_is_slow || client_waits {
+        if self.upload.is_done() || self.is_backend_behind() || client_waits {
             Failure::ResponseTimeout
         } else {
             Failure::BodyTimeout

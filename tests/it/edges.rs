@@ -1,7 +1,8 @@
 //! What happens only when things coincide: a listener that closes on a full queue, a backend that pauses, bytes that come too early.
 
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::thread;
 use std::time::Duration;
 
 use crate::support::origin::ok;
@@ -57,6 +58,37 @@ fn any_number_of_empty_lines_is_cheap() {
     }
     let spent = crate::robustness::processor_time(weir.id());
     assert!(spent < Duration::from_secs(1), "{spent:?}");
+}
+
+#[test]
+fn a_backend_that_pauses_within_a_body_has_the_response_timeout() {
+    static GO_ON: AtomicBool = AtomicBool::new(false);
+    const LENGTH: usize = 32 << 20;
+    let origin = Origin::start(|visit| {
+        let Ok(_) = visit.head() else { return };
+        until("the word to go on", || GO_ON.load(SeqCst).then_some(()));
+        if visit.reader.exactly(LENGTH).is_ok() {
+            visit.send(ok("all"));
+        }
+    });
+    let head = "[timeouts]\nbody_idle = \"300ms\"\nresponse = \"30s\"\n";
+    let weir = Weir::start(&plain(&[&origin], head));
+    let mut client = weir.client();
+    client.send(format!(
+        "PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {LENGTH}\r\n\r\n"
+    ));
+    let mut stream = client.reader.stream.try_clone().unwrap();
+    let sending = thread::spawn(move || {
+        use std::io::Write;
+        stream.write_all(&vec![b'x'; LENGTH])
+    });
+    assert!(
+        client.is_silent(Duration::from_millis(1500)),
+        "the client waits for the backend, and is not to blame"
+    );
+    GO_ON.store(true, SeqCst);
+    assert_eq!(client.answer().text(), "all");
+    sending.join().unwrap().unwrap();
 }
 
 #[test]
