@@ -318,11 +318,10 @@ impl<'c> Exchange<'c> {
             head.extend_from_slice(body);
             body = &[];
         }
-        upstream
-            .backlog
-            .send(&mut upstream.stream, cx, head, body)
-            .map_err(|_| Failure::BackendClosed)?;
-        upstream.sent = true;
+        let result = upstream.backlog.send(&mut upstream.stream, cx, head, body);
+        // What is kept stands behind bytes that may have left already: only a first write that fails has sent nothing.
+        upstream.sent = result.is_ok() || !upstream.backlog.is_empty();
+        result.map_err(|_| Failure::BackendClosed)?;
         if facts.expects_continue {
             self.client.timer.set(cx, self.timeouts().response);
         } else {
