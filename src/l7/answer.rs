@@ -161,10 +161,11 @@ impl Exchange<'_> {
         self.answer.decode = old_client && matches!(answer.body, Framing::Chunked(_));
         self.answer.backend_goes_on = answer.keep_alive;
         self.answer.idle_hint = idle_hint(answer);
+        // A client that reads the answer within its body may stop there, or not: where its next request begins, nobody knows.
         self.answer.client_goes_on = self.head.is_some_and(|head| head.keep_alive)
             && !self.client.view.is_closing()
             && !self.answer.decode
-            && !self.is_body_unwanted()
+            && self.upload.is_done()
             && answer.body != Framing::Close;
         forwarding::remove_hop_by_hop(head.bytes, head.lines, answer.connection_options, edits);
         if head.status == 204 {
@@ -183,13 +184,6 @@ impl Exchange<'_> {
             false => edits.append("Connection", b"close"),
         }
         write_head(head, edits, out);
-    }
-
-    /// Whether the client waits for a 100 that will not come: whether it sends the body nevertheless, nobody knows.
-    fn is_body_unwanted(&self) -> bool {
-        self.head.is_some_and(|head| head.expects_continue)
-            && self.answer.interims == 0
-            && !self.upload.is_done()
     }
 
     /// Sends the head with the body bytes that came with it.
@@ -233,16 +227,9 @@ impl Exchange<'_> {
             poll_fn(|cx| self.poll_relay(cx)).await?;
             self.facts.ended = clock::now();
         }
-        let uploaded = self.upload.is_done()
-            && self
-                .backend
-                .as_ref()
-                .is_some_and(|upstream| upstream.backlog.is_empty());
-        if let Some(upstream) = self
-            .backend
-            .take()
-            .filter(|upstream| uploaded && !upstream.deaf && self.answer.backend_goes_on)
-        {
+        let backend_goes_on =
+            self.answer.backend_goes_on && self.upload.is_done() && !self.is_backend_behind();
+        if let Some(upstream) = self.backend.take().filter(|_| backend_goes_on) {
             let snapshot = &*self.generation.snapshot;
             let idle = self
                 .answer
@@ -251,7 +238,7 @@ impl Exchange<'_> {
             let stack = self.generation.pool(plan.pool).idle(plan.choice.backend);
             stack.put(upstream.stream, self.facts.ended + idle);
         }
-        Ok(match (uploaded, self.answer.client_goes_on) {
+        Ok(match (self.upload.is_done(), self.answer.client_goes_on) {
             (true, true) => Next::Request,
             (true, false) if self.client.early.is_empty() => Next::Close,
             _ => Next::Linger,

@@ -63,7 +63,7 @@ fn any_number_of_empty_lines_is_cheap() {
 #[test]
 fn a_backend_that_pauses_within_a_body_has_the_response_timeout() {
     static GO_ON: AtomicBool = AtomicBool::new(false);
-    const LENGTH: usize = 32 << 20;
+    const LENGTH: usize = 64 << 20;
     let origin = Origin::start(|visit| {
         let Ok(_) = visit.head() else { return };
         until("the word to go on", || GO_ON.load(SeqCst).then_some(()));
@@ -71,7 +71,7 @@ fn a_backend_that_pauses_within_a_body_has_the_response_timeout() {
             visit.send(ok("all"));
         }
     });
-    let head = "[timeouts]\nbody_idle = \"300ms\"\nresponse = \"30s\"\n";
+    let head = "[timeouts]\nbody_idle = \"1s\"\nresponse = \"30s\"\n";
     let weir = Weir::start(&plain(&[&origin], head));
     let mut client = weir.client();
     client.send(format!(
@@ -83,7 +83,7 @@ fn a_backend_that_pauses_within_a_body_has_the_response_timeout() {
         stream.write_all(&vec![b'x'; LENGTH])
     });
     assert!(
-        client.is_silent(Duration::from_millis(1500)),
+        client.is_silent(Duration::from_millis(2500)),
         "the client waits for the backend, and is not to blame"
     );
     GO_ON.store(true, SeqCst);
@@ -126,5 +126,28 @@ fn a_busy_connection_gets_no_poisoned_upstream_connection() {
             assert_eq!(client.answer().status(), 404);
         }
         assert_eq!(client.answer().text(), "/here/mine", "after {before}");
+    }
+}
+
+#[test]
+fn an_answer_before_the_end_of_the_body_says_close() {
+    let origin = Origin::start(|visit| {
+        let Ok(_) = visit.head() else { return };
+        visit.send("HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n");
+        visit.send(ok("no"));
+        visit.stall();
+    });
+    let weir = Weir::before(&[&origin]);
+    let lines = ["", "Expect: 100-continue\r\n"];
+    for line in lines {
+        let mut client = weir.client();
+        client.send(format!(
+            "PUT / HTTP/1.1\r\nHost: a.test\r\n{line}Content-Length: 5\r\n\r\n"
+        ));
+        assert_eq!(client.answer().status(), 103);
+        let answer = client.answer();
+        assert_eq!(answer.text(), "no");
+        // What follows is the body or a request: weir cannot tell, and reads neither.
+        assert_eq!(answer.value("connection").as_deref(), Some("close"));
     }
 }
