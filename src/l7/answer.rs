@@ -240,7 +240,7 @@ impl Exchange<'_> {
         }
         Ok(match (self.upload.is_done(), self.answer.client_goes_on) {
             (true, true) => Next::Request,
-            (true, false) if self.client.early.is_empty() => Next::Close,
+            (true, false) if self.client.is_quiet() => Next::Close,
             _ => Next::Linger,
         })
     }

@@ -133,6 +133,11 @@ impl Client {
         Poll::Pending
     }
 
+    /// Whether nothing of the client's is unread. Closing over it would be a reset, which may take the last answer away from the client.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.early.is_empty() && self.stream.is_quiet()
+    }
+
     /// Says that no more is coming and reads what the client still sends.
     async fn linger(&mut self) {
         self.stream.shutdown_write();

@@ -88,9 +88,9 @@ impl Stream {
         }
     }
 
-    /// Whether nothing has arrived, not even an end: what an idle upstream connection must be. It costs a system call only when the
-    /// last event came for bytes that were read before it. Polling would not do: a task that used up its budget is told that nothing
-    /// is there whatever is.
+    /// Whether nothing has arrived, not even an end; of what did, a byte is lost. It costs a system call only when the last event came
+    /// for bytes that were read before it. Polling would not do: a task that used up its budget is told that nothing is there
+    /// whatever is.
     #[inline]
     pub fn is_quiet(&self) -> bool {
         matches!(self.0.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)

@@ -1,10 +1,12 @@
 //! What happens only when things coincide: a listener that closes on a full queue, a backend that pauses, bytes that come too early.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::message::Fault;
 use crate::support::origin::ok;
 use crate::support::weir::{get, plain, post};
 use crate::support::{Client, Origin, Weir, until};
@@ -127,6 +129,41 @@ fn a_busy_connection_gets_no_poisoned_upstream_connection() {
         }
         assert_eq!(client.answer().text(), "/here/mine", "after {before}");
     }
+}
+
+#[test]
+fn a_client_that_asks_too_early_reads_the_last_answer_to_its_end() {
+    static SENT: AtomicBool = AtomicBool::new(false);
+    let stopped = Arc::new(AtomicBool::new(false));
+    let origin = {
+        let stopped = Arc::clone(&stopped);
+        Origin::start(move |visit| {
+            let Ok(_) = visit.request() else { return };
+            until("weir to stand still", || stopped.load(SeqCst).then_some(()));
+            visit.send("HTTP/1.1 200 OK\r\n\r\nfine");
+            visit
+                .reader
+                .stream
+                .shutdown(std::net::Shutdown::Both)
+                .unwrap();
+            SENT.store(true, SeqCst);
+        })
+    };
+    let weir = Weir::before(&[&origin]);
+    let mut client = weir.client();
+    client.send(get("/"));
+    until("the request at the origin", || {
+        (origin.hits() == 1).then_some(())
+    });
+    weir.signal(libc::SIGSTOP);
+    stopped.store(true, SeqCst);
+    until("the answer on its way", || SENT.load(SeqCst).then_some(()));
+    client.send(get("/next"));
+    weir.signal(libc::SIGCONT);
+    let (answer, end) = client.rest();
+    assert!(answer.ends_with(b"\r\n\r\nfine"));
+    assert_eq!(end, Fault::Closed);
+    assert_eq!(origin.hits(), 1);
 }
 
 #[test]
