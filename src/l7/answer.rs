@@ -238,9 +238,11 @@ impl Exchange<'_> {
             let stack = self.generation.pool(plan.pool).idle(plan.choice.backend);
             stack.put(upstream.stream, self.facts.ended + idle);
         }
+        // Who did not ask for the end may have sent more before it hears of it.
+        let is_asked = self.head.is_some_and(|head| !head.keep_alive);
         Ok(match (self.upload.is_done(), self.answer.client_goes_on) {
             (true, true) => Next::Request,
-            (true, false) if self.client.is_quiet() => Next::Close,
+            (true, false) if is_asked && self.client.is_quiet() => Next::Close,
             _ => Next::Linger,
         })
     }
