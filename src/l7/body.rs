@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use super::exchange::Exchange;
 use super::reject::Failure;
 
-/// Bytes of later requests that are read while an answer is awaited; more stays in the kernel.
-const MAX_EARLY: usize = 64 * 1024;
+/// Bytes of later requests that are read while an answer is awaited, to notice a client that goes away; more stays in the kernel.
+const MAX_EARLY: usize = 16 * 1024;
 
 impl Exchange<'_> {
     /// Moves the request body on; ready when the backend has all of it, or wants no more.

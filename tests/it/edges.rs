@@ -188,3 +188,27 @@ fn an_answer_before_the_end_of_the_body_says_close() {
         assert_eq!(answer.value("connection").as_deref(), Some("close"));
     }
 }
+
+#[test]
+fn what_is_sent_before_its_turn_takes_little_memory() {
+    let origin = Origin::start(|visit| {
+        let _ = visit.request();
+        visit.stall();
+    });
+    let weir = Weir::before(&[&origin]);
+    let clients = 200;
+    let before = weir.resident();
+    let connected: Vec<Client> = (0..clients)
+        .map(|_| {
+            let mut client = weir.client();
+            client.send(get("/").repeat(4000));
+            client
+        })
+        .collect();
+    until("every first request at the origin", || {
+        (origin.hits() == clients).then_some(())
+    });
+    let grown = weir.resident() - before;
+    assert!(grown < 64 * clients as u64, "weir grew by {grown} KiB");
+    drop(connected);
+}
