@@ -113,7 +113,7 @@ struct Trailer {
     length: u8,
 }
 
-/// Longer than any name that matters.
+/// Longer than any name that matters: a name cut to this length is none of them.
 const NAME: usize = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,18 +278,14 @@ impl Trailer {
         if let Some(place) = self.name.get_mut(usize::from(self.length)) {
             *place = byte;
             self.length += 1;
-        } else {
-            self.length = NAME as u8 + 1;
         }
     }
 
     /// Fields that frame, route or vouch for a message have no meaning after its body (RFC 9110 section 6.5.1); a server that
     /// merges trailers into its header must not find them there.
     fn is_forbidden(&self) -> bool {
-        let Some(name) = self.name.get(..usize::from(self.length)) else {
-            return false;
-        };
-        let field = Field::from_name(name);
+        // The beginning of a longer name is no whole name that matters, and enough of `X-Forwarded-*`.
+        let field = Field::from_name(&self.name[..usize::from(self.length)]);
         field.is_hop_by_hop()
             || field.is_forwarding()
             || matches!(
@@ -373,6 +369,7 @@ mod tests {
             (b"0\r\na: \x01\r\n", Fault::Trailer),
             (b"0\r\nContent-Length: 5\r\n", Fault::Trailer),
             (b"0\r\nx_forwarded_for: 5\r\n", Fault::Trailer),
+            (b"0\r\nX-Forwarded-Client-Cert: 5\r\n", Fault::Trailer),
             (b"0\r\nTransfer-Encoding: chunked\r\n", Fault::Trailer),
         ];
         for (wire, fault) in cases {
