@@ -41,28 +41,31 @@ pub struct Client {
 }
 
 impl AdminAddress {
-    /// Finds the address, and the token when the configuration file names one.
+    /// Finds the address, and the token when the configuration file names one. The file may be broken: weir runs on.
     ///
     /// # Errors
-    /// What to tell the user when there is no address.
+    /// What to tell the user when the token cannot be read.
     pub fn client(&self) -> Result<Client, String> {
+        let told = config::admin_of(&self.file.config);
         let given = self.admin.clone();
         let given = given.or_else(|| std::env::var("WEIR_ADMIN").ok().filter(|it| !it.is_empty()));
-        let path = &self.file.config;
-        match (given, config::load(path)) {
-            (given, Ok(loaded)) => Ok(Client {
-                address: given.unwrap_or_else(|| reachable(&loaded.config.admin)),
-                token: token(&loaded.config.admin)?,
-            }),
-            (Some(address), Err(_)) => Ok(Client {
-                address,
-                token: None,
-            }),
-            (None, Err(problems)) => Err(format!(
-                "{}\nhelp: name the admin address with --admin or WEIR_ADMIN, or the file that weir runs with with -c",
-                problems.to_string().trim_end()
-            )),
-        }
+        let address = given.or_else(|| told.as_ref().map(|admin| reachable(&admin.bind)));
+        Ok(Client {
+            address: address.unwrap_or_else(|| self.assumed()),
+            token: told.as_ref().map_or(Ok(None), token)?,
+        })
+    }
+
+    /// The default address, with a word about it.
+    fn assumed(&self) -> String {
+        let address = reachable(&config::default_admin().bind);
+        let path = self.file.config.display();
+        // A reader that has gone away wanted no more.
+        let _ = writeln!(
+            io::stderr(),
+            "note: {path} does not tell the admin address: asking at {address}; --admin or WEIR_ADMIN names another"
+        );
+        address
     }
 }
 
@@ -161,9 +164,8 @@ impl Client {
 }
 
 /// An address that leads to what the server binds: one that means any address is reached over loopback.
-fn reachable(admin: &Admin) -> String {
-    match &admin.bind {
-        AdminBind::Unix(path) => format!("unix:{}", path.display()),
+fn reachable(bind: &AdminBind) -> String {
+    match bind {
         AdminBind::Tcp(address) if address.ip().is_unspecified() => match address {
             SocketAddr::V4(_) => {
                 SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())).to_string()
@@ -172,7 +174,7 @@ fn reachable(admin: &Admin) -> String {
                 SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())).to_string()
             }
         },
-        AdminBind::Tcp(address) => address.to_string(),
+        AdminBind::Tcp(_) | AdminBind::Unix(_) => bind.to_string(),
     }
 }
 
@@ -220,11 +222,8 @@ mod tests {
             ("[::]:1", "[::1]:1"),
             ("192.0.2.1:1", "192.0.2.1:1"),
         ] {
-            let admin = Admin {
-                bind: AdminBind::Tcp(bind.parse().unwrap()),
-                token_file: None,
-            };
-            assert_eq!(reachable(&admin), address);
+            let bind = AdminBind::Tcp(bind.parse().unwrap());
+            assert_eq!(reachable(&bind), address);
         }
     }
 }
