@@ -267,6 +267,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_still_starting_is_asked_often_and_up_at_its_first_pass() {
+        answer(refused());
+        let (mut supervisor, snapshot) = (supervisor(), snapshot(pool(&[1]), None));
+        supervisor.apply(&snapshot);
+        milliseconds(3_000).await;
+        assert_eq!(health(&snapshot, 0), Health::Down);
+        assert!((6..=7).contains(&asked(1).len()));
+        answer(Some(Ok(())));
+        milliseconds(560).await;
+        assert_eq!(health(&snapshot, 0), Health::Up);
+        asked(1);
+        milliseconds(10_000).await;
+        assert!((4..=6).contains(&asked(1).len()), "the configured interval");
+
+        answer(refused());
+        milliseconds(7_000).await;
+        assert_eq!(health(&snapshot, 0), Health::Down);
+        answer(Some(Ok(())));
+        milliseconds(1_700).await;
+        assert_eq!(health(&snapshot, 0), Health::Down, "one pass is not two");
+        milliseconds(2_800).await;
+        assert_eq!(health(&snapshot, 0), Health::Up);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_reload_leaves_the_schedule_of_what_did_not_change() {
         let (mut supervisor, first) = (supervisor(), snapshot(pool(&[1, 2]), None));
         supervisor.apply(&first);
