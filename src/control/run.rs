@@ -9,7 +9,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::access_log_writer::{Place, Writer};
 use super::admin::{self, Context};
@@ -39,6 +39,8 @@ use crate::worker::Setup;
 const REQUESTS: usize = 64;
 /// Between two looks at whether the first verdicts are in.
 const LOOK: Duration = Duration::from_millis(10);
+/// How long the workers wait for the first verdicts before they begin to accept.
+const FIRST_VERDICTS: Duration = Duration::from_secs(1);
 /// Between two looks at whether a worker is gone.
 const WATCH_WORKERS: Duration = Duration::from_secs(1);
 /// How long the access log may take to be written at the end.
@@ -96,11 +98,11 @@ impl Process {
         let born = (clock::now(), clock::wall_millis());
         let signals = Signals::new().map_err(|error| format!("signals: {error}"))?;
         let config = Arc::new(loaded.config);
-        let warnings: Vec<String> = loaded.warnings.lines().collect();
+        let warnings = loaded.warnings.without_advice();
         let mut source = SecretSource::new(&config.state_dir);
-        let secrets = source.load(config.secrets_file.as_deref())?;
+        let secrets = source.load(&config)?;
         let workers = worker_count(config.workers);
-        let prepared = apply::prepare(config.clone(), &secrets, None, workers)?;
+        let prepared = apply::prepare(config.clone(), secrets.as_ref(), None, workers)?;
         let admin = admin::Prepared::new(&config.admin, None).map_err(|error| error.to_string())?;
         let first = prepared.snapshot.clone();
         greet(&first, workers);
@@ -112,7 +114,7 @@ impl Process {
                 generation: first.generation,
                 success_wall_millis: born.1,
                 refusal: None,
-                warnings,
+                warnings: warnings.lines().collect(),
             }),
         );
         let lifecycle = watch::Sender::new(Lifecycle::Starting);
@@ -139,6 +141,7 @@ impl Process {
                 started: config,
                 source,
                 secrets,
+                warnings,
                 running,
                 admin,
                 current,
@@ -226,7 +229,8 @@ impl Process {
     }
 }
 
-/// Starts everything that the first generation acts on, and waits until the workers serve it.
+/// Starts everything that the first generation acts on, and waits until the workers serve it: as soon as every backend has its first
+/// verdict, or a moment later.
 async fn serve(
     prepared: Prepared,
     workers: usize,
@@ -253,6 +257,9 @@ async fn serve(
         access_log,
         budget,
     };
+    // Connections wait in the kernel meanwhile: a client whose home is still unknown would be served elsewhere and lose its session.
+    running.probes.apply(&prepared.snapshot);
+    let _ = timeout(FIRST_VERDICTS, first_verdicts(&prepared.snapshot)).await;
     running.commit(prepared).wait().await;
     Ok((running, new_rows, queue))
 }
@@ -308,12 +315,19 @@ fn greet(snapshot: &Snapshot, workers: usize) {
     });
     let generation = snapshot.generation;
     log::info!(
-        "start: weir {}: generation {generation}, {}, listeners {}, pools {}",
+        "start: weir {}: generation {generation}, {}, admin {}, listeners {}, pools {}",
         env!("CARGO_PKG_VERSION"),
         counted(workers, "worker"),
+        config.admin.bind,
         listeners.collect::<Vec<_>>().join(", "),
         pools.collect::<Vec<_>>().join(", "),
     );
+}
+
+async fn first_verdicts(snapshot: &Snapshot) {
+    while !verdicts_in(snapshot) {
+        sleep(LOOK).await;
+    }
 }
 
 /// Waits for the first verdict on every backend. A pool that is dead then does not matter: that is a verdict too.
@@ -321,6 +335,7 @@ async fn become_ready(
     current: watch::Receiver<Arc<Snapshot>>,
     lifecycle: watch::Sender<Lifecycle>,
 ) {
+    // Not the first generation's alone: a reload may have added backends meanwhile.
     while !verdicts_in(&current.borrow()) {
         sleep(LOOK).await;
     }

@@ -172,8 +172,8 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
     });
     let started = Arc::new(loaded.config);
     let mut source = SecretSource::new(&started.state_dir);
-    let secrets = source.load(None).expect("a writable directory");
-    let prepared = apply::prepare(started.clone(), &secrets, None, 1).expect("free ports");
+    let secrets = source.load(&started).expect("a writable directory");
+    let prepared = apply::prepare(started.clone(), secrets.as_ref(), None, 1).expect("free ports");
     let first = prepared.snapshot.clone();
     let (queue, batches) = Queue::new();
     let nowhere = Place::open(&AccessTarget::Off).expect("nothing to open");
@@ -214,6 +214,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         started,
         source,
         secrets,
+        warnings: loaded.warnings.without_advice(),
         running,
         admin,
         current,
@@ -266,5 +267,5 @@ pub fn shared(pools: &[(&str, &[SocketAddr])]) -> (Arc<Shared>, Ends) {
 pub fn snapshot(config: Config, previous: Option<&Snapshot>) -> Snapshot {
     let secrets = Secrets::parse("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").expect("a secret");
     let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
-    compile(Arc::new(config), &secrets, previous, generation, 2)
+    compile(Arc::new(config), Some(&secrets), previous, generation, 2)
 }

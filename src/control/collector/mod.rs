@@ -29,8 +29,8 @@ pub use self::family::{ALL, Family};
 
 /// Buckets of the request duration that are exported: 131 µs to 69 s.
 const DURATION_BOUNDS: std::ops::Range<usize> = 7..27;
-/// Buckets of the overhead that are exported: 4 µs to 34 ms.
-const OVERHEAD_BOUNDS: std::ops::Range<usize> = 2..16;
+/// Buckets of the overhead that are exported: 1 µs to 34 ms; it is mostly below 4 µs.
+const OVERHEAD_BOUNDS: std::ops::Range<usize> = 0..16;
 /// The values of the `code` label.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -400,6 +400,7 @@ mod tests {
             r#"weir_http_request_duration_seconds_bucket{route="cart",pool="was",le="0.004194304"} 2"#,
             r#"weir_http_request_duration_seconds_bucket{route="cart",pool="was",le="+Inf"} 2"#,
             r#"weir_http_request_duration_seconds_count{route="cart",pool="was"} 2"#,
+            r#"weir_http_overhead_seconds_bucket{route="cart",le="0.000001024"} 0"#,
             r#"weir_http_overhead_seconds_bucket{route="cart",le="0.000032768"} 2"#,
             r#"weir_sticky_total{route="cart",result="kept"} 4"#,
             r#"weir_retries_total{route="cart",pool="was"} 2"#,
