@@ -25,6 +25,7 @@ use crate::l7::connection::Client;
 
 use crate::metrics::rows::{Budget, NewRow, Rows};
 use crate::metrics::worker::WorkerCounts;
+use crate::net::listener::BACKLOG;
 use crate::net::stream::Stream;
 use crate::net::timer::{TICK, Timer, Wheel};
 use crate::rng::Rng;
@@ -276,14 +277,16 @@ async fn keep_time(local: Rc<Local>, generation: Rc<RefCell<Option<Rc<Generation
     }
 }
 
-/// Accepts until the listener closes, and then what is queued. It never gives up: running out of something is waited out.
+/// Accepts until the listener closes, and then what can be queued at most. It never gives up: running out of something is waited out.
 async fn accept(listener: tokio::net::TcpListener, view: Rc<ListenerView>, local: Rc<Local>) {
     let timer = local.wheel.timer();
     let mut is_failing = false;
+    let mut queued = BACKLOG;
     while let Some(accepted) = poll_fn(|cx| poll_accept(cx, &listener, &view, &timer)).await {
         match accepted {
             Ok((stream, remote)) => {
                 is_failing = false;
+                queued -= i32::from(view.is_closing());
                 start(stream, remote, &view, &local);
             }
             // The connection is gone already; the next one is not to blame.
@@ -295,6 +298,9 @@ async fn accept(listener: tokio::net::TcpListener, view: Rc<ListenerView>, local
                 }
                 pause(&timer).await;
             }
+        }
+        if queued == 0 {
+            return;
         }
     }
 }
@@ -362,7 +368,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 fn start(stream: TcpStream, remote: SocketAddr, view: &Rc<ListenerView>, local: &Rc<Local>) {
     let open = Open::new(view, local);
-    let client = Client::new(
+    let mut client = Client::new(
         Stream::accepted(stream),
         remote,
         local.clone(),

@@ -201,6 +201,16 @@ fn every_module_says_what_it_owns() {
 }
 
 #[test]
+fn the_walk_leads_somewhere() {
+    clean(walks(tree()));
+    let bad = "//! The walk goes on in `a.rs`, `l7/` and `gone.rs`.\nuse x; // `lost.rs`\n";
+    caught(
+        walks(&snippet("src/l7/a.rs", bad)),
+        &["src/l7/a.rs:1: `gone.rs` is nowhere"],
+    );
+}
+
+#[test]
 fn unsafe_is_rare_and_explained() {
     clean(unsafes(tree()));
 }

@@ -1,6 +1,6 @@
 //! Reads an answer head (RFC 9112 section 4) with the same strictness as a request: a fault here is the backend's, and a 502.
 //! It never changes or copies a byte.
-//! The walk goes on in `upstream/http1.rs`, which reads answers, and `l7/proxy.rs`, which passes them on.
+//! The walk goes on in `l7/answer.rs`, which passes answers on.
 
 use std::mem::MaybeUninit;
 

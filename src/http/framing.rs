@@ -122,8 +122,8 @@ enum State {
     SizeStart,
     /// Within a size, after this many digits.
     Size(u64, u8),
-    /// Blanks after a size: only an extension may follow.
-    SizeBlank(u64),
+    /// After a size and so many blanks: only an extension may follow.
+    SizeBlank(u64, u32),
     /// Within an extension.
     Extension(u64, u32),
     /// After the CR of a size line.
@@ -197,7 +197,7 @@ impl Chunked {
             (
                 State::SizeStart
                 | State::Size(..)
-                | State::SizeBlank(_)
+                | State::SizeBlank(..)
                 | State::Extension(..)
                 | State::DataEnd,
                 b'\n',
@@ -205,10 +205,13 @@ impl Chunked {
                 return Err(Fault::BareLineEnd);
             }
             (State::SizeStart, _) => State::Size(digit(byte).ok_or(Fault::Chunk)?, 1),
-            (State::Size(size, _) | State::SizeBlank(size), b'\r') => State::SizeEnd(size),
-            (State::Size(size, _) | State::SizeBlank(size), b';') => State::Extension(size, 0),
+            (State::Size(size, _), b'\r') => State::SizeEnd(size),
+            (State::Size(size, _) | State::SizeBlank(size, _), b';') => State::Extension(size, 0),
             // Blanks before an extension are bad white space that RFC 9112 section 7.1.1 has a recipient accept.
-            (State::Size(size, _) | State::SizeBlank(size), b' ' | b'\t') => State::SizeBlank(size),
+            (State::Size(size, _), b' ' | b'\t') => State::SizeBlank(size, 1),
+            (State::SizeBlank(size, blanks), b' ' | b'\t') if blanks < MAX_EXTENSION => {
+                State::SizeBlank(size, blanks + 1)
+            }
             (State::Size(size, digits), _) if digits < MAX_DIGITS => {
                 State::Size((size << 4) | digit(byte).ok_or(Fault::Chunk)?, digits + 1)
             }
@@ -351,6 +354,7 @@ mod tests {
             (b"1_0\r\n", Fault::Chunk),
             (b" 1\r\n", Fault::Chunk),
             (b"1 1\r\n", Fault::Chunk),
+            (b"1 \r\n", Fault::Chunk),
             (b"10000000000000000\r\n", Fault::Chunk),
             (b"1\n", Fault::BareLineEnd),
             (b"1\rx", Fault::BareLineEnd),

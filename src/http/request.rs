@@ -12,6 +12,9 @@ use crate::config::model::Limits;
 /// Field lines that a head can have at the very most, whatever the limit says.
 pub const MAX_LINES: usize = 256;
 
+/// Options that `Connection` may name; nobody has a use for that many.
+const MAX_OPTIONS: u32 = 64;
+
 /// A request head and what follows from it for this hop.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -173,6 +176,7 @@ pub(super) struct Facts<'a> {
     pub(super) close: bool,
     persistent: bool,
     pub(super) connection_options: bool,
+    options: u32,
     expects_continue: bool,
     host: Option<&'a [u8]>,
 }
@@ -189,7 +193,7 @@ impl<'a> Facts<'a> {
                 }
                 Field::TransferEncoding if facts.chunked => return Err(Fault::Coding),
                 Field::TransferEncoding => facts.chunked = parse_coding(value())?,
-                Field::Connection => facts.add_connection(value()),
+                Field::Connection => facts.add_connection(value())?,
                 Field::Expect => {
                     facts.expects_continue |= value().eq_ignore_ascii_case(b"100-continue")
                 }
@@ -204,8 +208,9 @@ impl<'a> Facts<'a> {
         Ok(facts)
     }
 
-    fn add_connection(&mut self, value: &[u8]) {
+    fn add_connection(&mut self, value: &[u8]) -> Result<(), Fault> {
         for option in list_members(value) {
+            self.options += 1;
             if option.eq_ignore_ascii_case(b"close") {
                 self.close = true;
             } else if option.eq_ignore_ascii_case(b"keep-alive") {
@@ -214,6 +219,11 @@ impl<'a> Facts<'a> {
                 self.connection_options = true;
             }
         }
+        // Every line is compared with every option: a list that is made to be slow must stay short.
+        if self.options > MAX_OPTIONS {
+            return Err(Fault::FieldLine);
+        }
+        Ok(())
     }
 
     pub(super) fn length(&self) -> Option<u64> {
@@ -230,8 +240,8 @@ impl<'a> Facts<'a> {
         version: Version,
     ) -> Result<&'a [u8], Fault> {
         match self.host {
-            None if version == Version::Http11 => return Err(Fault::HostMissing),
-            Some(host) if !is_authority(host) => return Err(Fault::HostInvalid),
+            None if version == Version::Http11 => Err(Fault::HostMissing),
+            Some(host) if !is_authority(host) => Err(Fault::HostInvalid),
             _ => Ok(from_target.or(self.host).unwrap_or_default()),
         }
     }

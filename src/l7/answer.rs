@@ -12,14 +12,18 @@ use super::plan::Plan;
 use super::reject::Failure;
 use crate::clock;
 use crate::http::answer::{self, Answer};
+use crate::http::edits::Edits;
 use crate::http::fault::Fault;
 use crate::http::forwarding;
 use crate::http::framing::Framing;
-use crate::http::head::{Field, Version, list_members};
+use crate::http::head::{AnswerHead, Field, Version, list_members};
 use crate::upstream::local::Scratch;
 
 /// Interim answers to one request; a backend that sends more is broken.
 const MAX_INTERIMS: u32 = 32;
+
+/// Bytes of an answer head that are gathered without looking at them; the limit proper is checked when they are read.
+const MAX_PARTIAL: usize = 64 * 1024;
 
 /// Body bytes that go into one buffer with the head, which is cheaper than a second address for the kernel.
 const JOIN: usize = 1024;
@@ -46,11 +50,14 @@ impl Exchange<'_> {
             let done = if upstream.partial.is_empty() {
                 self.pass_heads(cx, scratch, count, read)?
             } else {
-                let mut bytes = std::mem::take(&mut upstream.partial);
-                bytes.extend_from_slice(&scratch.body[..count]);
-                // Swapped in so that a head in pieces takes the same way as one that came whole.
+                upstream.partial.extend_from_slice(&scratch.body[..count]);
+                // A head cannot end but with a line.
+                if !scratch.body[..count].contains(&b'\n') && upstream.partial.len() < MAX_PARTIAL {
+                    continue;
+                }
+                // Swapped in, so that a head in pieces takes the same way as one that came whole.
+                let bytes = std::mem::take(&mut upstream.partial);
                 let count = bytes.len();
-                bytes.resize(count.max(scratch.body.len()), 0);
                 let body = std::mem::replace(&mut scratch.body, bytes.into());
                 let done = self.pass_heads(cx, scratch, count, read);
                 scratch.body = body;
@@ -93,7 +100,7 @@ impl Exchange<'_> {
             edits.clear();
             out.clear();
             if answer.is_interim() {
-                self.pass_interim(cx, &answer, out)?;
+                self.pass_interim(cx, &answer, edits, out)?;
                 from += length;
                 continue;
             }
@@ -108,14 +115,16 @@ impl Exchange<'_> {
         Ok(false)
     }
 
-    /// Passes an interim answer on as it is (RFC 9110 section 15.2); HTTP/1.0 knows none.
+    /// Passes an interim answer on (RFC 9110 section 15.2); HTTP/1.0 knows none.
     fn pass_interim(
         &mut self,
         cx: &mut Context<'_>,
         answer: &Answer<'_>,
+        edits: &mut Edits,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
-        if answer.head.status == 101 {
+        let head = &answer.head;
+        if head.status == 101 {
             return Err(Failure::Switched);
         }
         self.answer.interims += 1;
@@ -125,21 +134,24 @@ impl Exchange<'_> {
         if self.head.is_none_or(|head| head.version == Version::Http10) {
             return Ok(());
         }
-        out.extend_from_slice(answer.head.bytes);
+        if head.status == 100 && !self.upload.is_done() {
+            // From here on it is the client that is waited for.
+            self.answer.continued = true;
+            self.client.timer.set(cx, self.timeouts().body_idle);
+        }
+        forwarding::remove_hop_by_hop(head.bytes, head.lines, answer.connection_options, edits);
+        remove_framing(head, edits);
+        write_head(head, edits, out);
         self.facts.bytes_out += out.len() as u64;
-        self.answer
+        let sent = self
+            .answer
             .backlog
-            .send(&mut self.client.stream, cx, out, &[])
-            .map_err(|_| Failure::ClientGone)
+            .send(&mut self.client.stream, cx, out, &[]);
+        sent.map_err(|_| Failure::ClientGone)
     }
 
     /// Writes the answer's head as the client gets it to `out`, and notes what follows from it.
-    fn compose(
-        &mut self,
-        answer: &Answer<'_>,
-        edits: &mut crate::http::edits::Edits,
-        out: &mut Vec<u8>,
-    ) {
+    fn compose(&mut self, answer: &Answer<'_>, edits: &mut Edits, out: &mut Vec<u8>) {
         let old_client = self
             .head
             .is_some_and(|head| head.version == Version::Http10);
@@ -155,7 +167,9 @@ impl Exchange<'_> {
             && !self.is_body_unwanted()
             && answer.body != Framing::Close;
         forwarding::remove_hop_by_hop(head.bytes, head.lines, answer.connection_options, edits);
-        if self.answer.decode {
+        if head.status == 204 {
+            remove_framing(head, edits);
+        } else if old_client {
             head.field(Field::TransferEncoding)
                 .for_each(|(ordinal, _)| edits.remove(ordinal));
         }
@@ -168,18 +182,7 @@ impl Exchange<'_> {
             true => {}
             false => edits.append("Connection", b"close"),
         }
-        // The version is this hop's own (RFC 9110 section 6.2).
-        let version = "HTTP/1.1".len();
-        let start = head
-            .lines
-            .first()
-            .map_or(head.bytes.len() - "\r\n".len(), |line| {
-                line.name.start as usize
-            });
-        out.extend_from_slice(b"HTTP/1.1");
-        out.extend_from_slice(&head.bytes[version..start]);
-        edits.apply(head.bytes, head.lines, out);
-        out.extend_from_slice(b"\r\n");
+        write_head(head, edits, out);
     }
 
     /// Whether the client waits for a 100 that will not come: whether it sends the body nevertheless, nobody knows.
@@ -274,6 +277,25 @@ impl Exchange<'_> {
         }
         Poll::Pending
     }
+}
+
+/// Copies a head out with its changes. The version is this hop's own (RFC 9110 section 6.2).
+fn write_head(head: &AnswerHead<'_>, edits: &mut Edits, out: &mut Vec<u8>) {
+    let start = (head.lines.first()).map_or(head.bytes.len() - "\r\n".len(), |line| {
+        line.name.start as usize
+    });
+    out.extend_from_slice(b"HTTP/1.1");
+    out.extend_from_slice(&head.bytes["HTTP/1.1".len()..start]);
+    edits.apply(head.bytes, head.lines, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// An interim answer or a 204 has no body, and must not speak of one (RFC 9110 section 8.6, RFC 9112 section 6.1).
+fn remove_framing(head: &AnswerHead<'_>, edits: &mut Edits) {
+    let lines = head.lines.iter().enumerate();
+    lines
+        .filter(|(_, line)| matches!(line.field, Field::ContentLength | Field::TransferEncoding))
+        .for_each(|(ordinal, _)| edits.remove(ordinal));
 }
 
 /// The backend's `Keep-Alive: timeout=N`, one second less, so that weir closes first.

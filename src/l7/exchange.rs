@@ -92,6 +92,8 @@ pub(super) struct Answer {
     /// What the backend says about how long it keeps an idle connection.
     pub(super) idle_hint: Option<Duration>,
     pub(super) interims: u32,
+    /// Whether the client was told to send the body that it held back.
+    pub(super) continued: bool,
 }
 
 /// What the log and the metrics want to know.
@@ -146,6 +148,7 @@ impl<'c> Exchange<'c> {
             backend_goes_on: false,
             idle_hint: None,
             interims: 0,
+            continued: false,
         };
         let (generation, listener) = (client.view.generation(), client.view.listener());
         let upload = Framing::NONE;
@@ -362,8 +365,9 @@ impl<'c> Exchange<'c> {
             .backend
             .as_ref()
             .is_some_and(|upstream| upstream.deaf || !upstream.backlog.is_empty());
-        let client_waits =
-            self.head.is_some_and(|head| head.expects_continue) && self.is_replayable();
+        let client_waits = self.head.is_some_and(|head| head.expects_continue)
+            && !self.answer.continued
+            && self.is_replayable();
         if self.upload.is_done() || backend_is_slow || client_waits {
             Failure::ResponseTimeout
         } else {

@@ -1,6 +1,6 @@
 //! The choice of a backend: persistence first, then the balancer.
 //! It must cost a route that is not sticky nothing, and never chooses a backend that was tried.
-//! The walk goes on in `l7/proxy.rs` and `l4/connection.rs`, which take a lease on the chosen backend.
+//! The walk goes on in `l7/proxy.rs`, which takes a lease on the chosen backend.
 
 use super::balance::{AnyBalancer, BackendIndex, Balancer, Eligible, EligibleSet, Loads};
 use super::facts::Facts;

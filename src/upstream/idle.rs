@@ -1,6 +1,6 @@
 //! Upstream connections without a request, per worker and backend, last in first out.
 //! It never opens one and never reads from one: a connection on which anything arrived while it was idle is of no more use.
-//! The walk goes on in `l7/upstream_side.rs`, which takes them out and puts them back.
+//! The walk goes on in `l7/exchange.rs`, which takes them out and puts them back.
 
 use std::cell::{Cell, RefCell};
 use std::task::Context;

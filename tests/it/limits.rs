@@ -585,3 +585,36 @@ fn a_client_that_stops_reading_is_given_up() {
     });
     drop(client);
 }
+
+#[test]
+fn a_pause_of_the_process_is_nobodys_fault() {
+    // A virtual machine that is moved, or a control group out of its share: to weir, time jumps. What begins after the jump has all
+    // of its time.
+    let origin = Origin::start(|visit| {
+        while visit.request().is_ok() {
+            let _ = visit
+                .reader
+                .fill(Instant::now() + Duration::from_millis(300));
+            visit.send(ok("fine"));
+        }
+    });
+    let waits = "[timeouts]\nheader = \"1s\"\nresponse = \"1s\"\nconnect = \"1s\"";
+    let weir = Weir::start(&plain(&[&origin], waits));
+    for _ in 0..5 {
+        weir.signal(libc::SIGSTOP);
+        let mut clients: Vec<Client> = (0..20).map(|_| weir.client()).collect();
+        for (count, client) in clients.iter_mut().enumerate() {
+            client.send(if count % 2 == 0 {
+                get("/")
+            } else {
+                post("/", "x")
+            });
+        }
+        std::thread::sleep(Duration::from_millis(1500));
+        weir.signal(libc::SIGCONT);
+        for client in &mut clients {
+            let answer = client.answer();
+            assert_eq!((answer.status(), answer.text().as_str()), (200, "fine"));
+        }
+    }
+}

@@ -226,6 +226,7 @@ fn what_cannot_be_prepared_changes_nothing() {
         "nothing observable"
     );
     assert!(weir.status().to_string().contains(&taken.to_string()));
+    crate::support::process::stop_listening(&squatter);
     drop(squatter);
     weir.signal(libc::SIGHUP);
     weir.await_generation_after(before);

@@ -483,9 +483,10 @@ fn heads_that_are_made_to_be_slow() {
     ];
     for (name, request) in cases {
         let begun = processor_time(weir.id());
-        let mut client = weir.client();
+        // More options than anybody needs are refused, which is the fastest way of all.
+        let status = if name == "options" { 400 } else { 200 };
         for _ in 0..10 {
-            assert_eq!(client.ask(&request).status(), 200, "{name}");
+            assert_eq!(weir.client().ask(&request).status(), status, "{name}");
         }
         let each = (processor_time(weir.id()) - begun) / 10;
         assert!(

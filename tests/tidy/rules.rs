@@ -157,6 +157,32 @@ pub fn module_pages(sources: &[Source]) -> Vec<String> {
         .collect()
 }
 
+/// Every file and directory that a module's page names is somewhere below `src`, by the end of its path.
+pub fn walks(sources: &[Source]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for source in sources {
+        let page = source
+            .text
+            .lines()
+            .take_while(|line| line.starts_with("//!"));
+        for (number, line) in page.enumerate() {
+            let quoted = line.split('`').skip(1).step_by(2);
+            for name in quoted.filter(|name| name.ends_with(".rs") || name.ends_with('/')) {
+                let wanted = format!("/{name}");
+                let found = sources.iter().any(|other| match name.ends_with('/') {
+                    true => other.path.contains(&wanted),
+                    false => other.path.ends_with(&wanted),
+                });
+                if !found {
+                    let line = number + 1;
+                    complaints.push(format!("{}:{line}: `{name}` is nowhere", source.path));
+                }
+            }
+        }
+    }
+    complaints
+}
+
 pub fn unsafes(sources: &[Source]) -> Vec<String> {
     let mut complaints = Vec::new();
     for source in sources {

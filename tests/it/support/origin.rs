@@ -9,8 +9,6 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::SockRef;
-
 use super::message::{Fault, Kind, Message, Reader};
 use super::{process, until};
 
@@ -141,9 +139,7 @@ impl Drop for Origin {
     /// Stops listening and cuts every connection.
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
-        // Closing is not enough: a process that another test is just starting may hold a copy until it runs its program, and
-        // connections to it would be accepted and then reset.
-        let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
+        process::stop_listening(&self.listener);
         for socket in self.shared.sockets.lock().unwrap().values() {
             let _ = socket.shutdown(Shutdown::Both);
         }

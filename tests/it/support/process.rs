@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -44,6 +44,12 @@ pub fn reset_on_close(stream: &TcpStream) {
         )
     };
     assert_eq!(result, 0, "SO_LINGER");
+}
+
+/// Ends a listener at once. Closing it is not enough: a process that another test is just starting may hold a copy until it runs its
+/// program, and connections to that would be accepted and then reset.
+pub fn stop_listening(listener: &TcpListener) {
+    let _ = socket2::SockRef::from(listener).shutdown(Shutdown::Both);
 }
 
 /// The child dies when the thread that started it does, whatever happens to the test.
