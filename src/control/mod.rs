@@ -18,6 +18,7 @@ pub mod shared;
 pub mod signals;
 pub mod supervisor;
 pub mod systemd;
+pub mod task;
 pub mod watch;
 
 #[cfg(test)]

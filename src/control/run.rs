@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::access_log_writer::{Place, Writer};
 use super::admin::{self, Context};
 use super::apply::{self, Prepared, Running};
-use super::collector::{Metrics, Sources};
+use super::collector::Metrics;
 use super::drain::{self, Patience};
 use super::reload::{Cause, Reloader};
 use super::secrets::SecretSource;
@@ -27,7 +27,6 @@ use crate::clock;
 use crate::config::Loaded;
 use crate::config::diagnostic::counted;
 use crate::config::model::{AccessTarget, Config};
-use crate::l7::reject;
 use crate::metrics::rows::{Budget, NewRow};
 use crate::net::descriptors;
 use crate::rng::Rng;
@@ -129,7 +128,8 @@ impl Process {
             started: born.0,
             started_wall_millis: born.1,
         });
-        let metrics = metrics(shared.clone(), rows, lines, &running)?;
+        let metrics = Metrics::new(shared.clone(), rows, running.probes.ledger(), lines)
+            .map_err(|error| format!("metrics: {error}"))?;
         tokio::spawn(metrics.clone().sweep());
         let admin = admin::Server::start(admin, Context { shared, metrics });
         tokio::spawn(become_ready(current.subscribe(), lifecycle.clone()));
@@ -259,37 +259,11 @@ async fn serve(
     };
     // Connections wait in the kernel meanwhile: a client whose home is still unknown would be served elsewhere and lose its session.
     running.probes.apply(&prepared.snapshot);
-    let _ = timeout(FIRST_VERDICTS, first_verdicts(&prepared.snapshot)).await;
+    let verdicts = holds(|| verdicts_in(&prepared.snapshot));
+    let _ = timeout(FIRST_VERDICTS, verdicts).await;
     running.commit(prepared).wait().await;
     Ok((running, new_rows, queue))
 }
-
-fn metrics(
-    shared: Arc<Shared>,
-    rows: Receiver<NewRow>,
-    access_log: Queue,
-    running: &Running,
-) -> Result<Metrics, String> {
-    let sources = Sources {
-        shared,
-        rows,
-        probes: running.probes.ledger(),
-        access_log,
-        reasons: REASONS.to_vec(),
-    };
-    Metrics::new(sources).map_err(|error| format!("metrics: {error}"))
-}
-
-/// The names of the reasons that workers count by ordinal.
-static REASONS: [&str; reject::TABLE.len()] = {
-    let mut reasons = [""; reject::TABLE.len()];
-    let mut ordinal = 0;
-    while ordinal < reasons.len() {
-        reasons[ordinal] = reject::TABLE[ordinal].reason;
-        ordinal += 1;
-    }
-    reasons
-};
 
 /// The configured number; 0: one per core that the process may use, which is bounded by its affinity and its cgroup.
 fn worker_count(configured: usize) -> usize {
@@ -324,8 +298,8 @@ fn greet(snapshot: &Snapshot, workers: usize) {
     );
 }
 
-async fn first_verdicts(snapshot: &Snapshot) {
-    while !verdicts_in(snapshot) {
+async fn holds(condition: impl Fn() -> bool) {
+    while !condition() {
         sleep(LOOK).await;
     }
 }
@@ -335,10 +309,8 @@ async fn become_ready(
     current: watch::Receiver<Arc<Snapshot>>,
     lifecycle: watch::Sender<Lifecycle>,
 ) {
-    // Not the first generation's alone: a reload may have added backends meanwhile.
-    while !verdicts_in(&current.borrow()) {
-        sleep(LOOK).await;
-    }
+    // Not the first generation's alone: a reload may add backends meanwhile.
+    holds(|| verdicts_in(&current.borrow())).await;
     let became_ready = lifecycle.send_if_modified(|lifecycle| {
         let starting = *lifecycle == Lifecycle::Starting;
         if starting {

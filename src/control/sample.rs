@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::access_log_writer::{Place, Writer};
 use super::admin::{self, Context};
 use super::apply::{self, Running};
-use super::collector::{Metrics, Sources};
+use super::collector::Metrics;
 use super::probes;
 use super::reload::{Cause, Reloader};
 use super::secrets::SecretSource;
@@ -199,14 +199,8 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         started: crate::clock::now(),
         started_wall_millis: 0,
     });
-    let metrics = Metrics::new(Sources {
-        shared: shared.clone(),
-        rows,
-        probes: running.probes.ledger(),
-        access_log: queue,
-        reasons: Vec::new(),
-    })
-    .expect("good names");
+    let metrics =
+        Metrics::new(shared.clone(), rows, running.probes.ledger(), queue).expect("good names");
     let admin = admin::Prepared::new(&started.admin, None).expect("a writable directory");
     let admin = admin::Server::start(admin, Context { shared, metrics });
     let mut reloader = Reloader {

@@ -6,12 +6,11 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::task::JoinHandle;
-
 use super::ledger::Ledger;
 use super::task::{Watched, watch};
 use super::{Probe, probe_for};
 use crate::config::model::Health as Settings;
+use crate::control::task::Task;
 use crate::policy::health::Health;
 use crate::rng::Rng;
 use crate::state::backend::Backend;
@@ -34,16 +33,6 @@ struct Running {
     watched: Arc<Watched>,
     /// Held for its end; absent: nothing is asked.
     _task: Option<Task>,
-}
-
-/// A task that ends when it is dropped.
-#[derive(Debug)]
-struct Task(JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Supervisor {
@@ -113,12 +102,7 @@ impl Supervisor {
         }
         let task = probe.map(|probe| {
             let rng = Rng::from_seed(self.rng.next_u64());
-            Task(tokio::spawn(watch(
-                watched.clone(),
-                probe,
-                settings.clone(),
-                rng,
-            )))
+            Task::spawn(watch(watched.clone(), probe, settings.clone(), rng))
         });
         Running {
             settings: settings.clone(),

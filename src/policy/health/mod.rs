@@ -84,12 +84,6 @@ impl Machine {
         }
     }
 
-    /// The health as of the last outcome.
-    #[inline]
-    pub fn health(&self) -> Health {
-        self.health
-    }
-
     /// Takes an outcome; returns the new health when it changed.
     pub fn observe(&mut self, outcome: Outcome) -> Option<Health> {
         let (verdict, wanted) = match outcome {
@@ -131,14 +125,14 @@ mod tests {
         assert_eq!(machine.observe(Fail), None);
         assert_eq!(machine.observe(Pass), None);
         assert_eq!(machine.observe(Pass), Some(Health::Up));
-        assert_eq!(machine.health(), Health::Up);
+        assert_eq!(machine.health, Health::Up);
     }
 
     #[test]
     fn the_first_verdict_decides_at_once() {
         for (outcome, health) in [(Pass, Health::Up), (Fail, Health::Down)] {
             let mut machine = Machine::new(5, 5, Initial::Probe, true);
-            assert_eq!(machine.health(), Health::Unknown);
+            assert_eq!(machine.health, Health::Unknown);
             assert_eq!(machine.observe(outcome), Some(health));
         }
     }
@@ -189,11 +183,11 @@ mod tests {
                         expected = if last { Health::Up } else { Health::Down };
                     }
                 }
-                prop_assert_eq!(machine.health(), expected);
+                prop_assert_eq!(machine.health, expected);
                 if let Some(&next) = outcomes.get(upto) {
-                    let before = machine.health();
+                    let before = machine.health;
                     let change = machine.observe(if next { Pass } else { Fail });
-                    prop_assert_eq!(change, Some(machine.health()).filter(|&now| now != before));
+                    prop_assert_eq!(change, Some(machine.health).filter(|&now| now != before));
                 }
             }
         }
