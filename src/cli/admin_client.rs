@@ -75,7 +75,7 @@ impl Client {
     /// # Errors
     /// What to tell the user, when there is no answer or the answer says no.
     pub fn get(&self, path: &str) -> Result<Value, String> {
-        self.ask(&format!("GET {path} HTTP/1.0\r\n"))
+        self.ask(&format!("GET {path} HTTP/1.0\r\n"), "")
     }
 
     /// Asks weir to do something.
@@ -84,15 +84,10 @@ impl Client {
     /// What to tell the user, when there is no answer or the answer says no.
     pub fn post(&self, path: &str) -> Result<Value, String> {
         let fields = "Content-Type: application/json\r\nContent-Length: 2\r\n";
-        self.ask(&format!("POST {path} HTTP/1.0\r\n{fields}"))
+        self.ask(&format!("POST {path} HTTP/1.0\r\n{fields}"), "{}")
     }
 
-    fn ask(&self, request: &str) -> Result<Value, String> {
-        let body = if request.contains("Content-Length") {
-            "{}"
-        } else {
-            ""
-        };
+    fn ask(&self, request: &str, body: &str) -> Result<Value, String> {
         let answer = match self.address.strip_prefix("unix:") {
             Some(path) => self.over_unix(&PathBuf::from(path), request, body),
             None => self.over_tcp(request, body),

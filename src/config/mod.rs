@@ -41,8 +41,6 @@ pub struct Loaded {
     pub config: Config,
     /// What it probably did not mean to say; often empty.
     pub warnings: Diagnostics,
-    /// Its text, so that a later look can tell whether anything changed.
-    pub text: String,
 }
 
 /// Reads and judges the file at `path`.
@@ -94,7 +92,6 @@ pub fn parse(file: &str, text: &str) -> Result<Loaded, Diagnostics> {
         Some(config) => Ok(Loaded {
             config,
             warnings: found,
-            text: text.to_owned(),
         }),
         None => Err(found),
     }

@@ -13,7 +13,7 @@ use prometheus::core::Desc;
 use prometheus::proto::{Metric, MetricFamily};
 use prometheus::{Encoder, Registry, TextEncoder};
 
-use self::family as metric;
+use self::family::{self as metric, ALL, Family};
 use self::rows::{Table, Times};
 use super::effective::Effective;
 use super::probes::{Ledger, RESULTS};
@@ -25,8 +25,6 @@ use crate::policy::persist::Stickiness;
 use crate::state::access_log;
 use crate::state::backend::Backend;
 use crate::state::snapshot::Snapshot;
-
-use self::family::{ALL, Family};
 
 /// Buckets of the request duration that are exported: 131 µs to 69 s.
 const DURATION_BOUNDS: std::ops::Range<usize> = 7..27;
