@@ -164,4 +164,16 @@ mod tests {
         let size = size_of::<Client>() + size_of_future(Client::serve);
         assert!(size <= 384, "{size} bytes");
     }
+
+    /// One allocation a request, of a size for which the allocator has its fastest way.
+    #[test]
+    fn a_request_in_flight_is_small() {
+        fn size_of_future<'a, F: Future + 'a>(
+            _: impl FnOnce(&'a mut Client, Vec<u8>) -> F,
+        ) -> usize {
+            size_of::<F>()
+        }
+        let size = size_of_future(proxy);
+        assert!(size <= 1024, "{size} bytes");
+    }
 }

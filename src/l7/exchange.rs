@@ -278,10 +278,9 @@ impl<'c> Exchange<'c> {
             }
             None => {
                 let before = clock::now();
-                let stream = self
-                    .connect(backend)
-                    .await
-                    .inspect_err(|_| counts.failed.increment())?;
+                // Boxed, so that the many requests that find a connection do not carry the state of making one.
+                let stream = Box::pin(self.connect(backend)).await;
+                let stream = stream.inspect_err(|_| counts.failed.increment())?;
                 counts.fresh.increment();
                 waited = clock::now() - before;
                 stream

@@ -14,7 +14,7 @@ pub async fn proxy(client: &mut Client, received: Vec<u8>) -> Next {
     let mut exchange = Exchange::new(client, received);
     let next = match forward(&mut exchange).await {
         Ok(next) => next,
-        Err(failure) => respond(&mut exchange, failure).await,
+        Err(failure) => Box::pin(respond(&mut exchange, failure)).await,
     };
     record(&mut exchange);
     next
