@@ -41,28 +41,31 @@ pub struct Client {
 }
 
 impl AdminAddress {
-    /// Finds the address, and the token when the configuration file names one.
+    /// Finds the address, and the token when the configuration file names one. The file may be broken: weir runs on.
     ///
     /// # Errors
-    /// What to tell the user when there is no address.
+    /// What to tell the user when the token cannot be read.
     pub fn client(&self) -> Result<Client, String> {
+        let told = config::admin_of(&self.file.config);
         let given = self.admin.clone();
         let given = given.or_else(|| std::env::var("WEIR_ADMIN").ok().filter(|it| !it.is_empty()));
-        let path = &self.file.config;
-        match (given, config::load(path)) {
-            (given, Ok(loaded)) => Ok(Client {
-                address: given.unwrap_or_else(|| reachable(&loaded.config.admin)),
-                token: token(&loaded.config.admin)?,
-            }),
-            (Some(address), Err(_)) => Ok(Client {
-                address,
-                token: None,
-            }),
-            (None, Err(problems)) => Err(format!(
-                "{}\nhelp: name the admin address with --admin or WEIR_ADMIN, or the file that weir runs with with -c",
-                problems.to_string().trim_end()
-            )),
-        }
+        let address = given.or_else(|| told.as_ref().map(|admin| reachable(&admin.bind)));
+        Ok(Client {
+            address: address.unwrap_or_else(|| self.assumed()),
+            token: told.as_ref().map_or(Ok(None), token)?,
+        })
+    }
+
+    /// The default address, with a word about it.
+    fn assumed(&self) -> String {
+        let address = reachable(&config::default_admin().bind);
+        let path = self.file.config.display();
+        // A reader that has gone away wanted no more.
+        let _ = writeln!(
+            io::stderr(),
+            "note: {path} does not tell the admin address: asking at {address}; --admin or WEIR_ADMIN names another"
+        );
+        address
     }
 }
 
@@ -72,7 +75,7 @@ impl Client {
     /// # Errors
     /// What to tell the user, when there is no answer or the answer says no.
     pub fn get(&self, path: &str) -> Result<Value, String> {
-        self.ask(&format!("GET {path} HTTP/1.0\r\n"))
+        self.ask(&format!("GET {path} HTTP/1.0\r\n"), "")
     }
 
     /// Asks weir to do something.
@@ -81,15 +84,10 @@ impl Client {
     /// What to tell the user, when there is no answer or the answer says no.
     pub fn post(&self, path: &str) -> Result<Value, String> {
         let fields = "Content-Type: application/json\r\nContent-Length: 2\r\n";
-        self.ask(&format!("POST {path} HTTP/1.0\r\n{fields}"))
+        self.ask(&format!("POST {path} HTTP/1.0\r\n{fields}"), "{}")
     }
 
-    fn ask(&self, request: &str) -> Result<Value, String> {
-        let body = if request.contains("Content-Length") {
-            "{}"
-        } else {
-            ""
-        };
+    fn ask(&self, request: &str, body: &str) -> Result<Value, String> {
         let answer = match self.address.strip_prefix("unix:") {
             Some(path) => self.over_unix(&PathBuf::from(path), request, body),
             None => self.over_tcp(request, body),
@@ -161,9 +159,8 @@ impl Client {
 }
 
 /// An address that leads to what the server binds: one that means any address is reached over loopback.
-fn reachable(admin: &Admin) -> String {
-    match &admin.bind {
-        AdminBind::Unix(path) => format!("unix:{}", path.display()),
+fn reachable(bind: &AdminBind) -> String {
+    match bind {
         AdminBind::Tcp(address) if address.ip().is_unspecified() => match address {
             SocketAddr::V4(_) => {
                 SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())).to_string()
@@ -172,7 +169,7 @@ fn reachable(admin: &Admin) -> String {
                 SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())).to_string()
             }
         },
-        AdminBind::Tcp(address) => address.to_string(),
+        AdminBind::Tcp(_) | AdminBind::Unix(_) => bind.to_string(),
     }
 }
 
@@ -220,11 +217,8 @@ mod tests {
             ("[::]:1", "[::1]:1"),
             ("192.0.2.1:1", "192.0.2.1:1"),
         ] {
-            let admin = Admin {
-                bind: AdminBind::Tcp(bind.parse().unwrap()),
-                token_file: None,
-            };
-            assert_eq!(reachable(&admin), address);
+            let bind = AdminBind::Tcp(bind.parse().unwrap());
+            assert_eq!(reachable(&bind), address);
         }
     }
 }

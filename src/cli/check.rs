@@ -1,5 +1,5 @@
 //! `weir check`: judges a configuration file.
-//! It must say exactly what a start or a reload would say, and touch nothing but the file.
+//! It must say all that a start or a reload would say, and touch nothing but the file.
 //! The walk goes on in `config/mod.rs`.
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -12,8 +12,9 @@ use crate::config::{self, Loaded};
 
 /// Prints every problem to standard error; the verdict to standard output when the file is good.
 pub fn check(path: &Path) -> ExitCode {
-    match load_and_report(path) {
+    match load(path) {
         Some(loaded) => {
+            print(&loaded.warnings);
             // A reader that has gone away wanted no more.
             let _ = writeln!(io::stdout(), "{}", summary(&loaded));
             ExitCode::SUCCESS
@@ -22,13 +23,10 @@ pub fn check(path: &Path) -> ExitCode {
     }
 }
 
-/// Loads a file and prints its problems to standard error, with their number below them. `None` when it is refused.
-pub fn load_and_report(path: &Path) -> Option<Loaded> {
+/// Loads a file. When it is refused, prints its problems to standard error, with their number below them.
+pub fn load(path: &Path) -> Option<Loaded> {
     match config::load(path) {
-        Ok(loaded) => {
-            print(&loaded.warnings);
-            Some(loaded)
-        }
+        Ok(loaded) => Some(loaded),
         Err(problems) => {
             print(&problems);
             let _ = writeln!(io::stderr(), "{}: {}", problems.file(), problems.counts());
@@ -37,7 +35,8 @@ pub fn load_and_report(path: &Path) -> Option<Loaded> {
     }
 }
 
-fn print(problems: &Diagnostics) {
+/// Prints problems to standard error.
+pub fn print(problems: &Diagnostics) {
     let _ = write!(io::stderr(), "{}", problems.render(wants_colour()));
 }
 

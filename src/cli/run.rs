@@ -12,8 +12,11 @@ use crate::control::watch::Identity;
 /// Serves what the file says until the process is told to stop.
 pub fn run(path: &Path) -> ExitCode {
     let read = Identity::of(path);
-    match check::load_and_report(path) {
-        Some(loaded) => run::run(path, read, loaded),
+    match check::load(path) {
+        Some(loaded) => {
+            check::print(&loaded.warnings.without_advice());
+            run::run(path, read, loaded)
+        }
         None => ExitCode::FAILURE,
     }
 }

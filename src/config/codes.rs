@@ -122,6 +122,12 @@ impl Code {
             Severity::Error
         }
     }
+
+    /// Whether it is advice: the file says what was meant, and there is something to know about it. `weir check` tells it; a log
+    /// that told it at every reload would only teach people to read past warnings.
+    pub fn is_advice(self) -> bool {
+        self == Code::ScaleOutMoves
+    }
 }
 
 #[cfg(test)]

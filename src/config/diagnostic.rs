@@ -140,6 +140,26 @@ impl Diagnostics {
         }
     }
 
+    /// Those that `keeps` wants.
+    pub fn only(&self, keeps: impl Fn(&Diagnostic) -> bool) -> Diagnostics {
+        Diagnostics {
+            file: self.file.clone(),
+            text: self.text.clone(),
+            list: self.iter().filter(|it| keeps(it)).cloned().collect(),
+        }
+    }
+
+    /// Those that are no advice.
+    pub fn without_advice(&self) -> Diagnostics {
+        self.only(|found| !found.code.is_advice())
+    }
+
+    /// Whether the same is said here, wherever it stands in the file.
+    pub fn says(&self, other: &Diagnostic) -> bool {
+        self.iter()
+            .any(|found| (found.code, &found.message) == (other.code, &other.message))
+    }
+
     /// One line a problem, `file:line:col: error[E0102]: message`, for logs and the API; at most 100.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.list

@@ -166,6 +166,24 @@ fn admin(report: &mut Report, section: &Section<'_>) -> Admin {
     }
 }
 
+/// What the file says about the admin server, whatever is wrong elsewhere. `None` when it says that wrongly too, or when lines are
+/// lost that may have said it.
+pub(super) fn admin_alone(tree: &DeTable<'_>, lines_lost: bool) -> Option<Admin> {
+    let (mut elsewhere, mut report) = (Report::new(), Report::new());
+    let empty = DeTable::new();
+    let top = Section::open(&mut elsewhere, "", tree, 0..0);
+    let section = top.section(&mut elsewhere, "admin", "admin", &empty);
+    let known = section.value("bind").is_some() || !lines_lost;
+    let admin = admin(&mut report, &section);
+    (known && report.is_empty()).then_some(admin)
+}
+
+/// The admin server of a file that does not mention it.
+pub(super) fn default_admin() -> Admin {
+    let empty = DeTable::new();
+    admin(&mut Report::new(), &Section::empty("admin", &empty, 0..0))
+}
+
 fn log(report: &mut Report, top: &Section<'_>) -> Log {
     let empty = DeTable::new();
     let section = top.section(report, "log", "log", &empty);

@@ -26,7 +26,7 @@ use toml::de::DeTable;
 
 use codes::Code;
 use diagnostic::{Diagnostic, Diagnostics};
-use model::Config;
+use model::{Admin, Config};
 
 pub use json_schema::json_schema;
 pub use reference::{Show, reference};
@@ -41,8 +41,6 @@ pub struct Loaded {
     pub config: Config,
     /// What it probably did not mean to say; often empty.
     pub warnings: Diagnostics,
-    /// Its text, so that a later look can tell whether anything changed.
-    pub text: String,
 }
 
 /// Reads and judges the file at `path`.
@@ -94,10 +92,23 @@ pub fn parse(file: &str, text: &str) -> Result<Loaded, Diagnostics> {
         Some(config) => Ok(Loaded {
             config,
             warnings: found,
-            text: text.to_owned(),
         }),
         None => Err(found),
     }
+}
+
+/// The admin server of the weir that runs with the file at `path`, also when the file is wrong by now, just when somebody needs to
+/// ask. `None` when the file does not tell.
+pub fn admin_of(path: impl AsRef<Path>) -> Option<Admin> {
+    let text = String::from_utf8(read(path.as_ref()).ok()?).ok()?;
+    let mended = syntax::mend(&text);
+    let (tree, _) = DeTable::parse_recoverable(&mended.text);
+    lower::admin_alone(tree.get_ref(), !mended.problems.is_empty())
+}
+
+/// The admin server of a file that does not mention it.
+pub fn default_admin() -> Admin {
+    lower::default_admin()
 }
 
 /// Reads at most one byte more than a file may have.

@@ -2,6 +2,7 @@
 //! It never holds a value that a later step would have to refuse, and knows no span, socket or file handle.
 //! The walk goes on in `state/compile.rs`, which turns it into a snapshot.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +18,8 @@ pub struct Config {
     pub secrets_file: Option<PathBuf>,
     /// Networks whose forwarding headers are believed.
     pub trusted_proxies: Vec<Cidr>,
-    /// How long a stopping process, or a removed listener or backend, may finish what is open.
+    /// How long a stopping process may finish what is open. A reload needs no such bound: requests at a removed backend, and
+    /// those on connections of a removed listener, end as they would have.
     pub drain_timeout: Duration,
     /// How long a stopping process still accepts after `/readyz` began to fail.
     pub drain_delay: Duration,
@@ -107,6 +109,15 @@ pub enum AdminBind {
     Tcp(SocketAddr),
     /// `unix:PATH`.
     Unix(PathBuf),
+}
+
+impl fmt::Display for AdminBind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AdminBind::Tcp(address) => address.fmt(f),
+            AdminBind::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// Logging.
@@ -350,13 +361,13 @@ pub enum AdminState {
 pub struct Health {
     /// What is asked.
     pub check: Check,
-    /// Between the starts of two checks of one backend; spread by up to a tenth.
+    /// Between the starts of two checks of one backend; spread by up to a tenth. Until one has passed, at most half a second.
     pub interval: Duration,
     /// After this a check has failed.
     pub timeout: Duration,
     /// Failures in a row until `down`.
     pub fall: u32,
-    /// Successes in a row until `up`.
+    /// Successes in a row until `up`; the first success of all is enough.
     pub rise: u32,
     /// The state before the first verdict.
     pub initial: Initial,

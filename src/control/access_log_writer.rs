@@ -7,7 +7,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::clock;
@@ -33,8 +32,8 @@ enum Output {
 pub struct Writer {
     orders: Sender<Order>,
     queue: Queue,
+    /// Closed when the thread has ended.
     ended: Receiver<()>,
-    thread: JoinHandle<()>,
 }
 
 enum Order {
@@ -72,7 +71,7 @@ impl Writer {
             complained: None,
             lost: 0,
         };
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("weir-access-log".into())
             .spawn(move || {
                 // Dropped when the thread ends, which is what `stop` waits for.
@@ -83,7 +82,6 @@ impl Writer {
             orders,
             queue,
             ended,
-            thread,
         })
     }
 
@@ -101,9 +99,6 @@ impl Writer {
     pub fn stop(self, patience: Duration) {
         self.order(Order::Stop);
         let _ = self.ended.recv_timeout(patience);
-        if self.thread.is_finished() {
-            let _ = self.thread.join();
-        }
     }
 
     fn order(&self, order: Order) {

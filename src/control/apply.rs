@@ -3,10 +3,10 @@
 //! The walk goes on in `supervisor.rs`, which tells the workers.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::access_log_writer::{Place, Writer};
+use super::bind_failure::explain;
 use super::supervisor::{Adoption, Opened, Supervisor};
 use super::{probes, process_log};
 use crate::config::model::{AccessTarget, Config};
@@ -39,13 +39,14 @@ pub struct Running {
     pub budget: Arc<Budget>,
 }
 
-/// Compiles the configuration as the next generation after `previous` and opens what that one has not open.
+/// Compiles the configuration as the next generation after `previous` and opens what that one has not open. Only a configuration
+/// with sticky routes needs secrets.
 ///
 /// # Errors
 /// Every socket that cannot be bound, else the access log that cannot be opened, a line each.
 pub fn prepare(
     config: Arc<Config>,
-    secrets: &Secrets,
+    secrets: Option<&Secrets>,
     previous: Option<&Snapshot>,
     workers: usize,
 ) -> Result<Prepared, String> {
@@ -102,7 +103,9 @@ fn bind(before: Option<&Config>, config: &Config, workers: usize) -> Result<Vec<
         let beside_own = held.iter().any(|held| overlap(*held, key));
         match bind_one(key, workers, beside_own) {
             Ok(sockets) => opened.push((key, sockets)),
-            Err(error) => complaints.push(complaint(&name, key.address, &error)),
+            Err(error) => {
+                complaints.push(explain(&format!("listener {name}"), key.address, &error))
+            }
         }
     }
     if complaints.is_empty() {
@@ -129,20 +132,4 @@ fn overlap(a: ListenerKey, b: ListenerKey) -> bool {
         && a.address.port() == b.address.port()
         && a.address.is_ipv4() == b.address.is_ipv4()
         && (a.address.ip().is_unspecified() || b.address.ip().is_unspecified())
-}
-
-fn complaint(name: &str, address: SocketAddr, error: &io::Error) -> String {
-    let port = address.port();
-    let fix = match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "another process listens there; stop it (`ss -ltnp 'sport = :{port}'` shows it) \
-             or give the listener another address"
-        ),
-        io::ErrorKind::PermissionDenied => format!(
-            "port {port} needs the capability CAP_NET_BIND_SERVICE, root, \
-             or a lower net.ipv4.ip_unprivileged_port_start"
-        ),
-        _ => "see the listener's `bind`".to_owned(),
-    };
-    format!("listener {name} cannot bind {address}: {error}: {fix}")
 }

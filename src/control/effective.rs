@@ -52,12 +52,3 @@ impl Effective {
         }
     }
 }
-
-/// The word for an administrative state, as the file spells it.
-pub fn admin_word(state: AdminState) -> &'static str {
-    match state {
-        AdminState::Ready => "ready",
-        AdminState::Drain => "drain",
-        AdminState::Maint => "maint",
-    }
-}

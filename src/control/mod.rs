@@ -5,6 +5,7 @@
 pub mod access_log_writer;
 pub mod admin;
 pub mod apply;
+pub mod bind_failure;
 pub mod collector;
 pub mod drain;
 pub mod effective;
@@ -17,6 +18,7 @@ pub mod shared;
 pub mod signals;
 pub mod supervisor;
 pub mod systemd;
+pub mod task;
 pub mod watch;
 
 #[cfg(test)]

@@ -30,21 +30,19 @@ enum Entry {
     Flush(SyncSender<()>),
 }
 
-/// Starts the log; a second call only sets the level.
+/// Starts the log, once in the life of a process.
 ///
 /// # Errors
 /// When the system refuses a thread.
 pub fn start(level: Level) -> std::io::Result<()> {
-    if LOG.get().is_none() {
-        let (lines, queue) = sync_channel(QUEUE);
-        std::thread::Builder::new()
-            .name("weir-log".into())
-            .spawn(move || write_lines(&queue))?;
-        let dropped = AtomicUsize::new(0);
-        let process_log = LOG.get_or_init(|| ProcessLog { lines, dropped });
-        // It fails only when a program that embeds the library brought a logger of its own, which then gets the lines.
-        let _ = log::set_logger(process_log);
-    }
+    let (lines, queue) = sync_channel(QUEUE);
+    std::thread::Builder::new()
+        .name("weir-log".into())
+        .spawn(move || write_lines(&queue))?;
+    let dropped = AtomicUsize::new(0);
+    let process_log = LOG.get_or_init(|| ProcessLog { lines, dropped });
+    // It fails only when a program that embeds the library brought a logger of its own, which then gets the lines.
+    let _ = log::set_logger(process_log);
     set_level(level);
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::secrets::SecretSource;
 use super::shared::{Refusal, ReloadStatus, Reloaded};
 use super::{admin, systemd};
 use crate::clock;
-use crate::config::diagnostic::Diagnostics;
+use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::model::Config;
 use crate::config::{self, Loaded};
 use crate::policy::persist::token::Secrets;
@@ -41,7 +41,9 @@ pub struct Reloader {
     /// Where secrets come from.
     pub source: SecretSource,
     /// What `source` gave for the served generation.
-    pub secrets: Secrets,
+    pub secrets: Option<Secrets>,
+    /// What the served generation's file makes weir warn about, without advice.
+    pub warnings: Diagnostics,
     /// What the served generation acts on.
     pub running: Running,
     /// The admin server.
@@ -74,29 +76,24 @@ impl Reloader {
         // A slow disk must not stop the probes.
         let loaded = tokio::task::spawn_blocking(move || config::load(path)).await;
         let outcome = match loaded {
-            Ok(Ok(loaded)) => self.replace(loaded).await,
+            Ok(Ok(loaded)) => self.replace(loaded, cause).await,
             Ok(Err(diagnostics)) => Err(Problem::from(&diagnostics)),
             Err(error) => Err(Problem::from(format!("the file was not read: {error}"))),
         };
         let outcome = outcome.map_err(|problem| self.refuse(problem));
-        if let Ok(reloaded) = &outcome {
-            report(cause, reloaded);
-        }
         systemd::ready();
         outcome
     }
 
-    async fn replace(&mut self, loaded: Loaded) -> Result<Reloaded, Problem> {
+    async fn replace(&mut self, loaded: Loaded, cause: Cause) -> Result<Reloaded, Problem> {
         let config = Arc::new(loaded.config);
-        let mut warnings: Vec<String> = loaded.warnings.lines().collect();
-        warnings.extend(restart_warnings(&self.started, &config));
-        let secrets = self.source.load(config.secrets_file.as_deref())?;
+        let secrets = self.source.load(&config)?;
         // Its token may have changed although the file did not.
         let admin = admin::Prepared::new(&config.admin, Some(&self.admin))
             .map_err(|error| error.to_string())?;
         let previous = self.current.borrow().clone();
         let mut summary = summary(&Diff::between(&previous.config, &config), &previous.config);
-        if secrets != self.secrets {
+        if other(&self.secrets, &secrets) {
             let separator = if summary.is_empty() { "" } else { "; " };
             summary = format!("{summary}{separator}secrets");
         }
@@ -104,7 +101,8 @@ impl Reloader {
             None
         } else {
             let workers = self.running.workers.count();
-            Some(apply::prepare(config, &secrets, Some(&previous), workers)?)
+            let (config, secrets) = (config.clone(), secrets.as_ref());
+            Some(apply::prepare(config, secrets, Some(&previous), workers)?)
         };
         // Nothing fails from here on.
         self.admin.switch(admin);
@@ -115,7 +113,23 @@ impl Reloader {
             self.current.send_replace(snapshot);
             adoption.wait().await;
         }
+        report(cause, self.current.borrow().generation, &summary);
+        let warnings = self.warn(loaded.warnings.without_advice(), &config, &previous.config);
         Ok(self.succeed(summary, warnings))
+    }
+
+    /// All that the file makes weir warn about. What the one before did not is logged.
+    fn warn(&mut self, found: Diagnostics, config: &Config, previous: &Config) -> Vec<String> {
+        let told: Vec<String> = restart_warnings(&self.started, previous).collect();
+        let restart: Vec<String> = restart_warnings(&self.started, config).collect();
+        let new = found.only(|warning| !self.warnings.says(warning));
+        let new_restart = restart.iter().filter(|line| !told.contains(line));
+        for line in new.lines().chain(new_restart.cloned()) {
+            log::warn!("reload: {line}");
+        }
+        let warnings = found.lines().chain(restart).collect();
+        self.warnings = found;
+        warnings
     }
 
     fn succeed(&self, summary: String, warnings: Vec<String>) -> Reloaded {
@@ -153,7 +167,7 @@ impl From<&Diagnostics> for Problem {
     fn from(diagnostics: &Diagnostics) -> Self {
         Problem {
             text: diagnostics.render(false),
-            lines: diagnostics.lines().collect(),
+            lines: diagnostics.only(Diagnostic::is_error).lines().collect(),
         }
     }
 }
@@ -173,23 +187,17 @@ fn restart_warnings(started: &Config, config: &Config) -> impl Iterator<Item = S
         .map(|key| format!("`{key}` changed: it takes effect at the next start"))
 }
 
-fn report(cause: Cause, reloaded: &Reloaded) {
-    let Reloaded {
-        generation,
-        summary,
-        warnings,
-    } = reloaded;
-    if !summary.is_empty() {
-        log::info!("reload: generation {generation}: {summary}");
-    } else if cause == Cause::File {
+/// Whether what was sealed before cannot be opened as before. Secrets that were made because they are needed now change nothing.
+fn other(before: &Option<Secrets>, now: &Option<Secrets>) -> bool {
+    before.is_some() && before != now
+}
+
+fn report(cause: Cause, generation: u64, summary: &str) {
+    match (summary, cause) {
         // A file that was written again as it was is no news, unless someone asked.
-        log::debug!("reload: nothing changed");
-        return;
-    } else {
-        log::info!("reload: nothing changed");
-    }
-    for warning in warnings {
-        log::warn!("reload: {warning}");
+        ("", Cause::File) => log::debug!("reload: nothing changed"),
+        ("", Cause::Signal | Cause::Request) => log::info!("reload: nothing changed"),
+        _ => log::info!("reload: generation {generation}: {summary}"),
     }
 }
 
@@ -310,12 +318,12 @@ mod tests {
         stage.write(&[web], &[was], &more);
         let refusal = stage.reload().await.expect_err("no such file");
         assert!(refusal.text.contains("cannot be read"), "{}", refusal.text);
-        for generation in [2, 3] {
+        for (generation, ends) in [(2, "secrets_file"), (3, "secrets")] {
             let text = Secrets::new_file(crate::rng::fill_secure);
             std::fs::write(&file, text).expect("a writable directory");
             let reloaded = stage.reload().await.expect("a good file");
             assert_eq!(reloaded.generation, generation);
-            assert!(reloaded.summary.ends_with("secrets"));
+            assert!(reloaded.summary.ends_with(ends), "{}", reloaded.summary);
         }
     }
 }

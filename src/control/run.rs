@@ -9,12 +9,12 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::access_log_writer::{Place, Writer};
 use super::admin::{self, Context};
 use super::apply::{self, Prepared, Running};
-use super::collector::{Metrics, Sources};
+use super::collector::Metrics;
 use super::drain::{self, Patience};
 use super::reload::{Cause, Reloader};
 use super::secrets::SecretSource;
@@ -27,7 +27,6 @@ use crate::clock;
 use crate::config::Loaded;
 use crate::config::diagnostic::counted;
 use crate::config::model::{AccessTarget, Config};
-use crate::l7::reject;
 use crate::metrics::rows::{Budget, NewRow};
 use crate::net::descriptors;
 use crate::rng::Rng;
@@ -39,6 +38,8 @@ use crate::worker::Setup;
 const REQUESTS: usize = 64;
 /// Between two looks at whether the first verdicts are in.
 const LOOK: Duration = Duration::from_millis(10);
+/// How long the workers wait for the first verdicts before they begin to accept.
+const FIRST_VERDICTS: Duration = Duration::from_secs(1);
 /// Between two looks at whether a worker is gone.
 const WATCH_WORKERS: Duration = Duration::from_secs(1);
 /// How long the access log may take to be written at the end.
@@ -96,11 +97,11 @@ impl Process {
         let born = (clock::now(), clock::wall_millis());
         let signals = Signals::new().map_err(|error| format!("signals: {error}"))?;
         let config = Arc::new(loaded.config);
-        let warnings: Vec<String> = loaded.warnings.lines().collect();
+        let warnings = loaded.warnings.without_advice();
         let mut source = SecretSource::new(&config.state_dir);
-        let secrets = source.load(config.secrets_file.as_deref())?;
+        let secrets = source.load(&config)?;
         let workers = worker_count(config.workers);
-        let prepared = apply::prepare(config.clone(), &secrets, None, workers)?;
+        let prepared = apply::prepare(config.clone(), secrets.as_ref(), None, workers)?;
         let admin = admin::Prepared::new(&config.admin, None).map_err(|error| error.to_string())?;
         let first = prepared.snapshot.clone();
         greet(&first, workers);
@@ -112,7 +113,7 @@ impl Process {
                 generation: first.generation,
                 success_wall_millis: born.1,
                 refusal: None,
-                warnings,
+                warnings: warnings.lines().collect(),
             }),
         );
         let lifecycle = watch::Sender::new(Lifecycle::Starting);
@@ -127,7 +128,8 @@ impl Process {
             started: born.0,
             started_wall_millis: born.1,
         });
-        let metrics = metrics(shared.clone(), rows, lines, &running)?;
+        let metrics = Metrics::new(shared.clone(), rows, running.probes.ledger(), lines)
+            .map_err(|error| format!("metrics: {error}"))?;
         tokio::spawn(metrics.clone().sweep());
         let admin = admin::Server::start(admin, Context { shared, metrics });
         tokio::spawn(become_ready(current.subscribe(), lifecycle.clone()));
@@ -139,6 +141,7 @@ impl Process {
                 started: config,
                 source,
                 secrets,
+                warnings,
                 running,
                 admin,
                 current,
@@ -226,7 +229,8 @@ impl Process {
     }
 }
 
-/// Starts everything that the first generation acts on, and waits until the workers serve it.
+/// Starts everything that the first generation acts on, and waits until the workers serve it: as soon as every backend has its first
+/// verdict, or a moment later.
 async fn serve(
     prepared: Prepared,
     workers: usize,
@@ -253,36 +257,13 @@ async fn serve(
         access_log,
         budget,
     };
+    // Connections wait in the kernel meanwhile: a client whose home is still unknown would be served elsewhere and lose its session.
+    running.probes.apply(&prepared.snapshot);
+    let verdicts = holds(|| verdicts_in(&prepared.snapshot));
+    let _ = timeout(FIRST_VERDICTS, verdicts).await;
     running.commit(prepared).wait().await;
     Ok((running, new_rows, queue))
 }
-
-fn metrics(
-    shared: Arc<Shared>,
-    rows: Receiver<NewRow>,
-    access_log: Queue,
-    running: &Running,
-) -> Result<Metrics, String> {
-    let sources = Sources {
-        shared,
-        rows,
-        probes: running.probes.ledger(),
-        access_log,
-        reasons: REASONS.to_vec(),
-    };
-    Metrics::new(sources).map_err(|error| format!("metrics: {error}"))
-}
-
-/// The names of the reasons that workers count by ordinal.
-static REASONS: [&str; reject::TABLE.len()] = {
-    let mut reasons = [""; reject::TABLE.len()];
-    let mut ordinal = 0;
-    while ordinal < reasons.len() {
-        reasons[ordinal] = reject::TABLE[ordinal].reason;
-        ordinal += 1;
-    }
-    reasons
-};
 
 /// The configured number; 0: one per core that the process may use, which is bounded by its affinity and its cgroup.
 fn worker_count(configured: usize) -> usize {
@@ -308,12 +289,19 @@ fn greet(snapshot: &Snapshot, workers: usize) {
     });
     let generation = snapshot.generation;
     log::info!(
-        "start: weir {}: generation {generation}, {}, listeners {}, pools {}",
+        "start: weir {}: generation {generation}, {}, admin {}, listeners {}, pools {}",
         env!("CARGO_PKG_VERSION"),
         counted(workers, "worker"),
+        config.admin.bind,
         listeners.collect::<Vec<_>>().join(", "),
         pools.collect::<Vec<_>>().join(", "),
     );
+}
+
+async fn holds(condition: impl Fn() -> bool) {
+    while !condition() {
+        sleep(LOOK).await;
+    }
 }
 
 /// Waits for the first verdict on every backend. A pool that is dead then does not matter: that is a verdict too.
@@ -321,9 +309,8 @@ async fn become_ready(
     current: watch::Receiver<Arc<Snapshot>>,
     lifecycle: watch::Sender<Lifecycle>,
 ) {
-    while !verdicts_in(&current.borrow()) {
-        sleep(LOOK).await;
-    }
+    // Not the first generation's alone: a reload may add backends meanwhile.
+    holds(|| verdicts_in(&current.borrow())).await;
     let became_ready = lifecycle.send_if_modified(|lifecycle| {
         let starting = *lifecycle == Lifecycle::Starting;
         if starting {

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::access_log_writer::{Place, Writer};
 use super::admin::{self, Context};
 use super::apply::{self, Running};
-use super::collector::{Metrics, Sources};
+use super::collector::Metrics;
 use super::probes;
 use super::reload::{Cause, Reloader};
 use super::secrets::SecretSource;
@@ -172,8 +172,8 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
     });
     let started = Arc::new(loaded.config);
     let mut source = SecretSource::new(&started.state_dir);
-    let secrets = source.load(None).expect("a writable directory");
-    let prepared = apply::prepare(started.clone(), &secrets, None, 1).expect("free ports");
+    let secrets = source.load(&started).expect("a writable directory");
+    let prepared = apply::prepare(started.clone(), secrets.as_ref(), None, 1).expect("free ports");
     let first = prepared.snapshot.clone();
     let (queue, batches) = Queue::new();
     let nowhere = Place::open(&AccessTarget::Off).expect("nothing to open");
@@ -199,14 +199,8 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         started: crate::clock::now(),
         started_wall_millis: 0,
     });
-    let metrics = Metrics::new(Sources {
-        shared: shared.clone(),
-        rows,
-        probes: running.probes.ledger(),
-        access_log: queue,
-        reasons: Vec::new(),
-    })
-    .expect("good names");
+    let metrics =
+        Metrics::new(shared.clone(), rows, running.probes.ledger(), queue).expect("good names");
     let admin = admin::Prepared::new(&started.admin, None).expect("a writable directory");
     let admin = admin::Server::start(admin, Context { shared, metrics });
     let mut reloader = Reloader {
@@ -214,6 +208,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         started,
         source,
         secrets,
+        warnings: loaded.warnings.without_advice(),
         running,
         admin,
         current,
@@ -266,5 +261,5 @@ pub fn shared(pools: &[(&str, &[SocketAddr])]) -> (Arc<Shared>, Ends) {
 pub fn snapshot(config: Config, previous: Option<&Snapshot>) -> Snapshot {
     let secrets = Secrets::parse("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").expect("a secret");
     let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
-    compile(Arc::new(config), &secrets, previous, generation, 2)
+    compile(Arc::new(config), Some(&secrets), previous, generation, 2)
 }

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::config::model::Config;
 use crate::policy::persist::token::{Secrets, SecretsFault};
 use crate::rng;
 
@@ -26,23 +27,23 @@ impl SecretSource {
         }
     }
 
-    /// The secrets of `file`, read again; without one, weir's own, which stay the same as long as the process lives.
+    /// The secrets of the configured file, read again; without one, weir's own, which are made for the first sticky route and stay
+    /// the same as long as the process lives. `None` while nothing needs a secret.
     ///
     /// # Errors
     /// When a file exists and cannot be used, in words.
-    pub fn load(&mut self, file: Option<&Path>) -> Result<Secrets, String> {
-        if let Some(file) = file {
+    pub fn load(&mut self, config: &Config) -> Result<Option<Secrets>, String> {
+        if let Some(file) = &config.secrets_file {
             let name = format!("secrets_file {}", file.display());
             let text = fs::read_to_string(file)
                 .map_err(|error| format!("{name} cannot be read: {error}"))?;
-            return Secrets::parse(&text).map_err(|faults| list(&name, &faults));
+            let secrets = Secrets::parse(&text).map_err(|faults| list(&name, &faults))?;
+            return Ok(Some(secrets));
         }
-        let own = match self.own.take() {
-            Some(own) => own,
-            None => kept(&self.state_dir)?,
-        };
-        self.own = Some(own.clone());
-        Ok(own)
+        if self.own.is_none() && config.routes.iter().any(|route| route.sticky.is_some()) {
+            self.own = Some(kept(&self.state_dir)?);
+        }
+        Ok(self.own.clone())
     }
 }
 
@@ -117,13 +118,31 @@ mod tests {
     use super::*;
     use crate::control::sample::TestDir;
 
+    /// A configuration with such a line in front, sticky or not.
+    fn config(line: &str, sticky: bool) -> Config {
+        let sticky = match sticky {
+            true => "sticky = { mode = \"cookie-hash\" }\n",
+            false => "",
+        };
+        let text = format!(
+            "{line}\n[listeners.web]\nbind = [\"127.0.0.1:1\"]\n[[routes]]\npool = \"was\"\n{sticky}\
+             [pools.was]\nbackends = [\"127.0.0.1:2\"]\n"
+        );
+        let loaded = crate::config::parse("weir.toml", &text);
+        loaded.expect("a good configuration").config
+    }
+
     #[test]
-    fn a_secret_is_made_once_and_kept_private() {
+    fn a_secret_is_made_once_when_it_is_needed_and_kept_private() {
         let dir = TestDir::new();
         let state = dir.path().join("state");
-        let first = SecretSource::new(&state).load(None);
-        assert!(first.is_ok());
-        assert_eq!(SecretSource::new(&state).load(None), first);
+        let mut source = SecretSource::new(&state);
+        assert_eq!(source.load(&config("", false)), Ok(None));
+        assert!(!state.exists());
+        let first = source.load(&config("", true));
+        assert!(matches!(first, Ok(Some(_))));
+        assert_eq!(source.load(&config("", false)), first);
+        assert_eq!(SecretSource::new(&state).load(&config("", true)), first);
         let mode = fs::metadata(state.join("secret")).map(|meta| meta.permissions().mode());
         assert_eq!(mode.ok().map(|mode| mode & 0o777), Some(0o600));
         assert_eq!(fs::read_dir(&state).map(Iterator::count).ok(), Some(1));
@@ -132,9 +151,9 @@ mod tests {
     #[test]
     fn where_nothing_can_be_kept_the_secret_stays_the_same_in_memory() {
         let mut source = SecretSource::new(Path::new("/proc/nowhere"));
-        let first = source.load(None);
-        assert!(first.is_ok());
-        assert_eq!(source.load(None), first);
+        let first = source.load(&config("", true));
+        assert!(matches!(first, Ok(Some(_))));
+        assert_eq!(source.load(&config("", true)), first);
     }
 
     #[test]
@@ -142,15 +161,16 @@ mod tests {
         let dir = TestDir::new();
         let file = dir.path().join("secrets");
         let mut source = SecretSource::new(dir.path());
-        let error = source.load(Some(&file)).expect_err("there is none");
+        let config = config(&format!("secrets_file = {file:?}"), false);
+        let error = source.load(&config).expect_err("there is none");
         assert!(error.contains("cannot be read"), "{error}");
         for _ in 0..2 {
             let text = Secrets::new_file(rng::fill_secure);
             fs::write(&file, &text).expect("a writable directory");
-            let expected = Secrets::parse(&text).map_err(|faults| list("", &faults));
-            assert_eq!(source.load(Some(&file)), expected);
+            let expected = Secrets::parse(&text).expect("good secrets");
+            assert_eq!(source.load(&config), Ok(Some(expected)));
         }
         fs::write(&file, "short").expect("a writable directory");
-        assert!(source.load(Some(&file)).is_err());
+        assert!(source.load(&config).is_err());
     }
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::model::Check;
@@ -74,8 +75,8 @@ pub struct ReloadRequest {
     pub reply: oneshot::Sender<Result<Reloaded, Refusal>>,
 }
 
-/// What a reload that was not refused did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a reload that was not refused did, as the API tells it too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reloaded {
     /// The generation that is served now.
     pub generation: u64,

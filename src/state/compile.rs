@@ -16,10 +16,10 @@ use crate::policy::persist::{AnyPersistence, CookieHash};
 use crate::policy::rendezvous::Rendezvous;
 use crate::policy::route::{RouteMatch, Router};
 
-/// Makes generation number `generation`, for `workers` workers, after `previous`.
+/// Makes generation number `generation`, for `workers` workers, after `previous`. Without secrets no route is sticky.
 pub fn compile(
     config: Arc<Config>,
-    secrets: &Secrets,
+    secrets: Option<&Secrets>,
     previous: Option<&Snapshot>,
     generation: u64,
     workers: usize,
@@ -31,7 +31,8 @@ pub fn compile(
     let routes = config.routes.iter().map(|from| Route {
         name: from.name.as_str().into(),
         pool: pool_ordinals[from.pool.as_str()],
-        persistence: from.sticky.as_ref().map(|to| persistence(to, secrets)),
+        persistence: (from.sticky.as_ref().zip(secrets))
+            .map(|(sticky, secrets)| persistence(sticky, secrets)),
         timeouts: from.timeouts,
         max_body: from.max_body.unwrap_or(u64::MAX),
     });
@@ -180,7 +181,7 @@ mod tests {
         let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
         compile(
             Arc::new(config.clone()),
-            &secrets(),
+            Some(&secrets()),
             previous,
             generation,
             2,

@@ -329,3 +329,23 @@ fn an_unexpected_status_is_no_health() {
     until("probes", || (origin.hits() > before + 3).then_some(()));
     assert_eq!(weir.get("/").status(), 404);
 }
+
+/// When a server that was still starting is ready, the next probe comes soon and is enough, whatever the settings are.
+#[test]
+fn a_server_that_is_still_starting_is_noticed_when_it_is_up() {
+    let dead = nobody();
+    let config = probed(&[dead]).replace(PROBES, "interval = \"30s\"\nrise = 3\n");
+    let weir = Weir::start(&config);
+    assert_eq!(weir.get("/").status(), 503);
+    let started = std::time::Instant::now();
+    let _risen = Origin::at(dead, |visit| {
+        while visit.request().is_ok() {
+            visit.send(ok("risen"));
+        }
+    });
+    until("it to serve", || {
+        (weir.get("/").status() == 200).then_some(())
+    });
+    let took = started.elapsed();
+    assert!(took < std::time::Duration::from_secs(2), "{took:?}");
+}

@@ -7,6 +7,7 @@ mod access_log;
 mod admin;
 mod balancing;
 mod bodies;
+mod command_line;
 mod edges;
 mod framing;
 mod headers;

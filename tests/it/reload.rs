@@ -580,3 +580,87 @@ fn secrets_follow_the_file() {
         weir.client().ask(&request).has("set-cookie").then_some(())
     });
 }
+
+/// How many lines of the process log hold the text.
+fn logged(weir: &Weir, text: &str) -> usize {
+    weir.stderr()
+        .lines()
+        .filter(|line| line.contains(text))
+        .count()
+}
+
+#[test]
+fn a_warning_is_logged_once_and_advice_never() {
+    let [a, b] = two();
+    let sticky = |origins: &[&Origin], head: &str| {
+        plain(origins, head).replace(
+            "pool = \"was\"\n",
+            "pool = \"was\"\nsticky = { mode = \"cookie-hash\" }\n",
+        )
+    };
+    let unused = |name: &str| format!("[pools.{name}]\nbackends = [\"127.0.0.1:1\"]\n");
+    let weir = Weir::start(&(sticky(&[&a], "") + &unused("one")));
+    until("the warning", || {
+        (logged(&weir, "no route leads to the pool `one`") == 1).then_some(())
+    });
+    for (head, more) in [("# a line\n\n", ""), ("", unused("two").as_str())] {
+        let generation = weir.generation();
+        let backends = if more.is_empty() {
+            vec![&a, &b]
+        } else {
+            vec![&b]
+        };
+        weir.write(&(sticky(&backends, head) + &unused("one") + more));
+        weir.await_generation_after(generation);
+    }
+    until("the new warning", || {
+        (logged(&weir, "no route leads to the pool `two`") == 1).then_some(())
+    });
+    assert_eq!(logged(&weir, "no route leads to the pool `one`"), 1);
+    assert_eq!(logged(&weir, "W0502"), 0, "{}", weir.stderr());
+    let mut check = std::process::Command::new(crate::support::weir::binary());
+    let check = check.args(["check", "-c"]).arg(&weir.file).output();
+    let said = String::from_utf8(check.unwrap().stderr).unwrap();
+    assert!(said.contains("W0502") && said.contains("`one`"), "{said}");
+}
+
+#[test]
+fn of_a_refused_file_only_its_errors_are_errors() {
+    let [a, b] = two();
+    let weir = Weir::start(&plain(&[&a], ""));
+    let slow = "health = { timeout = \"3s\" }\n";
+    let config = plain(&[&b], "").replace("health.type = \"none\"\n", slow);
+    weir.write(&(config + "nonsense = 1\n"));
+    refused(&weir);
+    until("the log to say so", || {
+        (logged(&weir, "error[E0201]") == 1).then_some(())
+    });
+    let said = weir.stderr();
+    let wrong = |line: &&str| line.contains(" ERROR ") && line.contains("warning[");
+    assert_eq!(said.lines().find(wrong), None);
+    let error = said.lines().find(|line| line.contains("error[E0201]"));
+    assert!(error.unwrap().contains(" ERROR "));
+}
+
+#[test]
+fn a_secret_is_made_when_the_first_sticky_route_comes() {
+    let origin = Origin::named("a");
+    for (state_dir, kept) in [("$dir/state", true), ("/proc/nowhere", false)] {
+        let head = format!("state_dir = \"{state_dir}\"");
+        let weir = Weir::start(&plain(&[&origin], &head));
+        assert_eq!(logged(&weir, "secrets"), 0, "{}", weir.stderr());
+        assert!(!weir.directory.join("state").exists());
+        let generation = weir.generation();
+        weir.write(&plain(&[&origin], &head).replace(
+            "pool = \"was\"\n",
+            "pool = \"was\"\nsticky = { mode = \"cookie-hash\" }\n",
+        ));
+        weir.await_generation_after(generation);
+        assert!(weir.get("/").has("set-cookie"));
+        assert_eq!(weir.directory.join("state/secret").exists(), kept);
+        let warnings = usize::from(!kept);
+        until("the log", || {
+            (logged(&weir, "WARN  secrets") == warnings).then_some(())
+        });
+    }
+}

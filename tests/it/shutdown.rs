@@ -190,3 +190,53 @@ fn the_service_manager_is_told() {
     weir.await_exit();
     std::fs::remove_file(&path).unwrap();
 }
+
+/// The body of the first answer that weir gives, asked as early as it listens, and how long it took from the start.
+fn first_answer(slow: &Origin, quick: &Origin, health: &str) -> (String, Duration) {
+    let config = plain(&[slow, quick], "").replace("health.type = \"none\"\n", health);
+    let started = Instant::now();
+    let weir = Weir::launch(&config, |_| {});
+    let mut client = until("a connection", || {
+        Client::try_connect(weir.address("web")).ok()
+    });
+    (client.ask(get("/")).text(), started.elapsed())
+}
+
+/// Answers probes after `wait`, everything else at once.
+fn probed_after(wait: Duration, name: &'static str) -> (Origin, Arc<AtomicBool>) {
+    let probed = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&probed);
+    let origin = Origin::start(move |visit| {
+        while let Ok(request) = visit.request() {
+            if request.target() == "/healthz" {
+                std::thread::sleep(wait);
+                told.store(true, SeqCst);
+            }
+            visit.send(crate::support::origin::ok(name));
+        }
+    });
+    (origin, probed)
+}
+
+const ASKED: &str = "health = { type = \"http\", path = \"/healthz\", timeout = \"5s\" }\n";
+
+#[test]
+fn nobody_is_served_before_the_first_verdicts() {
+    let (slow, probed) = probed_after(Duration::from_millis(400), "slow");
+    let quick = Origin::named("quick");
+    first_answer(&slow, &quick, ASKED);
+    assert!(
+        probed.load(SeqCst),
+        "an unknown backend may be the client's home"
+    );
+}
+
+#[test]
+fn a_silent_backend_holds_the_start_for_a_second_only() {
+    let (silent, probed) = probed_after(Duration::from_secs(4), "silent");
+    let quick = Origin::named("quick");
+    let (served, took) = first_answer(&silent, &quick, ASKED);
+    assert_eq!(served, "quick");
+    assert!(!probed.load(SeqCst));
+    assert!(took >= Duration::from_secs(1), "{took:?}");
+}

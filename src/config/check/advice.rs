@@ -1,5 +1,5 @@
 //! Warnings: what may be meant, and probably is not.
-//! None of them refuses a file; each must be worth a line in the log at every reload.
+//! None of them refuses a file; each but advice must be worth a line in the log.
 //! Here the walk ends.
 
 use std::collections::{HashMap, HashSet};

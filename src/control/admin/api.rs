@@ -121,13 +121,6 @@ fn readyz(shared: &Shared) -> Answer {
     json(status, &Readiness { ready, reason })
 }
 
-#[derive(Serialize)]
-struct Reload {
-    generation: u64,
-    summary: String,
-    warnings: Vec<String>,
-}
-
 async fn reload(shared: &Shared) -> Result<Answer, Problem> {
     let (reply, outcome) = oneshot::channel();
     let asked = async {
@@ -140,14 +133,7 @@ async fn reload(shared: &Shared) -> Result<Answer, Problem> {
     };
     let unavailable = |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
     match timeout(RELOAD_WAIT, asked).await {
-        Ok(Some(Ok(reloaded))) => Ok(json(
-            StatusCode::OK,
-            &Reload {
-                generation: reloaded.generation,
-                summary: reloaded.summary,
-                warnings: reloaded.warnings,
-            },
-        )),
+        Ok(Some(Ok(reloaded))) => Ok(json(StatusCode::OK, &reloaded)),
         Ok(Some(Err(refusal))) => Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             refusal.text.trim_end(),

@@ -21,12 +21,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinHandle;
 
 use self::door::Door;
 use self::socket::{Connection, Socket};
 use super::collector::Metrics;
 use super::shared::Shared;
+use super::task::Task;
 use crate::config::model::{Admin, AdminBind};
 
 /// Connections that are served at once; later ones wait in the kernel.
@@ -55,7 +55,7 @@ pub struct Server {
     bind: AdminBind,
     context: Context,
     door: watch::Sender<Arc<Door>>,
-    accepting: Accepting,
+    accepting: Option<Task>,
 }
 
 /// What a server needs from the system: an open socket unless it keeps the one it has, and the token.
@@ -64,16 +64,6 @@ pub struct Prepared {
     bind: AdminBind,
     socket: Option<Socket>,
     door: Door,
-}
-
-/// A task that ends when it is dropped.
-#[derive(Debug)]
-struct Accepting(JoinHandle<()>);
-
-impl Drop for Accepting {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Prepared {
@@ -107,16 +97,14 @@ impl Server {
     /// Outside of a runtime.
     pub fn start(prepared: Prepared, context: Context) -> Server {
         let (door, doors) = watch::channel(Arc::new(prepared.door));
-        let accepting = match prepared.socket {
-            Some(socket) => tokio::spawn(accept(socket, doors, context.clone())),
-            // It was prepared against a server that is gone; there is nothing to accept from.
-            None => tokio::spawn(std::future::ready(())),
-        };
+        // Only what was prepared beside another server has no socket.
+        let accepting =
+            (prepared.socket).map(|socket| Task::spawn(accept(socket, doors, context.clone())));
         Server {
             bind: prepared.bind,
             context,
             door,
-            accepting: Accepting(accepting),
+            accepting,
         }
     }
 
@@ -124,7 +112,7 @@ impl Server {
     pub fn switch(&mut self, prepared: Prepared) {
         if let Some(socket) = prepared.socket {
             let (door, doors) = watch::channel(Arc::new(prepared.door));
-            self.accepting = Accepting(tokio::spawn(accept(socket, doors, self.context.clone())));
+            self.accepting = Some(Task::spawn(accept(socket, doors, self.context.clone())));
             (self.bind, self.door) = (prepared.bind, door);
         } else {
             self.door.send_replace(Arc::new(prepared.door));

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::model::AdminBind;
+use crate::control::bind_failure::explain;
 
 /// Connections that the kernel holds before they are accepted.
 const BACKLOG: i32 = 128;
@@ -55,9 +56,14 @@ impl Socket {
                     listener.set_nonblocking(true)?;
                     TcpListener::from_std(listener)
                 });
-                bound.map(Socket::Tcp).map_err(|error| at(address, &error))
+                bound.map(Socket::Tcp).map_err(|error| {
+                    io::Error::new(error.kind(), explain("the admin server", *address, &error))
+                })
             }
-            AdminBind::Unix(path) => bind_unix(path).map_err(|error| at(path.display(), &error)),
+            AdminBind::Unix(path) => bind_unix(path).map_err(|error| {
+                let text = format!("the admin server cannot bind {bind}: {error}");
+                io::Error::new(error.kind(), text)
+            }),
         }
     }
 
@@ -75,10 +81,6 @@ impl Drop for SocketFile {
             let _ = std::fs::remove_file(&self.path);
         }
     }
-}
-
-fn at(place: impl std::fmt::Display, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("admin address {place}: {error}"))
 }
 
 fn bind_unix(path: &Path) -> io::Result<Socket> {

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde::Serialize;
 
 use crate::clock::{self, Rfc3339};
-use crate::config::model::{self, BalancerKind, Protocol};
-use crate::control::effective::{Effective, admin_word};
+use crate::config::model::{self, AdminState, BalancerKind, Protocol};
+use crate::control::effective::Effective;
 use crate::control::shared::{Lifecycle, ReloadStatus, Shared};
 use crate::state::backend;
 use crate::state::snapshot;
@@ -176,5 +176,14 @@ fn lifecycle_word(lifecycle: Lifecycle) -> &'static str {
         Lifecycle::Starting => "starting",
         Lifecycle::Ready => "ready",
         Lifecycle::Draining => "draining",
+    }
+}
+
+/// As the file spells it.
+fn admin_word(state: AdminState) -> &'static str {
+    match state {
+        AdminState::Ready => "ready",
+        AdminState::Drain => "drain",
+        AdminState::Maint => "maint",
     }
 }

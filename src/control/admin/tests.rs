@@ -11,7 +11,6 @@ use std::sync::mpsc::channel;
 use serde_json::Value;
 
 use super::*;
-use crate::control::collector::Sources;
 use crate::control::sample::{self, Ends};
 use crate::control::shared::{Lifecycle, Refusal, Reloaded};
 use crate::policy::health::Health;
@@ -27,13 +26,8 @@ struct Desk {
 
 fn desk(name: &str) -> Desk {
     let (shared, ends) = sample::shared(&[("was", &[loopback(1), loopback(2)])]);
-    let metrics = Metrics::new(Sources {
-        shared: shared.clone(),
-        rows: channel().1,
-        probes: Arc::default(),
-        access_log: access_log::Queue::new().0,
-        reasons: Vec::new(),
-    });
+    let queue = access_log::Queue::new().0;
+    let metrics = Metrics::new(shared.clone(), channel().1, Arc::default(), queue);
     let context = Context {
         shared,
         metrics: metrics.unwrap(),

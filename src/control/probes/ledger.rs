@@ -53,6 +53,11 @@ impl ProbeCounts {
         std::array::from_fn(|result| self.0[result].load(Relaxed))
     }
 
+    /// Whether a check has ever passed.
+    pub(super) fn any_passed(&self) -> bool {
+        self.0[0].load(Relaxed) > 0
+    }
+
     pub(in crate::control) fn count(&self, outcome: &Outcome) {
         let result = match outcome {
             Ok(()) => 0,

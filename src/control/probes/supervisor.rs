@@ -6,12 +6,11 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::task::JoinHandle;
-
 use super::ledger::Ledger;
 use super::task::{Watched, watch};
 use super::{Probe, probe_for};
 use crate::config::model::Health as Settings;
+use crate::control::task::Task;
 use crate::policy::health::Health;
 use crate::rng::Rng;
 use crate::state::backend::Backend;
@@ -34,16 +33,6 @@ struct Running {
     watched: Arc<Watched>,
     /// Held for its end; absent: nothing is asked.
     _task: Option<Task>,
-}
-
-/// A task that ends when it is dropped.
-#[derive(Debug)]
-struct Task(JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Supervisor {
@@ -113,12 +102,7 @@ impl Supervisor {
         }
         let task = probe.map(|probe| {
             let rng = Rng::from_seed(self.rng.next_u64());
-            Task(tokio::spawn(watch(
-                watched.clone(),
-                probe,
-                settings.clone(),
-                rng,
-            )))
+            Task::spawn(watch(watched.clone(), probe, settings.clone(), rng))
         });
         Running {
             settings: settings.clone(),
@@ -264,6 +248,31 @@ mod tests {
             .position(|&result| result == "timeout")
             .unwrap();
         assert_eq!(counts.values()[timeouts], 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_still_starting_is_asked_often_and_up_at_its_first_pass() {
+        answer(refused());
+        let (mut supervisor, snapshot) = (supervisor(), snapshot(pool(&[1]), None));
+        supervisor.apply(&snapshot);
+        milliseconds(3_000).await;
+        assert_eq!(health(&snapshot, 0), Health::Down);
+        assert!((6..=7).contains(&asked(1).len()));
+        answer(Some(Ok(())));
+        milliseconds(560).await;
+        assert_eq!(health(&snapshot, 0), Health::Up);
+        asked(1);
+        milliseconds(10_000).await;
+        assert!((4..=6).contains(&asked(1).len()), "the configured interval");
+
+        answer(refused());
+        milliseconds(7_000).await;
+        assert_eq!(health(&snapshot, 0), Health::Down);
+        answer(Some(Ok(())));
+        milliseconds(1_700).await;
+        assert_eq!(health(&snapshot, 0), Health::Down, "one pass is not two");
+        milliseconds(2_800).await;
+        assert_eq!(health(&snapshot, 0), Health::Up);
     }
 
     #[tokio::test(start_paused = true)]

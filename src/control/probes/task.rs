@@ -15,6 +15,9 @@ use crate::state::backend::Live;
 
 /// First checks begin within this time: at once, yet not in one instant.
 const FIRST_WITHIN: Duration = Duration::from_millis(5);
+/// The longest time between two checks of a backend that has never passed one: a server that is still starting is noticed soon after
+/// it is up.
+const STARTING: Duration = Duration::from_millis(500);
 
 /// What outlives the settings that a task was started with.
 #[derive(Debug)]
@@ -86,8 +89,10 @@ pub(super) async fn watch(
     let target = Target {
         address: watched.live.address,
     };
+    let Settings { rise, fall, .. } = settings;
+    let proven = watched.counts.any_passed();
     let mut course = Course {
-        machine: Machine::new(settings.rise, settings.fall, watched.live.health()),
+        machine: Machine::new(rise, fall, watched.live.health(), proven),
         blind: false,
     };
     let mut start = Instant::now() + FIRST_WITHIN.mul_f64(fraction(&mut rng));
@@ -99,7 +104,11 @@ pub(super) async fn watch(
         };
         watched.counts.count(&outcome);
         course.observe(&watched, &outcome);
-        start = Instant::now().max(start + jittered(settings.interval, &mut rng));
+        let interval = match watched.counts.any_passed() {
+            true => settings.interval,
+            false => settings.interval.min(STARTING),
+        };
+        start = Instant::now().max(start + jittered(interval, &mut rng));
     }
 }
 

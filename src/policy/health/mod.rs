@@ -57,12 +57,15 @@ pub enum Outcome {
     Fail,
 }
 
-/// Counts outcomes in a row until they change the health. The first verdict on an unknown backend decides at once.
+/// Counts outcomes in a row until they change the health. The first verdict on an unknown backend decides at once, and so does the
+/// first pass of all: a server that was still starting is not one that cannot be relied on.
 #[derive(Clone, Debug)]
 pub struct Machine {
     rise: u32,
     fall: u32,
     health: Health,
+    /// Whether a check has ever passed.
+    proven: bool,
     /// Outcomes in a row that speak against `health`.
     streak: u32,
 }
@@ -70,9 +73,10 @@ pub struct Machine {
 impl Machine {
     /// A machine that begins at the configured initial state, or at the health that a reload carries over.
     ///
-    /// `rise` and `fall` are outcomes in a row; 0 counts as 1.
-    pub fn new(rise: u32, fall: u32, initial: impl Into<Health>) -> Machine {
+    /// `rise` and `fall` are outcomes in a row; 0 counts as 1. `proven`: whether a check of the backend has passed before.
+    pub fn new(rise: u32, fall: u32, initial: impl Into<Health>, proven: bool) -> Machine {
         Machine {
+            proven,
             rise: rise.max(1),
             fall: fall.max(1),
             health: initial.into(),
@@ -80,18 +84,14 @@ impl Machine {
         }
     }
 
-    /// The health as of the last outcome.
-    #[inline]
-    pub fn health(&self) -> Health {
-        self.health
-    }
-
     /// Takes an outcome; returns the new health when it changed.
     pub fn observe(&mut self, outcome: Outcome) -> Option<Health> {
         let (verdict, wanted) = match outcome {
+            Outcome::Pass if !self.proven => (Health::Up, 1),
             Outcome::Pass => (Health::Up, self.rise),
             Outcome::Fail => (Health::Down, self.fall),
         };
+        self.proven |= outcome == Outcome::Pass;
         if verdict == self.health {
             self.streak = 0;
             return None;
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn rise_and_fall_count_in_a_row() {
-        let mut machine = Machine::new(2, 3, Initial::Up);
+        let mut machine = Machine::new(2, 3, Initial::Up, true);
         assert_eq!(machine.observe(Fail), None);
         assert_eq!(machine.observe(Fail), None);
         assert_eq!(machine.observe(Pass), None);
@@ -125,15 +125,29 @@ mod tests {
         assert_eq!(machine.observe(Fail), None);
         assert_eq!(machine.observe(Pass), None);
         assert_eq!(machine.observe(Pass), Some(Health::Up));
-        assert_eq!(machine.health(), Health::Up);
+        assert_eq!(machine.health, Health::Up);
     }
 
     #[test]
     fn the_first_verdict_decides_at_once() {
         for (outcome, health) in [(Pass, Health::Up), (Fail, Health::Down)] {
-            let mut machine = Machine::new(5, 5, Initial::Probe);
-            assert_eq!(machine.health(), Health::Unknown);
+            let mut machine = Machine::new(5, 5, Initial::Probe, true);
+            assert_eq!(machine.health, Health::Unknown);
             assert_eq!(machine.observe(outcome), Some(health));
+        }
+    }
+
+    #[test]
+    fn the_first_pass_of_all_decides_at_once_and_later_ones_count() {
+        for initial in [Initial::Probe, Initial::Down] {
+            let mut machine = Machine::new(3, 1, initial, false);
+            machine.observe(Fail);
+            assert_eq!(machine.observe(Fail), None);
+            assert_eq!(machine.observe(Pass), Some(Health::Up));
+            assert_eq!(machine.observe(Fail), Some(Health::Down));
+            assert_eq!(machine.observe(Pass), None);
+            assert_eq!(machine.observe(Pass), None);
+            assert_eq!(machine.observe(Pass), Some(Health::Up));
         }
     }
 
@@ -152,9 +166,10 @@ mod tests {
             rise in 1..5_u32,
             fall in 1..5_u32,
             initial in 0..3_u8,
+            proven in any::<bool>(),
         ) {
             let initial = Health::from_u8(initial);
-            let mut machine = Machine::new(rise, fall, initial);
+            let mut machine = Machine::new(rise, fall, initial, proven);
             for upto in 0..=outcomes.len() {
                 let seen = &outcomes[..upto];
                 // Reference: the latest place where a run of one kind reached its length.
@@ -163,15 +178,16 @@ mod tests {
                     let last = seen[end - 1];
                     let run = seen[..end].iter().rev().take_while(|&&o| o == last).count() as u32;
                     let first = end == 1 && initial == Health::Unknown;
+                    let rise = if proven || seen[..end - 1].contains(&true) { rise } else { 1 };
                     if run >= if last { rise } else { fall } || first {
                         expected = if last { Health::Up } else { Health::Down };
                     }
                 }
-                prop_assert_eq!(machine.health(), expected);
+                prop_assert_eq!(machine.health, expected);
                 if let Some(&next) = outcomes.get(upto) {
-                    let before = machine.health();
+                    let before = machine.health;
                     let change = machine.observe(if next { Pass } else { Fail });
-                    prop_assert_eq!(change, Some(machine.health()).filter(|&now| now != before));
+                    prop_assert_eq!(change, Some(machine.health).filter(|&now| now != before));
                 }
             }
         }

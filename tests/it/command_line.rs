@@ -1,0 +1,85 @@
+//! What an operator types, and what weir says at its start.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::support::weir::{binary, plain};
+use crate::support::{Origin, Weir, until};
+
+fn command(name: &str, file: &Path) -> Output {
+    let mut command = Command::new(binary());
+    command.arg(name).arg("-c").arg(file);
+    command.env_remove("WEIR_ADMIN").output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_running_weir_is_found_through_a_broken_file() {
+    let origin = Origin::named("a");
+    let weir = Weir::start(&plain(&[&origin], "watch = \"off\""));
+    let good = weir.filled(&plain(&[&origin], ""));
+    for (bad, code) in [
+        (good.replace("[[routes]]", "[[routes]"), "error[E0005]"),
+        (
+            good.replace("pool = \"was\"", "pool = \"no\""),
+            "error[E0102]",
+        ),
+        (good.replace("bind = [", "bind = 5 # ["), "error[E0203]"),
+    ] {
+        fs::write(&weir.file, bad).unwrap();
+        let status = command("status", &weir.file);
+        assert!(status.status.success(), "{}", stderr(&status));
+        assert!(stdout(&status).contains("generation 1"));
+        let reload = command("reload", &weir.file);
+        assert!(!reload.status.success());
+        assert!(stderr(&reload).contains(code), "{}", stderr(&reload));
+    }
+}
+
+#[test]
+fn without_an_admin_address_the_default_is_asked_and_said() {
+    let output = command("status", Path::new("/nonexistent/weir.toml"));
+    let said = stderr(&output);
+    assert!(said.contains("note: "), "{said}");
+    assert!(said.contains("127.0.0.1:9900"), "{said}");
+    assert!(said.contains("--admin"), "{said}");
+}
+
+#[test]
+fn the_first_line_names_the_admin_address() {
+    let origin = Origin::named("a");
+    let weir = Weir::before(&[&origin]);
+    let wanted = format!("admin {}", weir.address("admin"));
+    until("the line", || {
+        let said = weir.stderr();
+        let line = said.lines().find(|line| line.contains("start: weir"))?;
+        assert!(line.contains(&wanted), "{line}");
+        Some(())
+    });
+}
+
+#[test]
+fn an_admin_address_in_use_is_told_with_the_way_to_find_its_user() {
+    let origin = Origin::named("a");
+    let squatter = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = squatter.local_addr().unwrap();
+    let admin = format!("[admin]\nbind = \"{taken}\"\n");
+    let weir = Weir::launch(&(plain(&[&origin], "") + &admin), |_| {});
+    let status = until("the end", || weir.exited());
+    assert!(!status.success());
+    let port = taken.port();
+    until("the reason", || {
+        let said = weir.stderr();
+        let hint = format!("ss -ltnp 'sport = :{port}'");
+        (said.contains(&taken.to_string()) && said.contains(&hint)).then_some(())
+    });
+}
