@@ -160,7 +160,7 @@ mod tests {
             let secrets = Secrets::parse(&Secrets::new_file(|secret| secret.fill(1))).unwrap();
             let names = ["a", "b", "c", "d"];
             Pool {
-                balancer: AnyBalancer::new(BalancerKind::RoundRobin, 0, 1),
+                balancer: AnyBalancer::new(BalancerKind::RoundRobin, 0, 1, 0),
                 ring: Rendezvous::new(names.into_iter().zip(weights)),
                 sets: EligibleSet::default(),
                 loads: vec![0; 4],

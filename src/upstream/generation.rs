@@ -71,6 +71,7 @@ impl Generation {
         workers: usize,
     ) -> Self {
         let mut kept = IdleStacks::new();
+        let reloads = snapshot.generation.saturating_sub(1);
         let pools = snapshot
             .pools
             .iter()
@@ -87,7 +88,7 @@ impl Generation {
                 let idle = idle.collect();
                 let sets = Sets::new(pool);
                 PoolView {
-                    balancer: AnyBalancer::new(pool.balancer, index, workers),
+                    balancer: AnyBalancer::new(pool.balancer, index, workers, reloads),
                     sets: RefCell::new(sets),
                     idle,
                 }

@@ -212,3 +212,23 @@ fn what_is_sent_before_its_turn_takes_little_memory() {
     assert!(grown < 64 * clients as u64, "weir grew by {grown} KiB");
     drop(connected);
 }
+
+#[test]
+fn turns_go_on_over_reloads() {
+    let origins = ["a", "b", "c"].map(Origin::named);
+    let config = |most: usize| {
+        plain(&origins.each_ref(), "").replace(
+            "[listeners.web]\n",
+            &format!("[listeners.web]\nmax_connections = {most}\n"),
+        )
+    };
+    let weir = Weir::start(&config(1000));
+    for round in 0..12 {
+        weir.get("/");
+        let generation = weir.generation();
+        weir.write(&config(1001 + round));
+        weir.await_generation_after(generation);
+    }
+    let hits = origins.each_ref().map(Origin::hits);
+    assert!(hits.iter().all(|&hits| hits >= 2), "{hits:?}");
+}

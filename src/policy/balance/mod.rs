@@ -51,10 +51,12 @@ pub enum AnyBalancer {
 }
 
 impl AnyBalancer {
-    /// A balancer of the configured kind for worker `worker` of `workers`, which has not picked yet.
-    pub fn new(kind: BalancerKind, worker: usize, workers: usize) -> AnyBalancer {
+    /// A balancer of the configured kind for worker `worker` of `workers`, which has not picked yet, after `reloads` others.
+    pub fn new(kind: BalancerKind, worker: usize, workers: usize, reloads: u64) -> AnyBalancer {
         match kind {
-            BalancerKind::RoundRobin => AnyBalancer::RoundRobin(RoundRobin::new(worker, workers)),
+            BalancerKind::RoundRobin => {
+                AnyBalancer::RoundRobin(RoundRobin::new(worker, workers, reloads))
+            }
             BalancerKind::LeastConnections => AnyBalancer::LeastConnections(LeastConnections),
             BalancerKind::RandomTwo => AnyBalancer::RandomTwo(RandomTwo),
         }
@@ -121,7 +123,7 @@ mod tests {
             let mut rng = Rng::from_seed(seed);
             let loads: Vec<u32> = (0..100).map(|_| rng.below(4)).collect();
             for kind in KINDS {
-                let balancer = AnyBalancer::new(kind, 0, 1);
+                let balancer = AnyBalancer::new(kind, 0, 1, 0);
                 for members in [&members, &changed, &members] {
                     let sets = EligibleSet::new(members.iter().copied());
                     for subset in [sets.fresh(), sets.kept()] {
@@ -147,7 +149,7 @@ mod tests {
             let mut rng = Rng::from_seed(seed);
             let loads = vec![0; count];
             for kind in KINDS {
-                let balancer = AnyBalancer::new(kind, 0, 1);
+                let balancer = AnyBalancer::new(kind, 0, 1, 0);
                 let mut counts = vec![0; count];
                 for _ in 0..count * 40 {
                     let eligible = Eligible::new(sets.fresh(), &[], &loads);

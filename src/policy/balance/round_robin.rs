@@ -15,16 +15,21 @@ use crate::rng::Rng;
 ///
 /// A backend of weight `w` has its turns at the times `1/2w, 3/2w, 5/2w …` of each round, and whoever's turn comes first is
 /// picked. So each gets exactly its weight in any round, evenly spread, and a pick costs O(log n). Each worker starts at its
-/// own point of the round, so that workers do not march in step, and goes on from a random one when the backends change.
+/// own point of the round, so that workers do not march in step, and goes on from a random one when the backends change. With
+/// each reload all of them start a golden section of the round further: reloads, however many, favour nobody.
 #[derive(Debug)]
 pub struct RoundRobin {
     turns: RefCell<Turns>,
 }
 
+/// The golden section of a round, in 2^-32 of it.
+const GOLDEN: u64 = 0x9e37_79b9;
+
 impl RoundRobin {
-    /// For worker `worker` of `workers`.
-    pub fn new(worker: usize, workers: usize) -> RoundRobin {
-        let start = ((worker as u64) << 32).div_ceil(workers.max(1) as u64);
+    /// For worker `worker` of `workers`, after `reloads` others.
+    pub fn new(worker: usize, workers: usize, reloads: u64) -> RoundRobin {
+        let phase = ((worker as u64) << 32).div_ceil(workers.max(1) as u64);
+        let start = phase.wrapping_add(reloads.wrapping_mul(GOLDEN));
         RoundRobin {
             turns: RefCell::new(Turns {
                 first_start: Some(start as u32),
@@ -175,7 +180,7 @@ mod tests {
 
     fn picks(weights: &[u16], count: usize, worker: usize) -> Vec<u16> {
         let sets = EligibleSet::new(up(weights));
-        let balancer = RoundRobin::new(worker, WORKERS);
+        let balancer = RoundRobin::new(worker, WORKERS, 0);
         let mut rng = Rng::from_seed(0);
         let loads = Vec::new();
         let eligible = Eligible::new(sets.fresh(), &[], &loads);
@@ -220,7 +225,7 @@ mod tests {
     #[test]
     fn a_tried_backend_keeps_its_turn() {
         let sets = EligibleSet::new(up(&[1, 1, 1]));
-        let balancer = RoundRobin::new(0, 1);
+        let balancer = RoundRobin::new(0, 1, 0);
         let mut rng = Rng::from_seed(0);
         let loads = Vec::new();
         let mut pick = |tried: &[BackendIndex]| {
