@@ -182,6 +182,7 @@ pub fn ends_here(
         || matches!(
             field,
             Field::Host
+                | Field::Expect
                 | Field::ContentLength
                 | Field::TransferEncoding
                 | Field::Via

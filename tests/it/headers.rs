@@ -73,7 +73,7 @@ fn connection_cannot_strip_what_weir_or_the_framing_says() {
         "HTTP/1.1 200 OK\r\nConnection: Content-Length, Content-Type, Set-Cookie\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\nfine",
     );
     let weir = Weir::before(&[&origin]);
-    let names = "Connection: Host, Content-Length, Transfer-Encoding, X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host, close\r\n";
+    let names = "Expect: 100-continue\r\nConnection: Expect, Host, Content-Length, Transfer-Encoding, X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host, close\r\n";
     for (framing, raw) in [
         ("Content-Length: 5\r\n", "hello"),
         ("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"),
@@ -84,6 +84,7 @@ fn connection_cannot_strip_what_weir_or_the_framing_says() {
         assert_eq!(answer.text(), "fine");
         let request = origin.requests().pop().unwrap();
         assert_eq!(request.text(), "hello");
+        assert_eq!(request.value("expect").as_deref(), Some("100-continue"));
         assert_eq!(request.value("host").as_deref(), Some("shop.example.com"));
         assert_eq!(
             request.value("x-forwarded-for").as_deref(),
