@@ -16,6 +16,7 @@ use super::admin::{self, Context};
 use super::apply::{self, Prepared, Running};
 use super::collector::Metrics;
 use super::drain::{self, Patience};
+use super::overrides::Overrides;
 use super::reload::{Cause, Reloader};
 use super::secrets::SecretSource;
 use super::shared::{Lifecycle, ReloadRequest, ReloadStatus, Shared, verdicts_in};
@@ -103,8 +104,14 @@ impl Process {
         let workers = worker_count(config.workers);
         let prepared = apply::prepare(config.clone(), secrets.as_ref(), None, workers)?;
         let admin = admin::Prepared::new(&config.admin, None).map_err(|error| error.to_string())?;
+        let overrides = Arc::new(Overrides::load(&config.state_dir));
         let first = prepared.snapshot.clone();
+        overrides.adopt(&first);
         greet(&first, workers);
+        overrides
+            .lines(&first)
+            .iter()
+            .for_each(|line| log::info!("start: {line}"));
         let (running, rows, lines) = serve(prepared, workers).await?;
 
         let (current, status) = (
@@ -124,6 +131,7 @@ impl Process {
             lifecycle: lifecycle.subscribe(),
             workers: running.workers.counts(),
             budget: running.budget.clone(),
+            overrides: overrides.clone(),
             reload_requests,
             started: born.0,
             started_wall_millis: born.1,
@@ -141,6 +149,7 @@ impl Process {
                 started: config,
                 source,
                 secrets,
+                overrides,
                 warnings,
                 running,
                 admin,

@@ -13,6 +13,7 @@ use super::access_log_writer::{Place, Writer};
 use super::admin::{self, Context};
 use super::apply::{self, Running};
 use super::collector::Metrics;
+use super::overrides::Overrides;
 use super::probes;
 use super::reload::{Cause, Reloader};
 use super::secrets::SecretSource;
@@ -175,6 +176,8 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
     let secrets = source.load(&started).expect("a writable directory");
     let prepared = apply::prepare(started.clone(), secrets.as_ref(), None, 1).expect("free ports");
     let first = prepared.snapshot.clone();
+    let overrides = Arc::new(Overrides::load(&started.state_dir));
+    overrides.adopt(&first);
     let (queue, batches) = Queue::new();
     let nowhere = Place::open(&AccessTarget::Off).expect("nothing to open");
     let running = Running {
@@ -195,6 +198,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         lifecycle: watch::channel(Lifecycle::Ready).1,
         workers: running.workers.counts(),
         budget: running.budget.clone(),
+        overrides: overrides.clone(),
         reload_requests: mpsc::channel(1).0,
         started: crate::clock::now(),
         started_wall_millis: 0,
@@ -208,6 +212,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         started,
         source,
         secrets,
+        overrides,
         warnings: loaded.warnings.without_advice(),
         running,
         admin,
@@ -250,6 +255,7 @@ pub fn shared(pools: &[(&str, &[SocketAddr])]) -> (Arc<Shared>, Ends) {
         lifecycle: ends.lifecycle.subscribe(),
         workers: vec![Arc::default(), Arc::default()],
         budget,
+        overrides: Arc::new(Overrides::load(Path::new("/proc/nowhere"))),
         reload_requests,
         started: clock::now(),
         started_wall_millis: clock::wall_millis(),

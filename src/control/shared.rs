@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::overrides::Overrides;
 use crate::config::model::Check;
 use crate::metrics::rows::Budget;
 use crate::metrics::worker::WorkerCounts;
@@ -27,6 +28,8 @@ pub struct Shared {
     pub workers: Vec<Arc<WorkerCounts>>,
     /// How many metric rows may exist.
     pub budget: Arc<Budget>,
+    /// The administrative states that were set over the file's.
+    pub overrides: Arc<Overrides>,
     /// Asks for a reload.
     pub reload_requests: mpsc::Sender<ReloadRequest>,
     /// When the process started, monotonic.

@@ -1,7 +1,8 @@
 //! What the admin server serves, by path and method.
 //! It must answer `/healthz` as long as the process lives, and it changes nothing but by POST.
-//! The walk goes on in `status.rs`.
+//! The walk goes on in `status.rs` and `backend_state.rs`.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
@@ -13,6 +14,7 @@ use tokio::time::timeout;
 
 use super::Context;
 use super::answer::{Answer, Problem, content, json};
+use super::backend_state::BackendState;
 use super::door::Door;
 use super::status::status;
 use crate::control::shared::{Lifecycle, ReloadRequest, Shared, verdicts_in};
@@ -31,20 +33,27 @@ GET  /healthz         200 while the process lives
 GET  /readyz          200 while it serves, 503 with the reason when it does not
 GET  /api/v1/status   listeners, routes, pools and backends as JSON
 POST /api/v1/reload   reads the configuration file again (Content-Type: application/json)
+POST /api/v1/pools/{pool}/backends/{backend}/{drain|ready|maint}
+                      sets the state of a backend (Content-Type: application/json)
 ";
 
-#[derive(Clone, Copy)]
-enum Resource {
+enum Resource<'a> {
     Root,
     Metrics,
     Healthz,
     Readyz,
     Status,
     Reload,
+    BackendState(BackendState<'a>),
 }
 
-/// The one answer to one request.
-pub(super) async fn answer(request: Request<Incoming>, door: &Door, context: &Context) -> Answer {
+/// The one answer to one request, which comes from an address or over the Unix socket.
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    from: Option<IpAddr>,
+    door: &Door,
+    context: &Context,
+) -> Answer {
     let (parts, body) = request.into_parts();
     if let Err(problem) = door.check(&parts) {
         return problem.into_answer();
@@ -62,11 +71,12 @@ pub(super) async fn answer(request: Request<Incoming>, door: &Door, context: &Co
         Resource::Readyz => Ok(readyz(&context.shared)),
         Resource::Status => Ok(json(StatusCode::OK, &status(&context.shared))),
         Resource::Reload => reload(&context.shared).await,
+        Resource::BackendState(asked) => asked.set(&context.shared, from).await,
     };
     answered.unwrap_or_else(Problem::into_answer)
 }
 
-fn find(path: &str, method: &Method) -> Result<Resource, Problem> {
+fn find<'a>(path: &'a str, method: &Method) -> Result<Resource<'a>, Problem> {
     let (resource, allowed) = match path {
         "/" => (Resource::Root, READING),
         "/metrics" => (Resource::Metrics, READING),
@@ -74,12 +84,15 @@ fn find(path: &str, method: &Method) -> Result<Resource, Problem> {
         "/readyz" => (Resource::Readyz, READING),
         "/api/v1/status" => (Resource::Status, READING),
         "/api/v1/reload" => (Resource::Reload, "POST"),
-        _ => {
-            return Err(Problem::new(
-                StatusCode::NOT_FOUND,
-                "there is no such resource; / names those there are",
-            ));
-        }
+        _ => match BackendState::of(path) {
+            Some(asked) => (Resource::BackendState(asked), "POST"),
+            None => {
+                return Err(Problem::new(
+                    StatusCode::NOT_FOUND,
+                    "there is no such resource; / names those there are",
+                ));
+            }
+        },
     };
     match allowed
         .split(", ")

@@ -109,6 +109,7 @@ async fn what_every_prober_wants_to_know() {
         "/readyz",
         "/api/v1/status",
         "/api/v1/reload",
+        "/api/v1/pools/{pool}/backends/{backend}/{drain|ready|maint}",
     ] {
         assert!(root.body.contains(path), "{path}");
     }
