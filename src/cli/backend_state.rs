@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::admin_client::{AdminAddress, Client};
 use super::print;
@@ -53,7 +53,10 @@ impl Place {
     pub fn ask(&self, client: &Client, state: AdminState) -> Result<Value, String> {
         let (pool, backend) = (encoded(&self.target.pool), encoded(&self.target.backend));
         let state = state.as_str();
-        client.post(&format!("/api/v1/pools/{pool}/backends/{backend}/{state}"))
+        client.post(
+            &format!("/api/v1/pools/{pool}/backends/{backend}/{state}"),
+            &json!({}),
+        )
     }
 
     /// What came of it, a line or two.
@@ -67,6 +70,10 @@ impl Place {
             "{target} is{before} {state}, {} in flight\n",
             outcome["in_flight"]
         );
+        if outcome["takes_new"] == 0 {
+            let pool = &self.target.pool;
+            text += &format!("note: no backend of {pool} takes new clients now\n");
+        }
         if outcome["kept"] == false {
             text += "note: state_dir cannot be written: it will not survive a restart of weir\n";
         }

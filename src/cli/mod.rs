@@ -5,6 +5,7 @@
 mod admin_client;
 mod backend_state;
 mod check;
+mod diff;
 mod drain;
 mod reload;
 mod run;
@@ -41,6 +42,11 @@ enum Command {
     ///
     /// Prints every error and warning with its place in the file. Exits with 0 when weir would use the file, and with 1 when it would not.
     Check(ConfigFile),
+    /// Tell what a configuration file would change in a running weir, without changing anything.
+    ///
+    /// The file that `-c` names need not be in place yet; the admin address is found in it too. It warns when sessions would be lost. Exits with 0 when nothing would change, with 1 when something would, and with 2, saying
+    /// why, when the file would be refused or weir does not answer.
+    Diff(AdminAddress),
     /// Show what a running weir serves, and the state of its backends.
     Status {
         #[command(flatten)]
@@ -99,6 +105,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(file) => run::run(&file.config),
         Command::Check(file) => check::check(&file.config),
+        Command::Diff(address) => diff::diff(&address),
         Command::Status { address, json } => status::status(&address, json),
         Command::Drain {
             place,

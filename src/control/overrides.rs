@@ -2,7 +2,7 @@
 //! They survive reloads and restarts, and wait for a name that is gone to come back; what cannot be written is kept in memory.
 //! The walk goes on in `state/backend.rs`, whose words the workers read, and in `state_dir.rs`, which writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -76,6 +76,22 @@ impl Overrides {
         }
     }
 
+    /// What `state_dir` keeps, in force for the first generation before it is served.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub async fn start(state_dir: &Path, first: &Snapshot) -> Arc<Overrides> {
+        let own = Arc::new(Overrides::load(state_dir));
+        own.adopt(first);
+        if own.settle(first) {
+            own.keep().await;
+        }
+        for line in own.overruled(first, None) {
+            log::info!("start: {line}");
+        }
+        own
+    }
+
     /// What was set for a backend.
     pub fn of(&self, pool: &str, backend: &str) -> Option<Override> {
         self.table().get(&key(pool, backend)).copied()
@@ -126,20 +142,28 @@ impl Overrides {
         any
     }
 
-    /// A line for each backend of the generation whose state is not that of the file.
-    pub fn lines(&self, snapshot: &Snapshot) -> Vec<String> {
+    /// A line for each backend of the generation whose state is not that of the file, if the generation before did not say the same of
+    /// it: then somebody may expect otherwise.
+    pub fn overruled(&self, snapshot: &Snapshot, before: Option<&Snapshot>) -> Vec<String> {
+        let known: HashMap<(&str, &str), AdminState> = (before.into_iter())
+            .flat_map(backends)
+            .map(|(pool, backend)| ((pool, &*backend.name), backend.written))
+            .collect();
         let table = self.table();
-        let set = backends(snapshot).filter_map(|(pool, backend)| {
-            let over = table.get(&key(pool, &backend.name))?;
+        let overruled = backends(snapshot).filter_map(|(pool, backend)| {
+            let (name, written) = (&*backend.name, backend.written);
+            let over = table.get(&key(pool, name))?;
+            let is_news = known.get(&(pool, name)) != Some(&written);
             let (state, at) = (over.state.as_str(), Rfc3339(over.set_wall_millis));
-            (over.state != backend.written).then(|| {
-                let (name, written) = (&backend.name, backend.written.as_str());
+            (is_news && over.state != written).then(|| {
+                let written = written.as_str();
                 format!("{pool}/{name} is {state}, set by api at {at}; the file says {written}")
             })
         });
-        set.collect()
+        overruled.collect()
     }
 
+    /// It waits for the disk. After an error the file is as it was.
     fn save(&self) -> io::Result<()> {
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.is_kept.store(true, Relaxed);
@@ -263,14 +287,15 @@ mod tests {
             assert!(!set(&overrides, &one, state));
             assert_eq!(admin(&one), state);
         }
-        assert_eq!(overrides.lines(&one).len(), 1);
+        assert_eq!(overrides.overruled(&one, None).len(), 1);
+        assert_eq!(overrides.overruled(&one, Some(&one)), [""; 0], "no news");
         let over = overrides.of("was", "127.0.0.1:1").expect("it was set");
         assert_eq!((over.state, over.set_wall_millis), (Maint, 7));
         assert_eq!(overrides.of("was", "127.0.0.1:2"), None);
         assert!(set(&overrides, &one, Ready));
         assert_eq!(admin(&one), Ready);
         assert_eq!(overrides.of("was", "127.0.0.1:1"), None);
-        assert_eq!(overrides.lines(&one), [""; 0]);
+        assert_eq!(overrides.overruled(&one, None), [""; 0]);
     }
 
     #[test]

@@ -110,6 +110,7 @@ impl Reloader {
         // Nothing fails from here on.
         self.admin.switch(admin);
         self.secrets = secrets;
+        let mut overruled = Vec::new();
         if let Some(prepared) = prepared {
             let snapshot = prepared.snapshot.clone();
             self.overrides.adopt(&snapshot);
@@ -120,9 +121,14 @@ impl Reloader {
             if self.overrides.settle(&snapshot) {
                 self.overrides.keep().await;
             }
+            overruled = self.overrides.overruled(&snapshot, Some(&previous));
         }
         report(cause, self.current.borrow().generation, &summary);
-        let warnings = self.warn(loaded.warnings.without_advice(), &config, &previous.config);
+        let mut warnings = self.warn(loaded.warnings.without_advice(), &config, &previous.config);
+        for line in overruled {
+            log::warn!("reload: {line}");
+            warnings.push(line);
+        }
         Ok(self.succeed(summary, warnings))
     }
 

@@ -104,14 +104,9 @@ impl Process {
         let workers = worker_count(config.workers);
         let prepared = apply::prepare(config.clone(), secrets.as_ref(), None, workers)?;
         let admin = admin::Prepared::new(&config.admin, None).map_err(|error| error.to_string())?;
-        let overrides = Arc::new(Overrides::load(&config.state_dir));
         let first = prepared.snapshot.clone();
-        overrides.adopt(&first);
         greet(&first, workers);
-        overrides
-            .lines(&first)
-            .iter()
-            .for_each(|line| log::info!("start: {line}"));
+        let overrides = Overrides::start(&config.state_dir, &first).await;
         let (running, rows, lines) = serve(prepared, workers).await?;
 
         let (current, status) = (
@@ -126,6 +121,7 @@ impl Process {
         let lifecycle = watch::Sender::new(Lifecycle::Starting);
         let (reload_requests, requests) = mpsc::channel(REQUESTS);
         let shared = Arc::new(Shared {
+            file: path.to_owned(),
             current: current.subscribe(),
             reload: status.subscribe(),
             lifecycle: lifecycle.subscribe(),

@@ -193,6 +193,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
     });
     let (_, rows) = std::sync::mpsc::channel();
     let shared = Arc::new(Shared {
+        file: path.clone(),
         current: current.subscribe(),
         reload: status.subscribe(),
         lifecycle: watch::channel(Lifecycle::Ready).1,
@@ -250,6 +251,7 @@ pub fn shared(pools: &[(&str, &[SocketAddr])]) -> (Arc<Shared>, Ends) {
     let budget = Arc::new(Budget::default());
     budget.limit(100);
     let shared = Shared {
+        file: "/nonexistent/weir.toml".into(),
         current: ends.current.subscribe(),
         reload: ends.reload.subscribe(),
         lifecycle: ends.lifecycle.subscribe(),

@@ -2,6 +2,7 @@
 //! Everything here is a published value or a channel; whoever reads must not hold a borrow across an await.
 //! The walk goes on in `run.rs`, which writes these values, and in `admin/`, which shows them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +19,8 @@ use crate::state::snapshot::Snapshot;
 /// What probes, admin and the collector may look at. Cheap to share behind an `Arc`; it lives as long as the process.
 #[derive(Debug)]
 pub struct Shared {
+    /// The configuration file.
+    pub file: PathBuf,
     /// The generation that the workers serve; changes after every worker was told.
     pub current: watch::Receiver<Arc<Snapshot>>,
     /// How the last reload went.

@@ -160,6 +160,10 @@ fn what_was_set_survives_reloads_and_restarts() {
         );
     }
     assert_eq!(new_clients(&weir), ["b"]);
+    let wanted = "reload: was/a is drain, set by api at ";
+    until("the warning", || {
+        weir.stderr().contains(wanted).then_some(())
+    });
     let mode = fs::metadata(directory.join("admin.json"))
         .unwrap()
         .permissions()
@@ -352,6 +356,12 @@ fn waiting_ends_with_the_last_request() {
         "{}",
         stdout(&output)
     );
+    let output = command(&weir, &["maint", "was/a"]);
+    assert!(
+        stdout(&output).contains("note: no backend of was takes new clients now"),
+        "{}",
+        stdout(&output)
+    );
     let output = command(&weir, &["ready", "was/a"]);
     assert_eq!(stdout(&output), "was/a is ready, 0 in flight\n");
     assert_eq!(weir.get("/").text(), "slow");
@@ -382,4 +392,48 @@ fn waiting_ends_when_somebody_ends_the_drain() {
         "{}",
         stderr(&output)
     );
+}
+
+#[test]
+fn a_difference_is_told_before_it_is_made() {
+    let [a, b] = named();
+    let weir = Weir::start(&config(&[&a, &b], ""));
+    let candidate = weir.directory.join("next.toml");
+    let diff = |text: &str| {
+        fs::write(&candidate, weir.filled(text)).unwrap();
+        let mut command = Command::new(binary());
+        command.args(["diff", "-c"]).arg(&candidate);
+        command.env_remove("WEIR_ADMIN").output().unwrap()
+    };
+    let same = diff(&config(&[&a, &b], ""));
+    assert_eq!(same.status.code(), Some(0), "{}", stderr(&same));
+    assert!(
+        stdout(&same).ends_with("next.toml: would change nothing\n"),
+        "{}",
+        stdout(&same)
+    );
+
+    let less = diff(&config(&[&a], ""));
+    assert_eq!(less.status.code(), Some(1));
+    let said = stdout(&less);
+    assert!(
+        said.contains("next.toml: would change: pool was: -b"),
+        "{said}"
+    );
+    assert!(
+        said.contains("warning: pool was: sessions in the memory of b are lost"),
+        "{said}"
+    );
+    let bad = diff(&config(&[&a, &b], "").replace("bind = [", "bind = 5 # ["));
+    assert_eq!(bad.status.code(), Some(2));
+    assert!(stderr(&bad).contains("error["), "{}", stderr(&bad));
+    assert!(stderr(&bad).contains("next.toml"), "{}", stderr(&bad));
+
+    let own = weir.admin("/api/v1/diff");
+    assert_eq!(own.status(), 200);
+    let own: Value = serde_json::from_slice(&own.body).unwrap();
+    assert_eq!(own["summary"], "");
+    assert_eq!(weir.post("/api/v1/diff").status(), 400, "no file in it");
+    assert_eq!(weir.generation(), 1);
+    assert_eq!(new_clients(&weir), ["a", "b"]);
 }

@@ -12,6 +12,7 @@ use super::answer::{Answer, Problem, json};
 use crate::clock;
 use crate::config::closest;
 use crate::config::model::AdminState;
+use crate::control::effective::Effective;
 use crate::control::shared::Shared;
 use crate::state::backend::Backend;
 use crate::state::snapshot::{Pool, Snapshot};
@@ -36,6 +37,8 @@ struct Outcome<'a> {
     /// Whether a restart will find it.
     kept: bool,
     in_flight: u32,
+    /// Backends of the pool that take new clients now.
+    takes_new: usize,
 }
 
 impl<'a> BackendState<'a> {
@@ -78,6 +81,7 @@ impl<'a> BackendState<'a> {
             changed,
             kept,
             in_flight: backend.live.in_flight(),
+            takes_new: pool.backends.iter().filter(takes_new).count(),
         };
         Ok(json(StatusCode::OK, &outcome))
     }
@@ -98,6 +102,11 @@ impl<'a> BackendState<'a> {
         })?;
         Ok((pool, backend))
     }
+}
+
+fn takes_new(backend: &&Backend) -> bool {
+    let effective = Effective::of(backend.admin(), backend.live.health());
+    matches!(effective, Effective::Up | Effective::Unknown)
 }
 
 /// A problem that names what is meant, and what there is.

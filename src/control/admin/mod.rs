@@ -5,6 +5,7 @@
 mod answer;
 mod api;
 mod backend_state;
+mod diff;
 mod door;
 mod socket;
 mod status;
