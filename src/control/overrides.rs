@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -28,8 +28,10 @@ pub struct Overrides {
     table: Mutex<Table>,
     /// Held while the file is written, so that the last one written is the newest.
     writing: Mutex<()>,
-    /// Whether the file says what the table says.
-    is_kept: AtomicBool,
+    /// Changes of the table since the start; written under its lock.
+    changes: AtomicU64,
+    /// How many of them the file has.
+    kept: AtomicU64,
 }
 
 type Table = BTreeMap<(String, String), Override>;
@@ -72,7 +74,8 @@ impl Overrides {
             path,
             table: Mutex::new(table),
             writing: Mutex::default(),
-            is_kept: AtomicBool::new(true),
+            changes: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
         }
     }
 
@@ -110,7 +113,7 @@ impl Overrides {
             Some(state) => insert(&mut table, key(pool, &backend.name), state, wall_millis),
             None => drop(table.remove(&key(pool, &backend.name))),
         }
-        self.is_kept.store(false, Relaxed);
+        self.changes.fetch_add(1, Relaxed);
         backend.set_over(over);
         true
     }
@@ -135,7 +138,7 @@ impl Overrides {
             if (table.get(&key)).is_some_and(|over| is_moot(over.state, backend)) {
                 table.remove(&key);
                 backend.set_over(None);
-                self.is_kept.store(false, Relaxed);
+                self.changes.fetch_add(1, Relaxed);
                 any = true;
             }
         }
@@ -163,34 +166,12 @@ impl Overrides {
         overruled.collect()
     }
 
-    /// It waits for the disk. After an error the file is as it was.
-    fn save(&self) -> io::Result<()> {
-        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.is_kept.store(true, Relaxed);
-        let table = self.table().clone();
-        let entries = table.into_iter().map(|((pool, backend), over)| Entry {
-            pool,
-            backend,
-            state: over.state.as_str().to_owned(),
-            set_wall_millis: over.set_wall_millis,
-        });
-        let document = Document {
-            backends: entries.collect(),
-        };
-        let text = serde_json::to_string_pretty(&document)?;
-        let written = state_dir::replace(&self.path, &(text + "\n"));
-        if written.is_err() {
-            self.is_kept.store(false, Relaxed);
-        }
-        written
-    }
-
     /// Keeps everything in `state_dir`, beside the runtime. Whether that could be done; when not, it is told.
     ///
     /// # Panics
     /// Outside of a runtime.
     pub async fn keep(self: &Arc<Self>) -> bool {
-        if self.is_kept.load(Relaxed) {
+        if self.kept.load(Relaxed) == self.changes.load(Relaxed) {
             return true;
         }
         let own = self.clone();
@@ -203,6 +184,28 @@ impl Overrides {
             );
         }
         saved.is_ok()
+    }
+
+    /// It waits for the disk. After an error the file is as it was.
+    fn save(&self) -> io::Result<()> {
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (table, changes) = {
+            let table = self.table();
+            (table.clone(), self.changes.load(Relaxed))
+        };
+        let entries = table.into_iter().map(|((pool, backend), over)| Entry {
+            pool,
+            backend,
+            state: over.state.as_str().to_owned(),
+            set_wall_millis: over.set_wall_millis,
+        });
+        let document = Document {
+            backends: entries.collect(),
+        };
+        let text = serde_json::to_string_pretty(&document)?;
+        state_dir::replace(&self.path, &(text + "\n"))?;
+        self.kept.store(changes, Relaxed);
+        Ok(())
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
