@@ -47,13 +47,13 @@ fn await_quiet(client: &Client, target: &Target, end: Option<Instant>) -> Result
         if quiet == QUIET {
             return Ok(format!("{target} is drained: nothing is in flight\n"));
         }
-        if end.is_some_and(|end| clock::now() >= end) {
+        if in_flight > 0 && last.replace(in_flight) != Some(in_flight) {
+            progress(&format!("{target} drains, {in_flight} in flight\n"));
+        }
+        if in_flight > 0 && end.is_some_and(|end| clock::now() >= end) {
             return Err(format!(
                 "{target} is not drained by the deadline: {in_flight} in flight; it goes on draining"
             ));
-        }
-        if in_flight > 0 && last.replace(in_flight) != Some(in_flight) {
-            progress(&format!("{target} drains, {in_flight} in flight\n"));
         }
         sleep(LOOK);
     }
