@@ -5,7 +5,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -41,6 +41,11 @@ pub struct Client {
 }
 
 impl AdminAddress {
+    /// The configuration file that `-c` names.
+    pub fn file(&self) -> &Path {
+        &self.file.config
+    }
+
     /// Finds the address, and the token when the configuration file names one. The file may be broken: weir runs on.
     ///
     /// # Errors
@@ -78,13 +83,17 @@ impl Client {
         self.ask(&format!("GET {path} HTTP/1.0\r\n"), "")
     }
 
-    /// Asks weir to do something.
+    /// Asks weir to do something, with a document that says what.
     ///
     /// # Errors
     /// What to tell the user, when there is no answer or the answer says no.
-    pub fn post(&self, path: &str) -> Result<Value, String> {
-        let fields = "Content-Type: application/json\r\nContent-Length: 2\r\n";
-        self.ask(&format!("POST {path} HTTP/1.0\r\n{fields}"), "{}")
+    pub fn post(&self, path: &str, document: &Value) -> Result<Value, String> {
+        let body = document.to_string();
+        let fields = format!(
+            "Content-Type: application/json\r\nContent-Length: {}\r\n",
+            body.len()
+        );
+        self.ask(&format!("POST {path} HTTP/1.0\r\n{fields}"), &body)
     }
 
     fn ask(&self, request: &str, body: &str) -> Result<Value, String> {

@@ -3,7 +3,10 @@
 //! The walk goes on in `run.rs`, which starts the proxy; each other command has its own file.
 
 mod admin_client;
+mod backend_state;
 mod check;
+mod diff;
+mod drain;
 mod reload;
 mod run;
 mod schema;
@@ -12,10 +15,14 @@ mod status;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use self::admin_client::AdminAddress;
+use self::backend_state::Place;
+use crate::config::duration;
+use crate::config::model::AdminState;
 
 /// A load-balancing reverse proxy that knows where the session lives.
 #[derive(Parser)]
@@ -35,6 +42,11 @@ enum Command {
     ///
     /// Prints every error and warning with its place in the file. Exits with 0 when weir would use the file, and with 1 when it would not.
     Check(ConfigFile),
+    /// Tell what a configuration file would change in a running weir, without changing anything.
+    ///
+    /// The file that `-c` names need not be in place yet; the admin address is found in it too. It warns when sessions would be lost. Exits with 0 when nothing would change, with 1 when something would, and with 2, saying
+    /// why, when the file would be refused or weir does not answer.
+    Diff(AdminAddress),
     /// Show what a running weir serves, and the state of its backends.
     Status {
         #[command(flatten)]
@@ -43,6 +55,30 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Let a backend keep the clients it has and give it no new ones.
+    ///
+    /// It holds until `weir ready`, whatever `state` in the file says, and survives reloads and restarts.
+    Drain {
+        #[command(flatten)]
+        place: Place,
+        /// Return when no request is in flight there: with 0 then, with 1 at the deadline.
+        ///
+        /// Sticky clients that the backend keeps may still come back after that: their sessions are not counted yet.
+        /// `weir maint` sends them away.
+        #[arg(long)]
+        wait: bool,
+        /// How long to wait at most, such as 90s or 5m; without it, as long as it takes.
+        #[arg(long, value_name = "DURATION", requires = "wait", value_parser = duration)]
+        deadline: Option<Duration>,
+    },
+    /// Give a backend traffic again.
+    ///
+    /// It ends what `weir drain` and `weir maint` began, and overrides `state` in the file if that says otherwise.
+    Ready(Place),
+    /// Take a backend out of service: it gets no requests, not even from the clients it has.
+    ///
+    /// Requests in flight there end as they would have. It holds until `weir ready`, and survives reloads and restarts.
+    Maint(Place),
     /// Make a running weir read its configuration file again, and tell the outcome.
     ///
     /// Exits with 0 when it serves what the file says, and with 1, saying why, when it refused the file and goes on as before.
@@ -69,7 +105,15 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(file) => run::run(&file.config),
         Command::Check(file) => check::check(&file.config),
+        Command::Diff(address) => diff::diff(&address),
         Command::Status { address, json } => status::status(&address, json),
+        Command::Drain {
+            place,
+            wait,
+            deadline,
+        } => drain::drain(&place, wait, deadline),
+        Command::Ready(place) => place.set(AdminState::Ready),
+        Command::Maint(place) => place.set(AdminState::Maint),
         Command::Reload(address) => reload::reload(&address),
         Command::Schema => schema::schema(),
     }

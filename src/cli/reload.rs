@@ -4,6 +4,8 @@
 
 use std::process::ExitCode;
 
+use serde_json::json;
+
 use super::admin_client::AdminAddress;
 use super::print;
 
@@ -11,7 +13,7 @@ use super::print;
 pub fn reload(address: &AdminAddress) -> ExitCode {
     let answer = address
         .client()
-        .and_then(|client| client.post("/api/v1/reload"));
+        .and_then(|client| client.post("/api/v1/reload", &json!({})));
     print(answer.map(|reloaded| {
         let summary = reloaded["summary"].as_str().filter(|it| !it.is_empty());
         let mut text = format!(

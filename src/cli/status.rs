@@ -64,6 +64,11 @@ fn page(status: &Value) -> String {
             text(&pool["balancer"])
         );
         page += &table(each(&pool["backends"]));
+        let set = each(&pool["backends"]).filter(|backend| backend["set_by"] == "api");
+        page.extend(set.map(|backend| {
+            let [name, state, at] = ["name", "state", "set_at"].map(|key| text(&backend[key]));
+            format!("  {name}: {state} was set by api at {at}\n")
+        }));
     }
     page
 }
@@ -128,12 +133,16 @@ mod tests {
                 "connections": { "new": 3, "reused": reused, "failed": 0 },
             })
         };
+        let mut drained = backend("was-two", "down", 5);
+        drained["state"] = "drain".into();
+        drained["set_by"] = "api".into();
+        drained["set_at"] = "2026-11-20T23:51:00.000Z".into();
         let status = json!({
             "version": "0.1.0", "lifecycle": "ready", "generation": 3, "workers": 2, "uptime_seconds": 11_400,
             "last_reload": { "ok": false, "at": "2026-11-20T23:50:00.123Z", "error": "error[E0102]: no pool\n" },
             "listeners": [{ "name": "web", "protocol": "http", "addresses": ["0.0.0.0:80", "[::]:80"], "connections": 7 }],
             "pools": [{ "name": "was", "balancer": "round-robin",
-                        "backends": [backend("was1", "up", 1200), backend("was-two", "down", 5)] }],
+                        "backends": [backend("was1", "up", 1200), drained] }],
         });
         let wanted = "\
 weir 0.1.0: ready, generation 3, 2 workers, up 3h10m
@@ -146,6 +155,7 @@ pool was (round-robin)
   BACKEND  ADDRESS         WEIGHT  STATE  IN FLIGHT  NEW  REUSED  FAILED
   was1     10.0.0.11:8080       1  up             0    3    1200       0
   was-two  10.0.0.11:8080       1  down           0    3       5       0
+  was-two: drain was set by api at 2026-11-20T23:51:00.000Z
 ";
         assert_eq!(page(&status), wanted);
     }

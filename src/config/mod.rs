@@ -21,6 +21,7 @@ mod values;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
+use std::time::Duration;
 
 use toml::de::DeTable;
 
@@ -30,6 +31,7 @@ use model::{Admin, Config};
 
 pub use json_schema::json_schema;
 pub use reference::{Show, reference};
+pub use suggest::closest;
 
 /// A larger file is refused.
 pub const MAX_FILE: u64 = 16 << 20;
@@ -109,6 +111,14 @@ pub fn admin_of(path: impl AsRef<Path>) -> Option<Admin> {
 /// The admin server of a file that does not mention it.
 pub fn default_admin() -> Admin {
     lower::default_admin()
+}
+
+/// A duration as the file writes it: `250ms`, `2s`, `5m` or `1h`.
+///
+/// # Errors
+/// What is wrong with it and how to mend it, in words.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    values::duration(text, Duration::ZERO).map_err(|flaw| format!("{}; {}", flaw.label, flaw.help))
 }
 
 /// Reads at most one byte more than a file may have.

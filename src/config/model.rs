@@ -356,6 +356,27 @@ pub enum AdminState {
     Maint,
 }
 
+impl AdminState {
+    /// Every state.
+    pub const ALL: [AdminState; 3] = [AdminState::Ready, AdminState::Drain, AdminState::Maint];
+
+    /// As the file, the API and the command line spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AdminState::Ready => "ready",
+            AdminState::Drain => "drain",
+            AdminState::Maint => "maint",
+        }
+    }
+
+    /// The state of this spelling.
+    pub fn from_word(word: &str) -> Option<AdminState> {
+        AdminState::ALL
+            .into_iter()
+            .find(|state| state.as_str() == word)
+    }
+}
+
 /// The active check of a pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Health {

@@ -95,7 +95,7 @@ fn place(path: &str) -> String {
 }
 
 /// The word that differs least from `word`, if it is close enough to be meant.
-pub(super) fn closest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+pub fn closest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     if word.len() > LONGEST {
         return None;
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::apply::{self, Running};
+use super::overrides::Overrides;
 use super::secrets::SecretSource;
 use super::shared::{Refusal, ReloadStatus, Reloaded};
 use super::{admin, systemd};
@@ -42,6 +43,8 @@ pub struct Reloader {
     pub source: SecretSource,
     /// What `source` gave for the served generation.
     pub secrets: Option<Secrets>,
+    /// The administrative states that were set over the file's.
+    pub overrides: Arc<Overrides>,
     /// What the served generation's file makes weir warn about, without advice.
     pub warnings: Diagnostics,
     /// What the served generation acts on.
@@ -107,14 +110,25 @@ impl Reloader {
         // Nothing fails from here on.
         self.admin.switch(admin);
         self.secrets = secrets;
+        let mut overruled = Vec::new();
         if let Some(prepared) = prepared {
             let snapshot = prepared.snapshot.clone();
+            self.overrides.adopt(&snapshot);
             let adoption = self.running.commit(prepared);
-            self.current.send_replace(snapshot);
+            self.current.send_replace(snapshot.clone());
             adoption.wait().await;
+            // Not before every worker knows what the file says now.
+            if self.overrides.settle(&snapshot) {
+                self.overrides.keep().await;
+            }
+            overruled = self.overrides.overruled(&snapshot, Some(&previous));
         }
         report(cause, self.current.borrow().generation, &summary);
-        let warnings = self.warn(loaded.warnings.without_advice(), &config, &previous.config);
+        let mut warnings = self.warn(loaded.warnings.without_advice(), &config, &previous.config);
+        for line in overruled {
+            log::warn!("reload: {line}");
+            warnings.push(line);
+        }
         Ok(self.succeed(summary, warnings))
     }
 

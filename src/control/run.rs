@@ -16,6 +16,7 @@ use super::admin::{self, Context};
 use super::apply::{self, Prepared, Running};
 use super::collector::Metrics;
 use super::drain::{self, Patience};
+use super::overrides::Overrides;
 use super::reload::{Cause, Reloader};
 use super::secrets::SecretSource;
 use super::shared::{Lifecycle, ReloadRequest, ReloadStatus, Shared, verdicts_in};
@@ -105,6 +106,7 @@ impl Process {
         let admin = admin::Prepared::new(&config.admin, None).map_err(|error| error.to_string())?;
         let first = prepared.snapshot.clone();
         greet(&first, workers);
+        let overrides = Overrides::start(&config.state_dir, &first).await;
         let (running, rows, lines) = serve(prepared, workers).await?;
 
         let (current, status) = (
@@ -119,11 +121,13 @@ impl Process {
         let lifecycle = watch::Sender::new(Lifecycle::Starting);
         let (reload_requests, requests) = mpsc::channel(REQUESTS);
         let shared = Arc::new(Shared {
+            file: path.to_owned(),
             current: current.subscribe(),
             reload: status.subscribe(),
             lifecycle: lifecycle.subscribe(),
             workers: running.workers.counts(),
             budget: running.budget.clone(),
+            overrides: overrides.clone(),
             reload_requests,
             started: born.0,
             started_wall_millis: born.1,
@@ -141,6 +145,7 @@ impl Process {
                 started: config,
                 source,
                 secrets,
+                overrides,
                 warnings,
                 running,
                 admin,

@@ -13,6 +13,7 @@ use super::access_log_writer::{Place, Writer};
 use super::admin::{self, Context};
 use super::apply::{self, Running};
 use super::collector::Metrics;
+use super::overrides::Overrides;
 use super::probes;
 use super::reload::{Cause, Reloader};
 use super::secrets::SecretSource;
@@ -175,6 +176,8 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
     let secrets = source.load(&started).expect("a writable directory");
     let prepared = apply::prepare(started.clone(), secrets.as_ref(), None, 1).expect("free ports");
     let first = prepared.snapshot.clone();
+    let overrides = Arc::new(Overrides::load(&started.state_dir));
+    overrides.adopt(&first);
     let (queue, batches) = Queue::new();
     let nowhere = Place::open(&AccessTarget::Off).expect("nothing to open");
     let running = Running {
@@ -190,11 +193,13 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
     });
     let (_, rows) = std::sync::mpsc::channel();
     let shared = Arc::new(Shared {
+        file: path.clone(),
         current: current.subscribe(),
         reload: status.subscribe(),
         lifecycle: watch::channel(Lifecycle::Ready).1,
         workers: running.workers.counts(),
         budget: running.budget.clone(),
+        overrides: overrides.clone(),
         reload_requests: mpsc::channel(1).0,
         started: crate::clock::now(),
         started_wall_millis: 0,
@@ -208,6 +213,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         started,
         source,
         secrets,
+        overrides,
         warnings: loaded.warnings.without_advice(),
         running,
         admin,
@@ -245,11 +251,13 @@ pub fn shared(pools: &[(&str, &[SocketAddr])]) -> (Arc<Shared>, Ends) {
     let budget = Arc::new(Budget::default());
     budget.limit(100);
     let shared = Shared {
+        file: "/nonexistent/weir.toml".into(),
         current: ends.current.subscribe(),
         reload: ends.reload.subscribe(),
         lifecycle: ends.lifecycle.subscribe(),
         workers: vec![Arc::default(), Arc::default()],
         budget,
+        overrides: Arc::new(Overrides::load(Path::new("/proc/nowhere"))),
         reload_requests,
         started: clock::now(),
         started_wall_millis: clock::wall_millis(),

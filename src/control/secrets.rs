@@ -2,11 +2,11 @@
 //! It must never replace a secret that exists, because every client would lose its place.
 //! The walk goes on in `policy/persist/token.rs`, which derives keys from them.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use super::state_dir;
 use crate::config::model::Config;
 use crate::policy::persist::token::{Secrets, SecretsFault};
 use crate::rng;
@@ -52,7 +52,7 @@ fn kept(directory: &Path) -> Result<Secrets, String> {
     let path = directory.join("secret");
     let new = || Secrets::new_file(rng::fill_secure);
     let text = fs::read_to_string(&path).or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => keep(directory, &path, new()),
+        io::ErrorKind::NotFound => keep(&path, new()),
         _ => Err(error),
     });
     let text = match text {
@@ -81,16 +81,8 @@ fn list(name: &str, faults: &[SecretsFault]) -> String {
 }
 
 /// Writes the secret as a whole file or not at all. Of two processes that start at once, both use the first one's.
-fn keep(directory: &Path, path: &Path, text: String) -> io::Result<String> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)?;
-    let draft = directory.join(format!("secret.{}.tmp", std::process::id()));
-    let written = write_private(&draft, &text).and_then(|()| fs::hard_link(&draft, path));
-    // The draft is of no use either way; what matters is whether the link was made.
-    let _ = fs::remove_file(&draft);
-    match written {
+fn keep(path: &Path, text: String) -> io::Result<String> {
+    match state_dir::write(path, &text, |draft| fs::hard_link(draft, path)) {
         Ok(()) => {
             log::debug!("secrets: made {}", path.display());
             Ok(text)
@@ -98,17 +90,6 @@ fn keep(directory: &Path, path: &Path, text: String) -> io::Result<String> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => fs::read_to_string(path),
         Err(error) => Err(error),
     }
-}
-
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }
 
 #[cfg(test)]

@@ -2,12 +2,14 @@
 //! Everything here is a published value or a channel; whoever reads must not hold a borrow across an await.
 //! The walk goes on in `run.rs`, which writes these values, and in `admin/`, which shows them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::overrides::Overrides;
 use crate::config::model::Check;
 use crate::metrics::rows::Budget;
 use crate::metrics::worker::WorkerCounts;
@@ -17,6 +19,8 @@ use crate::state::snapshot::Snapshot;
 /// What probes, admin and the collector may look at. Cheap to share behind an `Arc`; it lives as long as the process.
 #[derive(Debug)]
 pub struct Shared {
+    /// The configuration file.
+    pub file: PathBuf,
     /// The generation that the workers serve; changes after every worker was told.
     pub current: watch::Receiver<Arc<Snapshot>>,
     /// How the last reload went.
@@ -27,6 +31,8 @@ pub struct Shared {
     pub workers: Vec<Arc<WorkerCounts>>,
     /// How many metric rows may exist.
     pub budget: Arc<Budget>,
+    /// The administrative states that were set over the file's.
+    pub overrides: Arc<Overrides>,
     /// Asks for a reload.
     pub reload_requests: mpsc::Sender<ReloadRequest>,
     /// When the process started, monotonic.

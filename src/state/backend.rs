@@ -17,11 +17,18 @@ pub struct Backend {
     pub name: Arc<str>,
     /// Share of new work.
     pub weight: u16,
-    /// What the operator wants of it.
-    pub admin: AdminState,
+    /// Its administrative state in the file.
+    pub written: AdminState,
+    /// The administrative state that was set over the file's, if any.
+    pub over: Arc<Override>,
     /// What is known of the server at its address.
     pub live: Arc<Live>,
 }
+
+/// The administrative state that was set over the file's for one name of one pool. It survives reloads as long as the pool has
+/// the name; what outlives that is control's to know.
+#[derive(Debug, Default)]
+pub struct Override(AtomicU8);
 
 /// What is known of the server at one address of one pool. It survives reloads as long as the pool names the address.
 #[derive(Debug)]
@@ -63,6 +70,25 @@ impl Epoch {
 
     fn advance(&self) {
         self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl Backend {
+    /// What the operator wants of it.
+    pub fn admin(&self) -> AdminState {
+        let states = AdminState::ALL;
+        let over = usize::from(self.over.0.load(Ordering::Relaxed));
+        over.checked_sub(1)
+            .and_then(|ordinal| states.get(ordinal).copied())
+            .unwrap_or(self.written)
+    }
+
+    /// Sets a state over the file's, or with `None` lets the file's hold again, and makes every worker look again.
+    pub fn set_over(&self, state: Option<AdminState>) {
+        let over = state.map_or(0, |state| 1 + state as u8);
+        if self.over.0.swap(over, Ordering::Relaxed) != over {
+            self.live.epoch.advance();
+        }
     }
 }
 

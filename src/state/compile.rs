@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::backend::{Backend, Epoch, Live};
+use super::backend::{Backend, Epoch, Live, Override};
 use super::diff::key;
 use super::snapshot::{Listener, Pool, Route, Snapshot};
 use crate::config::model::{self, Check, Config};
@@ -103,10 +103,16 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
             workers,
         )),
     };
+    let overs: HashMap<&str, &Arc<Override>> = known
+        .into_iter()
+        .flat_map(|pool| &pool.backends)
+        .map(|backend| (&*backend.name, &backend.over))
+        .collect();
     let backends = from.backends.iter().map(|backend| Backend {
         name: backend.name.as_str().into(),
         weight: backend.weight,
-        admin: backend.state,
+        written: backend.state,
+        over: (overs.get(backend.name.as_str())).map_or_else(Arc::default, |over| (*over).clone()),
         live: live(backend.address),
     });
     Pool {
@@ -169,7 +175,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::model::Initial;
+    use crate::config::model::{AdminState, Initial};
     use crate::state::sample::{any_config, config, loopback};
 
     fn secrets() -> Secrets {
@@ -228,7 +234,7 @@ mod tests {
             }
             for (pool, from) in snapshot.pools.iter().zip(&a.pools) {
                 for (backend, from) in pool.backends.iter().zip(&from.backends) {
-                    let own = (&*backend.name, backend.live.address, backend.weight, backend.admin);
+                    let own = (&*backend.name, backend.live.address, backend.weight, backend.admin());
                     prop_assert_eq!(own, (&*from.name, from.address, from.weight, from.state));
                 }
             }
@@ -268,6 +274,27 @@ mod tests {
             let snapshot = compiled(&file, None);
             assert_eq!(snapshot.pools[0].backends[0].live.health(), health);
         }
+    }
+
+    #[test]
+    fn what_was_set_over_the_file_belongs_to_the_name() {
+        let mut file = config(&[("web", &[])], &[("was", &[loopback(1), loopback(2)])]);
+        let one = compiled(&file, None);
+        let set = &one.pools[0].backends[0];
+        let before = one.pools[0].epoch.value();
+        set.set_over(Some(AdminState::Drain));
+        set.set_over(Some(AdminState::Drain));
+        assert_eq!(one.pools[0].epoch.value(), before + 1);
+
+        // Its name moves to another address, its address gets another name.
+        file.pools[0].backends[0].address = loopback(3);
+        file.pools[0].backends[1].address = loopback(1);
+        file.pools[0].backends[1].state = AdminState::Maint;
+        let two = compiled(&file, Some(&one));
+        let states = [0, 1].map(|index| two.pools[0].backends[index].admin());
+        assert_eq!(states, [AdminState::Drain, AdminState::Maint]);
+        two.pools[0].backends[0].set_over(None);
+        assert_eq!(set.admin(), AdminState::Ready);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod access_log;
 pub mod backend;
 pub mod compile;
 pub mod diff;
+pub mod losses;
 pub mod snapshot;
 pub mod summary;
 

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::idle::IdleStack;
+use crate::config::model::AdminState;
 use crate::metrics::rows::{NONE, RequestCounts, RequestLabels, RouteCounts, RouteLabels, Rows};
 use crate::policy::balance::{AnyBalancer, BackendIndex, EligibleSet, Loads, Member};
 use crate::state::backend::Backend;
@@ -175,12 +176,16 @@ impl Generation {
         })
     }
 
-    /// Closes idle connections that expired or died.
+    /// Closes idle connections that expired or died, and those toward backends that are to be left alone.
     pub fn sweep(&self, now: std::time::Instant) {
-        self.pools
-            .iter()
-            .flat_map(|pool| &pool.idle)
-            .for_each(|stack| stack.sweep(now));
+        for (pool, view) in self.snapshot.pools.iter().zip(&self.pools) {
+            for (backend, stack) in pool.backends.iter().zip(&view.idle) {
+                match backend.admin() {
+                    AdminState::Ready => stack.sweep(now),
+                    AdminState::Drain | AdminState::Maint => stack.clear(),
+                }
+            }
+        }
     }
 }
 
@@ -207,7 +212,7 @@ impl Sets {
         let epoch = pool.epoch.value();
         let members = pool.backends.iter().map(|backend| Member {
             weight: backend.weight,
-            admin: backend.admin,
+            admin: backend.admin(),
             health: backend.live.health(),
         });
         Sets {

@@ -56,6 +56,11 @@ impl IdleStack {
         }
     }
 
+    /// Closes all of them.
+    pub fn clear(&self) {
+        self.connections.borrow_mut().clear();
+    }
+
     /// Closes what expired or what the backend closed, so that no descriptor waits for a request that does not come.
     pub fn sweep(&self, now: Instant) {
         self.connections

@@ -8,6 +8,7 @@ mod admin;
 mod balancing;
 mod bodies;
 mod command_line;
+mod drain;
 mod edges;
 mod framing;
 mod headers;

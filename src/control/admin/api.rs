@@ -1,7 +1,8 @@
 //! What the admin server serves, by path and method.
 //! It must answer `/healthz` as long as the process lives, and it changes nothing but by POST.
-//! The walk goes on in `status.rs`.
+//! The walk goes on in `status.rs` and `backend_state.rs`.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
@@ -13,12 +14,16 @@ use tokio::time::timeout;
 
 use super::Context;
 use super::answer::{Answer, Problem, content, json};
+use super::backend_state::BackendState;
+use super::diff::{diff, diff_with};
 use super::door::Door;
 use super::status::status;
 use crate::control::shared::{Lifecycle, ReloadRequest, Shared, verdicts_in};
 
-/// Bytes of a request body that are read, and thrown away: no resource wants one yet.
+/// Bytes of a request body that are read where no body is wanted, and thrown away.
 const BODY: usize = 64 * 1024;
+/// Bytes of a request body that carries a configuration file.
+const CANDIDATE: usize = 4 << 20;
 /// How long a client waits for the outcome of a reload.
 const RELOAD_WAIT: Duration = Duration::from_secs(20);
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -29,22 +34,32 @@ weir admin
 GET  /metrics         metrics for Prometheus
 GET  /healthz         200 while the process lives
 GET  /readyz          200 while it serves, 503 with the reason when it does not
+GET  /api/v1/diff     what a reload would change
+POST /api/v1/diff     what another file would change: file and text, as JSON
 GET  /api/v1/status   listeners, routes, pools and backends as JSON
 POST /api/v1/reload   reads the configuration file again (Content-Type: application/json)
+POST /api/v1/pools/{pool}/backends/{backend}/{drain|ready|maint}
+                      sets the state of a backend (Content-Type: application/json)
 ";
 
-#[derive(Clone, Copy)]
-enum Resource {
+enum Resource<'a> {
     Root,
     Metrics,
     Healthz,
     Readyz,
     Status,
+    Diff,
     Reload,
+    BackendState(BackendState<'a>),
 }
 
-/// The one answer to one request.
-pub(super) async fn answer(request: Request<Incoming>, door: &Door, context: &Context) -> Answer {
+/// The one answer to one request, which comes from an address or over the Unix socket.
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    from: Option<IpAddr>,
+    door: &Door,
+    context: &Context,
+) -> Answer {
     let (parts, body) = request.into_parts();
     if let Err(problem) = door.check(&parts) {
         return problem.into_answer();
@@ -54,32 +69,49 @@ pub(super) async fn answer(request: Request<Incoming>, door: &Door, context: &Co
         Err(problem) => return problem.into_answer(),
     };
     // An unread body would turn the end of the connection into a reset.
-    let _ = Limited::new(body, BODY).collect().await;
+    let limit = match resource {
+        Resource::Diff => CANDIDATE,
+        _ => BODY,
+    };
+    let body = Limited::new(body, limit).collect().await;
     let answered = match resource {
         Resource::Root => Ok(content(StatusCode::OK, "text/plain; charset=utf-8", ROOT)),
         Resource::Metrics => metrics(context).await,
         Resource::Healthz => Ok(content(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")),
         Resource::Readyz => Ok(readyz(&context.shared)),
         Resource::Status => Ok(json(StatusCode::OK, &status(&context.shared))),
+        Resource::Diff if parts.method == Method::POST => match body {
+            Ok(body) => diff_with(&context.shared, &body.to_bytes()).await,
+            Err(_) => Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "a file to compare may have about 4 MiB",
+            )),
+        },
+        Resource::Diff => diff(&context.shared).await,
         Resource::Reload => reload(&context.shared).await,
+        Resource::BackendState(asked) => asked.set(&context.shared, from).await,
     };
     answered.unwrap_or_else(Problem::into_answer)
 }
 
-fn find(path: &str, method: &Method) -> Result<Resource, Problem> {
+fn find<'a>(path: &'a str, method: &Method) -> Result<Resource<'a>, Problem> {
     let (resource, allowed) = match path {
         "/" => (Resource::Root, READING),
         "/metrics" => (Resource::Metrics, READING),
         "/healthz" => (Resource::Healthz, READING),
         "/readyz" => (Resource::Readyz, READING),
         "/api/v1/status" => (Resource::Status, READING),
+        "/api/v1/diff" => (Resource::Diff, "GET, HEAD, POST"),
         "/api/v1/reload" => (Resource::Reload, "POST"),
-        _ => {
-            return Err(Problem::new(
-                StatusCode::NOT_FOUND,
-                "there is no such resource; / names those there are",
-            ));
-        }
+        _ => match BackendState::of(path) {
+            Some(asked) => (Resource::BackendState(asked), "POST"),
+            None => {
+                return Err(Problem::new(
+                    StatusCode::NOT_FOUND,
+                    "there is no such resource; / names those there are",
+                ));
+            }
+        },
     };
     match allowed
         .split(", ")

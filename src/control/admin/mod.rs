@@ -1,9 +1,11 @@
-//! The admin server: metrics, health of the process, status and reload, over HTTP/1.1 on an address of its own.
+//! The admin server: metrics, health of the process, status, reload and the state of backends, over HTTP/1.1 on an address of its own.
 //! It must not be able to hang control: connections, heads, bodies and times are all bounded, and one connection carries one request.
 //! Read `api.rs` (what is served), then `door.rs` (who may ask), `socket.rs` (where) and `answer.rs` (in what form).
 
 mod answer;
 mod api;
+mod backend_state;
+mod diff;
 mod door;
 mod socket;
 mod status;
@@ -145,8 +147,9 @@ async fn accept(socket: Socket, doors: watch::Receiver<Arc<Door>>, context: Cont
 
 /// One connection, one request. Whatever goes wrong is the client's to notice.
 async fn serve(connection: Connection, door: &Door, context: &Context) {
+    let from = connection.remote();
     let answer = |request: Request<Incoming>| async move {
-        Ok::<_, Infallible>(api::answer(request, door, context).await)
+        Ok::<_, Infallible>(api::answer(request, from, door, context).await)
     };
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

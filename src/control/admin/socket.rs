@@ -4,6 +4,7 @@
 
 use std::fs::{File, Permissions};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -72,6 +73,19 @@ impl Socket {
             Socket::Tcp(listener) => Connection::Tcp(listener.accept().await?.0),
             Socket::Unix { listener, .. } => Connection::Unix(listener.accept().await?.0),
         })
+    }
+}
+
+impl Connection {
+    /// The client's address, unless it came over the Unix socket or has gone away.
+    pub(super) fn remote(&self) -> Option<IpAddr> {
+        match self {
+            Connection::Tcp(stream) => {
+                let address = stream.peer_addr().ok()?;
+                Some(address.ip().to_canonical())
+            }
+            Connection::Unix(_) => None,
+        }
     }
 }
 

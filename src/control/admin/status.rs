@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde::Serialize;
 
 use crate::clock::{self, Rfc3339};
-use crate::config::model::{self, AdminState, BalancerKind, Protocol};
+use crate::config::model::{self, BalancerKind, Protocol};
 use crate::control::effective::Effective;
+use crate::control::overrides::Overrides;
 use crate::control::shared::{Lifecycle, ReloadStatus, Shared};
 use crate::state::backend;
 use crate::state::snapshot;
@@ -67,6 +68,8 @@ struct Backend {
     address: String,
     weight: u16,
     state: &'static str,
+    set_by: &'static str,
+    set_at: Option<String>,
     health: &'static str,
     effective: &'static str,
     in_flight: u32,
@@ -83,6 +86,7 @@ struct Connections {
 /// The status as of now.
 pub(super) fn status(shared: &Shared) -> Status {
     let snapshot = shared.current.borrow().clone();
+    let pools = (snapshot.pools.iter()).map(|from| pool(from, &shared.overrides));
     let uptime = clock::now().saturating_duration_since(shared.started);
     Status {
         version: env!("CARGO_PKG_VERSION"),
@@ -94,7 +98,7 @@ pub(super) fn status(shared: &Shared) -> Status {
         last_reload: last_reload(&shared.reload.borrow()),
         listeners: snapshot.listeners.iter().map(listener).collect(),
         routes: snapshot.config.routes.iter().map(route).collect(),
-        pools: snapshot.pools.iter().map(pool).collect(),
+        pools: pools.collect(),
     }
 }
 
@@ -139,7 +143,9 @@ fn route(route: &model::Route) -> Route {
     }
 }
 
-fn pool(pool: &snapshot::Pool) -> Pool {
+fn pool(pool: &snapshot::Pool, overrides: &Overrides) -> Pool {
+    let backends = pool.backends.iter();
+    let backends = backends.map(|from| backend(&pool.name, from, overrides));
     Pool {
         name: pool.name.to_string(),
         balancer: match pool.balancer {
@@ -147,25 +153,28 @@ fn pool(pool: &snapshot::Pool) -> Pool {
             BalancerKind::LeastConnections => "least-connections",
             BalancerKind::RandomTwo => "random-two",
         },
-        backends: pool.backends.iter().map(backend).collect(),
+        backends: backends.collect(),
     }
 }
 
-fn backend(backend: &backend::Backend) -> Backend {
+fn backend(pool: &str, backend: &backend::Backend, overrides: &Overrides) -> Backend {
+    let over = overrides.of(pool, &backend.name);
     let (live, mut connections) = (&backend.live, Connections::default());
     for counts in live.all_connections() {
         connections.new += counts.fresh.value();
         connections.reused += counts.reused.value();
         connections.failed += counts.failed.value();
     }
-    let health = live.health();
+    let (admin, health) = (backend.admin(), live.health());
     Backend {
         name: backend.name.to_string(),
         address: live.address.to_string(),
         weight: backend.weight,
-        state: admin_word(backend.admin),
+        state: admin.as_str(),
+        set_by: if over.is_some() { "api" } else { "file" },
+        set_at: over.map(|over| Rfc3339(over.set_wall_millis).to_string()),
         health: health.as_str(),
-        effective: Effective::of(backend.admin, health).as_str(),
+        effective: Effective::of(admin, health).as_str(),
         in_flight: live.in_flight(),
         connections,
     }
@@ -176,14 +185,5 @@ fn lifecycle_word(lifecycle: Lifecycle) -> &'static str {
         Lifecycle::Starting => "starting",
         Lifecycle::Ready => "ready",
         Lifecycle::Draining => "draining",
-    }
-}
-
-/// As the file spells it.
-fn admin_word(state: AdminState) -> &'static str {
-    match state {
-        AdminState::Ready => "ready",
-        AdminState::Drain => "drain",
-        AdminState::Maint => "maint",
     }
 }

@@ -108,7 +108,9 @@ async fn what_every_prober_wants_to_know() {
         "/healthz",
         "/readyz",
         "/api/v1/status",
+        "/api/v1/diff",
         "/api/v1/reload",
+        "/api/v1/pools/{pool}/backends/{backend}/{drain|ready|maint}",
     ] {
         assert!(root.body.contains(path), "{path}");
     }

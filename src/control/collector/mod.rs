@@ -276,7 +276,7 @@ impl BackendSamples {
             .push(metric::BACKEND_UP.sample(&[pool, name], f64::from(health == Health::Up)));
         self.in_flight
             .push(metric::BACKEND_IN_FLIGHT.sample(&[pool, name], in_flight));
-        let effective = Effective::of(backend.admin, health);
+        let effective = Effective::of(backend.admin(), health);
         for state in Effective::ALL {
             let holds = f64::from(state == effective);
             self.states

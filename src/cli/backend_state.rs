@@ -1,0 +1,136 @@
+//! `weir ready` and `weir maint`, and what `weir drain` begins with: sets what the operator wants of one backend.
+//! Names are judged by the running process, which knows what there is.
+//! The walk goes on in `drain.rs` and in `control/admin/backend_state.rs`.
+
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::admin_client::{AdminAddress, Client};
+use super::print;
+use crate::config::model::AdminState;
+
+/// A backend of a running weir.
+#[derive(Args)]
+pub struct Place {
+    /// The backend, as `weir status` names pool and backend: was/was2.
+    #[arg(value_name = "POOL/BACKEND")]
+    pub target: Target,
+    #[command(flatten)]
+    address: AdminAddress,
+}
+
+/// A pool's name and a backend's, neither of which has a `/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The pool.
+    pub pool: String,
+    /// The backend.
+    pub backend: String,
+}
+
+impl Place {
+    /// Sets the state and prints what came of it.
+    pub fn set(&self, state: AdminState) -> ExitCode {
+        let set = self.client().and_then(|client| self.ask(&client, state));
+        print(set.map(|outcome| self.told(state, &outcome)))
+    }
+
+    /// A way to ask the weir that is meant.
+    ///
+    /// # Errors
+    /// What to tell the user.
+    pub fn client(&self) -> Result<Client, String> {
+        self.address.client()
+    }
+
+    /// Sets the state.
+    ///
+    /// # Errors
+    /// What to tell the user, when there is no answer or no such backend.
+    pub fn ask(&self, client: &Client, state: AdminState) -> Result<Value, String> {
+        let (pool, backend) = (encoded(&self.target.pool), encoded(&self.target.backend));
+        let state = state.as_str();
+        client.post(
+            &format!("/api/v1/pools/{pool}/backends/{backend}/{state}"),
+            &json!({}),
+        )
+    }
+
+    /// What came of it, a line or two.
+    pub fn told(&self, state: AdminState, outcome: &Value) -> String {
+        let (target, state) = (&self.target, state.as_str());
+        let before = match outcome["changed"].as_bool() {
+            Some(false) => " already",
+            _ => "",
+        };
+        let mut text = format!(
+            "{target} is{before} {state}, {} in flight\n",
+            outcome["in_flight"]
+        );
+        if outcome["takes_new"] == 0 {
+            let pool = &self.target.pool;
+            text += &format!("note: no backend of {pool} takes new clients now\n");
+        }
+        if outcome["kept"] == false {
+            text += "note: state_dir cannot be written: it will not survive a restart of weir\n";
+        }
+        text
+    }
+}
+
+impl FromStr for Target {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Target, Self::Err> {
+        match text.split_once('/') {
+            Some((pool, backend)) if !pool.is_empty() && !backend.is_empty() => Ok(Target {
+                pool: pool.to_owned(),
+                backend: backend.to_owned(),
+            }),
+            _ => Err("write the pool, a slash and the backend, such as was/was2"),
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.pool, self.backend)
+    }
+}
+
+/// A path segment (RFC 3986 section 3.3): all but unreserved characters are percent-encoded.
+fn encoded(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'-' | b'.' | b'_' | b'~' => text.push(byte.into()),
+            _ if byte.is_ascii_alphanumeric() => text.push(byte.into()),
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_pool_and_a_backend() {
+        let target: Target = "was/[::1]:80".parse().unwrap();
+        assert_eq!((&*target.pool, &*target.backend), ("was", "[::1]:80"));
+        assert_eq!(target.to_string(), "was/[::1]:80");
+        for bad in ["was", "was/", "/was2", "", "/"] {
+            assert!(bad.parse::<Target>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_are_encoded() {
+        assert_eq!(encoded("was-2_a.b~"), "was-2_a.b~");
+        assert_eq!(encoded("[::1]:80%/ü"), "%5B%3A%3A1%5D%3A80%25%2F%C3%BC");
+    }
+}
