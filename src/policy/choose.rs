@@ -6,9 +6,10 @@ use super::balance::{AnyBalancer, BackendIndex, Balancer, Eligible, EligibleSet,
 use super::facts::Facts;
 use super::health::Health;
 use super::persist::{
-    AnyPersistence, Chosen, Home, Persistence, Recall, Remembered, Stickiness, Token,
+    Chosen, Home, Means, Persistence, Placed, Recall, Remembered, Stickiness, Sticky,
 };
 use super::rendezvous::Rendezvous;
+use crate::config::model::{OnFailure, Sessions};
 use crate::rng::Rng;
 
 /// A pool as a decision sees it.
@@ -26,8 +27,8 @@ pub struct PoolView<'a, L> {
 
 /// A sticky route as a decision sees it.
 pub struct StickyView<'a> {
-    /// The route's mode.
-    pub persistence: &'a AnyPersistence,
+    /// The route's stickiness.
+    pub sticky: &'a Sticky,
     /// What the client's connection remembers.
     pub remembered: &'a mut Option<Remembered>,
     /// Fills bytes from the system's CSPRNG.
@@ -43,10 +44,22 @@ pub struct Choice {
     pub sticky: Option<Chosen>,
 }
 
-/// Chooses a backend that is not in `tried`; `None` when no eligible one is left.
+/// Why no backend was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nowhere {
+    /// No eligible one is left.
+    NoBackend,
+    /// The client's home cannot serve it, and the route wants no other to.
+    HomeDown,
+}
+
+/// Chooses a backend that is not in `tried`.
 ///
-/// On a sticky route a client goes home while its home is among the *kept* and was not tried, else to the next of the kept in
-/// its own order, and home again as soon as that is possible, since its token stays. Everyone else goes where the balancer says.
+/// On a sticky route a client goes home while it can. While its home cannot serve, a client goes to its successor, the next in
+/// its own order, on which every weir agrees, for a while or for good as the route says. Everyone else goes where the balancer says.
+///
+/// # Errors
+/// There is no backend to go to.
 #[inline]
 pub fn choose<L: Loads>(
     pool: &PoolView<'_, L>,
@@ -54,7 +67,7 @@ pub fn choose<L: Loads>(
     tried: &[BackendIndex],
     facts: &Facts<'_>,
     rng: &mut Rng,
-) -> Option<Choice> {
+) -> Result<Choice, Nowhere> {
     match sticky {
         Some(sticky) => choose_sticky(pool, sticky, tried, facts, rng),
         None => balance(pool, tried, facts, rng).map(|backend| Choice {
@@ -70,49 +83,132 @@ fn balance<L: Loads>(
     tried: &[BackendIndex],
     facts: &Facts<'_>,
     rng: &mut Rng,
-) -> Option<BackendIndex> {
+) -> Result<BackendIndex, Nowhere> {
     let eligible = Eligible::new(pool.sets.fresh(), tried, pool.loads);
-    pool.balancer.pick(&eligible, facts, rng)
+    pool.balancer
+        .pick(&eligible, facts, rng)
+        .ok_or(Nowhere::NoBackend)
 }
 
 fn choose_sticky<L: Loads>(
     pool: &PoolView<'_, L>,
-    sticky: StickyView<'_>,
+    view: StickyView<'_>,
     tried: &[BackendIndex],
     facts: &Facts<'_>,
     rng: &mut Rng,
-) -> Option<Choice> {
-    let persistence = sticky.persistence;
-    let stickiness = match persistence.recall(facts, pool.ring, sticky.remembered) {
-        Recall::Keep(home) => return keep(pool, home, tried),
+) -> Result<Choice, Nowhere> {
+    let mode = &view.sticky.mode;
+    let recall = mode.recall(facts, pool.ring, view.remembered);
+    let mut means = Means {
+        ring: pool.ring,
+        facts,
+        fill_secure: view.fill_secure,
+    };
+    let stickiness = match recall {
+        Recall::Keep(home) => {
+            let place = keep(pool, view.sticky, &home, tried)?;
+            let placed = mode.place(&home, place.backend, place.for_good, &mut means);
+            return Ok(Choice::new(place.backend, place.stickiness, placed));
+        }
         Recall::New => Stickiness::New,
+        Recall::Expired => Stickiness::Expired,
         Recall::Forged => Stickiness::Forged,
     };
     let backend = balance(pool, tried, facts, rng)?;
-    let token = persistence.admit(backend, pool.ring, sticky.fill_secure);
-    Some(Choice::new(backend, stickiness, token))
+    let placed = Placed {
+        tell: mode.admit(backend, &mut means),
+        only_with_session: false,
+    };
+    Ok(Choice::new(backend, stickiness, placed))
 }
 
-/// Where a client with a home goes. Away from it, it is *lost* once its home is down, for what a `local` session held was in that
-/// server's memory, and *moved* otherwise: in maintenance, not yet judged, or just now out of reach.
-fn keep<L>(pool: &PoolView<'_, L>, home: Home, tried: &[BackendIndex]) -> Option<Choice> {
-    let allowed = |backend| pool.sets.kept().contains(backend) && !tried.contains(&backend);
-    if allowed(home.backend) {
-        return Some(Choice::new(home.backend, Stickiness::Kept, None));
-    }
-    let successor = pool.ring.first(home.key, allowed)?;
-    let stickiness = match pool.sets.health(home.backend) {
-        Health::Down => Stickiness::Lost,
-        Health::Up | Health::Unknown => Stickiness::Moved,
+/// Where a client with a home goes.
+struct Place {
+    backend: BackendIndex,
+    stickiness: Stickiness,
+    /// Whether it is the home from now on.
+    for_good: bool,
+}
+
+/// Where a client with a home goes.
+///
+/// Sessions in the memory of one server hold a client at a home that drains; all others are handed over at once, as long as
+/// there is someone to take them.
+fn keep<L>(
+    pool: &PoolView<'_, L>,
+    sticky: &Sticky,
+    home: &Home,
+    tried: &[BackendIndex],
+) -> Result<Place, Nowhere> {
+    let is_untried = |backend: &BackendIndex| !tried.contains(backend);
+    let hands_over =
+        sticky.sessions != Sessions::Local && pool.sets.fresh().list().iter().any(is_untried);
+    let allowed = match hands_over {
+        true => pool.sets.fresh(),
+        false => pool.sets.kept(),
     };
-    Some(Choice::new(successor, stickiness, None))
+    let may_serve = |backend: BackendIndex| allowed.contains(backend) && is_untried(&backend);
+    let refuge = home.refuge.filter(|refuge| may_serve(*refuge));
+    match (home.backend.filter(|own| may_serve(*own)), refuge) {
+        (_, Some(backend)) if home.settled => Ok(Place {
+            backend,
+            stickiness: Stickiness::Moved,
+            for_good: true,
+        }),
+        (Some(backend), _) => Ok(Place {
+            backend,
+            stickiness: match home.refuge {
+                Some(_) => Stickiness::Returned,
+                None => Stickiness::Kept,
+            },
+            for_good: false,
+        }),
+        (None, refuge) => {
+            let successor = || pool.ring.first(home.key, may_serve);
+            leave(pool, sticky, home, tried, refuge.or_else(successor))
+        }
+    }
+}
+
+/// Where a client goes whose home does not take it. It is *lost* when what its session held was in the memory of a server that
+/// is down or gone, and *moved* otherwise: in maintenance, handed over, not yet judged, just now out of reach, or lost before.
+fn leave<L>(
+    pool: &PoolView<'_, L>,
+    sticky: &Sticky,
+    home: &Home,
+    tried: &[BackendIndex],
+    to: Option<BackendIndex>,
+) -> Result<Place, Nowhere> {
+    let is_able = |own: BackendIndex| pool.sets.kept().contains(own) && !tried.contains(&own);
+    let is_failure = home.backend.is_some_and(|own| !is_able(own));
+    if is_failure && sticky.on_failure == OnFailure::Error {
+        return Err(Nowhere::HomeDown);
+    }
+    let backend = to.ok_or(Nowhere::NoBackend)?;
+    // Until its first check a home that exists has not failed for good.
+    let health = home.backend.map(|own| pool.sets.health(own));
+    let is_gone = health.is_none_or(|health| health == Health::Down);
+    let is_permanent = sticky.on_failure == OnFailure::Permanent && health != Some(Health::Unknown);
+    let is_lost = is_gone && sticky.sessions == Sessions::Local && home.refuge != Some(backend);
+    Ok(Place {
+        backend,
+        stickiness: match is_lost {
+            true => Stickiness::Lost,
+            false => Stickiness::Moved,
+        },
+        for_good: !is_failure || is_permanent,
+    })
 }
 
 impl Choice {
-    fn new(backend: BackendIndex, stickiness: Stickiness, token: Option<Token>) -> Choice {
+    fn new(backend: BackendIndex, stickiness: Stickiness, placed: Placed) -> Choice {
         Choice {
             backend,
-            sticky: Some(Chosen { stickiness, token }),
+            sticky: Some(Chosen {
+                stickiness,
+                tell: placed.tell,
+                only_with_session: placed.only_with_session,
+            }),
         }
     }
 }
@@ -127,8 +223,8 @@ mod tests {
     use crate::policy::balance::Member;
     use crate::policy::balance::facts;
     use crate::policy::facts::RequestFacts;
-    use crate::policy::persist::CookieHash;
     use crate::policy::persist::token::Secrets;
+    use crate::policy::persist::{AnyPersistence, CookieHash, Tell, Token};
     use crate::rng::Rng;
     use AdminState::{Drain, Maint, Ready};
     use Health::{Down, Unknown, Up};
@@ -141,7 +237,7 @@ mod tests {
         ring: Rendezvous,
         sets: EligibleSet,
         loads: Vec<u32>,
-        persistence: AnyPersistence,
+        sticky: Sticky,
         rng: Rng,
         remembered: Option<Remembered>,
     }
@@ -164,7 +260,12 @@ mod tests {
                 ring: Rendezvous::new(names.into_iter().zip(weights)),
                 sets: EligibleSet::default(),
                 loads: vec![0; 4],
-                persistence: AnyPersistence::CookieHash(CookieHash::new(&cookie, &secrets)),
+                sticky: Sticky {
+                    mode: AnyPersistence::CookieHash(CookieHash::new(&cookie, &secrets)),
+                    sessions: Sessions::Local,
+                    on_failure: OnFailure::Temporary,
+                    session_cookie: "JSESSIONID".into(),
+                },
                 rng: Rng::from_seed(1),
                 remembered: None,
             }
@@ -210,27 +311,34 @@ mod tests {
             };
             let mut secure = self.rng.clone();
             let client = StickyView {
-                persistence: &self.persistence,
+                sticky: &self.sticky,
                 remembered: &mut self.remembered,
                 fill_secure: &mut |bytes| bytes.fill_with(|| secure.next_u64() as u8),
             };
             let choice = choose(&view, Some(client), &tried, &facts, &mut self.rng);
             self.rng.next_u64();
-            choice
+            choice.ok()
         }
 
         fn new_client(&mut self) -> (u16, Token) {
             let choice = self.ask(None, &[]).unwrap();
             let chosen = choice.sticky.unwrap();
             assert_eq!(chosen.stickiness, Stickiness::New);
-            (choice.backend.0, chosen.token.unwrap())
+            (choice.backend.0, token_of(chosen).unwrap())
         }
 
         fn returns(&mut self, token: Token, tried: &[u16]) -> Option<(u16, Stickiness)> {
             let choice = self.ask(Some(token), tried)?;
             let chosen = choice.sticky.unwrap();
-            assert_eq!(chosen.token, None);
+            assert!(chosen.tell.is_none() || chosen.only_with_session);
             Some((choice.backend.0, chosen.stickiness))
+        }
+    }
+
+    fn token_of(chosen: Chosen) -> Option<Token> {
+        match chosen.tell? {
+            Tell::Token(token) => Some(token),
+            Tell::Ticket(ticket) => panic!("{ticket:?}"),
         }
     }
 
@@ -298,7 +406,7 @@ mod tests {
         let choice = pool.ask(Some([b'A'; 43]), &[]).unwrap();
         let chosen = choice.sticky.unwrap();
         assert_eq!(chosen.stickiness, Stickiness::Forged);
-        let token = chosen.token.unwrap();
+        let token = token_of(chosen).unwrap();
         assert_eq!(
             pool.returns(token, &[]),
             Some((choice.backend.0, Stickiness::Kept))
