@@ -230,7 +230,7 @@ pub const KEYS: &[Key] = &[
         "What a client is known by: \"insert\" is weir's sealed cookie that names the backend, \"cookie-hash\" a random one whose hash does; \"route\" is the suffix of the application's session id, \"source\" the client's address, \"header\" a request header."),
     row("routes[].sticky.sessions", Kind::Choice(&SESSIONS), Is("\"local\""), Instant, "\"replicated\"",
         "Where the application keeps its sessions: in the memory of one server, of several, or in a store apart; the last two hand clients over when a backend drains."),
-    row("routes[].sticky.on_failure", Kind::Choice(&ON_FAILURE), Means("\"permanent\" with a cookie of weir's unless sessions are local, else \"temporary\""), Instant, "\"error\"",
+    row("routes[].sticky.on_failure", Kind::Choice(&ON_FAILURE), Means("\"permanent\" with a cookie of weir's unless sessions are local, else \"temporary\""), Instant, "\"temporary\"",
         "What happens while the backend of a client cannot serve: another one until it can again, another one for good, or a 503."),
     row("routes[].sticky.session_cookie", Kind::Text(&COOKIE_NAME), Is("\"JSESSIONID\""), Instant, "\"PHPSESSID\"",
         "The cookie of the application's sessions: \"route\" reads it (also as a path parameter); a client that gets one while away from its backend stays there."),

@@ -220,11 +220,12 @@ mod tests {
     use super::*;
     use crate::config::model::{AdminState, BalancerKind, Cookie, SameSite, Secure};
     use crate::http::Sample;
+    use crate::http::edits::Edits;
     use crate::policy::balance::Member;
     use crate::policy::balance::facts;
     use crate::policy::facts::RequestFacts;
     use crate::policy::persist::token::Secrets;
-    use crate::policy::persist::{AnyPersistence, CookieHash, Tell, Token};
+    use crate::policy::persist::{AnyPersistence, CookieHash};
     use crate::rng::Rng;
     use AdminState::{Drain, Maint, Ready};
     use Health::{Down, Unknown, Up};
@@ -287,10 +288,8 @@ mod tests {
             ));
         }
 
-        fn ask(&mut self, token: Option<Token>, tried: &[u16]) -> Option<Choice> {
-            let shown = token.map_or("x=y".to_owned(), |token| {
-                format!("w={}", String::from_utf8_lossy(&token))
-            });
+        fn ask(&mut self, token: Option<&str>, tried: &[u16]) -> Option<Choice> {
+            let shown = token.map_or("x=y".to_owned(), |token| format!("w={token}"));
             let sample = Sample::new("GET / HTTP/1.1", &[("Cookie", &shown)]);
             let head = sample.request();
             let request = RequestFacts {
@@ -320,14 +319,14 @@ mod tests {
             choice.ok()
         }
 
-        fn new_client(&mut self) -> (u16, Token) {
+        fn new_client(&mut self) -> (u16, String) {
             let choice = self.ask(None, &[]).unwrap();
             let chosen = choice.sticky.unwrap();
             assert_eq!(chosen.stickiness, Stickiness::New);
-            (choice.backend.0, token_of(chosen).unwrap())
+            (choice.backend.0, token_of(&self.sticky, chosen).unwrap())
         }
 
-        fn returns(&mut self, token: Token, tried: &[u16]) -> Option<(u16, Stickiness)> {
+        fn returns(&mut self, token: &str, tried: &[u16]) -> Option<(u16, Stickiness)> {
             let choice = self.ask(Some(token), tried)?;
             let chosen = choice.sticky.unwrap();
             assert!(chosen.tell.is_none() || chosen.only_with_session);
@@ -335,11 +334,23 @@ mod tests {
         }
     }
 
-    fn token_of(chosen: Chosen) -> Option<Token> {
-        match chosen.tell? {
-            Tell::Token(token) => Some(token),
-            Tell::Ticket(ticket) => panic!("{ticket:?}"),
-        }
+    /// What a client is told on its answer.
+    fn token_of(sticky: &Sticky, chosen: Chosen) -> Option<String> {
+        let sample = Sample::new("HTTP/1.1 200 OK", &[]);
+        let mut edits = Edits::default();
+        let answer = sample.answer();
+        sticky.remember(
+            &chosen,
+            &answer,
+            false,
+            &mut |bytes| bytes.fill(9),
+            &mut edits,
+        );
+        let text = sample.edited(&mut edits);
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix("Set-Cookie: w="))?;
+        value.split(';').next().map(str::to_owned)
     }
 
     #[test]
@@ -365,7 +376,7 @@ mod tests {
         for (backend, token) in clients {
             counts[backend as usize] += 1;
             for _ in 0..3 {
-                assert_eq!(pool.returns(token, &[]), Some((backend, Stickiness::Kept)));
+                assert_eq!(pool.returns(&token, &[]), Some((backend, Stickiness::Kept)));
             }
         }
         assert_eq!(counts, [10, 20, 30, 40]);
@@ -381,7 +392,7 @@ mod tests {
                 states[home as usize] = state;
                 states
             };
-            let (successor, result) = pool.returns(token, &[home]).unwrap();
+            let (successor, result) = pool.returns(&token, &[home]).unwrap();
             assert_eq!(result, Stickiness::Moved);
             for (state, result) in [
                 ((Ready, Down), Stickiness::Lost),
@@ -390,25 +401,25 @@ mod tests {
                 ((Ready, Unknown), Stickiness::Moved),
             ] {
                 pool.set(with(state));
-                assert_eq!(pool.returns(token, &[]), Some((successor, result)));
+                assert_eq!(pool.returns(&token, &[]), Some((successor, result)));
             }
             pool.set(with((Drain, Up)));
-            assert_eq!(pool.returns(token, &[]), Some((home, Stickiness::Kept)));
+            assert_eq!(pool.returns(&token, &[]), Some((home, Stickiness::Kept)));
             assert_ne!(pool.new_client().0, home);
             pool.set(ALL_UP);
-            assert_eq!(pool.returns(token, &[]), Some((home, Stickiness::Kept)));
+            assert_eq!(pool.returns(&token, &[]), Some((home, Stickiness::Kept)));
         }
     }
 
     #[test]
     fn a_forged_token_makes_a_new_client() {
         let mut pool = Pool::new([1; 4]);
-        let choice = pool.ask(Some([b'A'; 43]), &[]).unwrap();
+        let choice = pool.ask(Some(&"A".repeat(43)), &[]).unwrap();
         let chosen = choice.sticky.unwrap();
         assert_eq!(chosen.stickiness, Stickiness::Forged);
-        let token = token_of(chosen).unwrap();
+        let token = token_of(&pool.sticky, chosen).unwrap();
         assert_eq!(
-            pool.returns(token, &[]),
+            pool.returns(&token, &[]),
             Some((choice.backend.0, Stickiness::Kept))
         );
     }
@@ -418,13 +429,13 @@ mod tests {
         let mut pool = Pool::new([1; 4]);
         let (_, token) = pool.new_client();
         assert_eq!(pool.ask(None, &[0, 1, 2, 3]), None);
-        assert_eq!(pool.ask(Some(token), &[0, 1, 2, 3]), None);
+        assert_eq!(pool.ask(Some(&token), &[0, 1, 2, 3]), None);
         pool.set([(Ready, Down), (Drain, Down), (Maint, Up), (Maint, Down)]);
         assert_eq!(pool.ask(None, &[]), None);
-        assert_eq!(pool.ask(Some(token), &[]), None);
+        assert_eq!(pool.ask(Some(&token), &[]), None);
         pool.set([(Drain, Up); 4]);
         assert_eq!(pool.ask(None, &[]), None);
-        assert!(pool.returns(token, &[]).is_some());
+        assert!(pool.returns(&token, &[]).is_some());
     }
 
     proptest! {
@@ -438,8 +449,8 @@ mod tests {
             let mut pool = Pool::new([1, 2, 3, 4]);
             let (home, token) = pool.new_client();
             pool.set(states);
-            let first = pool.returns(token, &tried);
-            prop_assert_eq!(pool.returns(token, &tried), first);
+            let first = pool.returns(&token, &tried);
+            prop_assert_eq!(pool.returns(&token, &tried), first);
             let served = |index: u16| {
                 pool.sets.kept().contains(BackendIndex(index)) && !tried.contains(&index)
             };

@@ -9,10 +9,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use super::private::keep_private;
 use super::token::Secrets;
-use super::{
-    Answered, Chosen, Home, Means, Persistence, Placed, Recall, Remembered, TOKEN_LENGTH, Tell,
-    Token,
-};
+use super::{Answered, Chosen, Home, Means, Persistence, Placed, Recall, Remembered, Tell};
 use crate::config::model::Cookie;
 use crate::http::cookie::{self, SetCookie};
 use crate::http::edits::Edits;
@@ -25,6 +22,8 @@ use crate::policy::rendezvous::{self, Rendezvous};
 const PURPOSE: &str = "cookie-hash 1";
 /// Bytes of an id and of its MAC.
 const HALF: usize = 16;
+/// Bytes of a token as a client sees it.
+const TOKEN_LENGTH: usize = 43;
 /// Cookies of weir's name that are checked in one request. A browser sends several when another host of its domain set one, too.
 const MAX_COOKIES: usize = 4;
 /// Ids that are tried for each that it takes on average, before a client is left without one.
@@ -80,7 +79,7 @@ impl CookieHash {
             .then(|| rendezvous::key(id))
     }
 
-    fn seal(&self, id: [u8; HALF]) -> Option<Token> {
+    fn seal(&self, id: [u8; HALF]) -> Option<[u8; TOKEN_LENGTH]> {
         let mut bytes = [0; 2 * HALF];
         bytes[..HALF].copy_from_slice(&id);
         bytes[HALF..].copy_from_slice(&self.mac(self.keys.first()?, &id));
@@ -142,8 +141,7 @@ impl Persistence for CookieHash {
         (0..PATIENCE * means.ring.keys_per_hit(backend))
             .map(|step| start.wrapping_add(u128::from(step)).to_le_bytes())
             .find(|id| means.ring.is_first(rendezvous::key(id), backend))
-            .and_then(|id| self.seal(id))
-            .map(Tell::Token)
+            .map(Tell::Id)
     }
 
     /// A client that is away for a while keeps its id; a session that the successor opens needs one that leads there.
@@ -175,10 +173,11 @@ impl Persistence for CookieHash {
         _: &mut dyn FnMut(&mut [u8]),
         edits: &mut Edits,
     ) {
-        if let Some(Tell::Token(token)) = &chosen.tell
+        if let Some(Tell::Id(id)) = chosen.tell
+            && let Some(token) = self.seal(id)
             && keep_private(answer.head, edits)
         {
-            self.cookie.write(token, answer.secure, edits);
+            self.cookie.write(&token, answer.secure, edits);
         }
     }
 }
@@ -250,19 +249,20 @@ mod tests {
         mode.recall(&facts, ring, remembered)
     }
 
-    fn admit(mode: &CookieHash, backend: u16, ring: &Rendezvous, seed: u64) -> Option<Token> {
+    fn admit(mode: &CookieHash, backend: u16, ring: &Rendezvous, seed: u64) -> Option<[u8; HALF]> {
         let mut means = Means {
             ring,
             facts: &facts(),
             fill_secure: &mut fill(seed),
         };
         match mode.admit(BackendIndex(backend), &mut means)? {
-            Tell::Token(token) => Some(token),
+            Tell::Id(id) => Some(id),
             Tell::Ticket(ticket) => panic!("{ticket:?}"),
         }
     }
 
-    fn text(token: Token) -> String {
+    fn text(id: [u8; HALF]) -> String {
+        let token = mode("w", &[1]).seal(id).unwrap();
         String::from_utf8(token.to_vec()).unwrap()
     }
 
@@ -362,10 +362,10 @@ mod tests {
             .collect();
         let sample = Sample::new("HTTP/1.1 200 OK", &fields);
         let mode = mode("w", &[1]);
-        let token = admit(&mode, 0, &ring(&[1]), 0).unwrap();
+        let id = admit(&mode, 0, &ring(&[1]), 0).unwrap();
         let chosen = Chosen {
             stickiness: Stickiness::New,
-            tell: Some(Tell::Token(token)),
+            tell: Some(Tell::Id(id)),
             only_with_session: false,
         };
         let mut edits = Edits::default();
@@ -376,7 +376,7 @@ mod tests {
         };
         mode.remember(&chosen, &answer, &mut |_| {}, &mut edits);
         let text = sample.edited(&mut edits);
-        let set = format!("Set-Cookie: w={}; Path=/", self::text(token));
+        let set = format!("Set-Cookie: w={}; Path=/", self::text(id));
         let values = text
             .lines()
             .filter_map(|line| line.strip_prefix("Cache-Control: "));

@@ -193,7 +193,7 @@ impl Insert {
     fn seal(&self, ticket: &Ticket, fill_secure: &mut dyn FnMut(&mut [u8])) -> Option<String> {
         let mut payload = Vec::with_capacity(MAX_SEALED);
         payload.push(VERSION);
-        payload.extend(ticket.key.to_be_bytes());
+        payload.extend(ticket.key);
         let Times { issued, seen, left } = ticket.times;
         payload.extend([issued, seen, left].map(u32::to_be_bytes).as_flattened());
         let home = self.names.get(ticket.home.index())?;
@@ -256,7 +256,7 @@ impl Persistence for Insert {
         (means.fill_secure)(&mut key);
         let now = seconds(means.facts);
         Some(Tell::Ticket(Ticket {
-            key: u64::from_be_bytes(key),
+            key,
             home: backend,
             last: backend,
             times: Times {
@@ -286,7 +286,7 @@ impl Persistence for Insert {
         let refuge = is_away.then_some(to);
         let changes = home.stale || home.backend != Some(own) || home.refuge != refuge;
         let ticket = Ticket {
-            key: home.key,
+            key: home.key.to_be_bytes(),
             home: own,
             last: to,
             times: Times {

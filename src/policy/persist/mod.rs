@@ -149,28 +149,23 @@ struct Times {
     left: u32,
 }
 
-/// Bytes of a `cookie-hash` token as a client sees it.
-pub const TOKEN_LENGTH: usize = 43;
-
-/// A `cookie-hash` token as a client sees it.
-pub type Token = [u8; TOKEN_LENGTH];
-
-/// What an `insert` token will say; it is sealed when the answer is there.
+/// What an `insert` token will say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    key: u64,
+    /// As bytes, since this is kept while a request is in flight and must be small.
+    key: [u8; 8],
     home: BackendIndex,
     /// Where the client is sent now.
     last: BackendIndex,
     times: Times,
 }
 
-/// What a client is to show from now on.
+/// What a client is to show from now on; it is sealed when the answer is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tell {
-    /// This.
-    Token(Token),
-    /// A token that says this.
+    /// The id of a `cookie-hash` token.
+    Id([u8; 16]),
+    /// What an `insert` token says.
     Ticket(Ticket),
 }
 

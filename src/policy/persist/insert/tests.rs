@@ -63,7 +63,7 @@ fn fill(seed: u64) -> impl FnMut(&mut [u8]) {
 
 fn ticket(home: u16, last: u16, seen: u32) -> Ticket {
     Ticket {
-        key: 7,
+        key: 7_u64.to_be_bytes(),
         home: BackendIndex(home),
         last: BackendIndex(last),
         times: Times {
@@ -119,7 +119,7 @@ fn place(mode: &Insert, home: &Home, to: u16, for_good: bool, now: u32) -> (Opti
     let placed = mode.place(home, BackendIndex(to), for_good, &mut means);
     let ticket = placed.tell.map(|tell| match tell {
         Tell::Ticket(ticket) => ticket,
-        Tell::Token(token) => panic!("{token:?}"),
+        Tell::Id(id) => panic!("{id:?}"),
     });
     (ticket, placed.only_with_session)
 }
