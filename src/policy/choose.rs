@@ -225,7 +225,7 @@ mod tests {
     use crate::policy::balance::facts;
     use crate::policy::facts::RequestFacts;
     use crate::policy::persist::token::Secrets;
-    use crate::policy::persist::{AnyPersistence, CookieHash};
+    use crate::policy::persist::{AnyPersistence, CookieHash, Insert, InsertTimes};
     use crate::rng::Rng;
     use AdminState::{Drain, Maint, Ready};
     use Health::{Down, Unknown, Up};
@@ -241,10 +241,21 @@ mod tests {
         sticky: Sticky,
         rng: Rng,
         remembered: Option<Remembered>,
+        /// Wall time in seconds.
+        now: u64,
     }
 
     impl Pool {
         fn new(weights: [u16; 4]) -> Pool {
+            Pool::keeping(weights, Sessions::Local, OnFailure::Temporary, false)
+        }
+
+        fn keeping(
+            weights: [u16; 4],
+            sessions: Sessions,
+            on_failure: OnFailure,
+            by_insert: bool,
+        ) -> Pool {
             let cookie = Cookie {
                 name: "w".to_owned(),
                 path: "/".to_owned(),
@@ -256,19 +267,29 @@ mod tests {
             };
             let secrets = Secrets::parse(&Secrets::new_file(|secret| secret.fill(1))).unwrap();
             let names = ["a", "b", "c", "d"];
+            let times = InsertTimes {
+                idle: 1800,
+                absolute: None,
+                rehome_after: 600,
+            };
+            let mode = match by_insert {
+                true => AnyPersistence::Insert(Insert::new(&cookie, &secrets, "p", names, times)),
+                false => AnyPersistence::CookieHash(CookieHash::new(&cookie, &secrets)),
+            };
             Pool {
                 balancer: AnyBalancer::new(BalancerKind::RoundRobin, 0, 1),
                 ring: Rendezvous::new(names.into_iter().zip(weights)),
                 sets: EligibleSet::default(),
                 loads: vec![0; 4],
                 sticky: Sticky {
-                    mode: AnyPersistence::CookieHash(CookieHash::new(&cookie, &secrets)),
-                    sessions: Sessions::Local,
-                    on_failure: OnFailure::Temporary,
+                    mode,
+                    sessions,
+                    on_failure,
                     session_cookie: "JSESSIONID".into(),
                 },
                 rng: Rng::from_seed(1),
                 remembered: None,
+                now: 1_700_000_000,
             }
             .with(ALL_UP)
         }
@@ -289,6 +310,10 @@ mod tests {
         }
 
         fn ask(&mut self, token: Option<&str>, tried: &[u16]) -> Option<Choice> {
+            self.try_ask(token, tried).ok()
+        }
+
+        fn try_ask(&mut self, token: Option<&str>, tried: &[u16]) -> Result<Choice, Nowhere> {
             let shown = token.map_or("x=y".to_owned(), |token| format!("w={token}"));
             let sample = Sample::new("GET / HTTP/1.1", &[("Cookie", &shown)]);
             let head = sample.request();
@@ -299,6 +324,7 @@ mod tests {
             };
             let facts = Facts {
                 request: Some(request),
+                wall_millis: self.now * 1000,
                 ..facts()
             };
             let tried: Vec<_> = tried.iter().copied().map(BackendIndex).collect();
@@ -316,7 +342,7 @@ mod tests {
             };
             let choice = choose(&view, Some(client), &tried, &facts, &mut self.rng);
             self.rng.next_u64();
-            choice.ok()
+            choice
         }
 
         fn new_client(&mut self) -> (u16, String) {
@@ -332,6 +358,88 @@ mod tests {
             assert!(chosen.tell.is_none() || chosen.only_with_session);
             Some((choice.backend.0, chosen.stickiness))
         }
+    }
+
+    /// A client that takes what it is told.
+    fn visit(pool: &mut Pool, token: &mut String) -> (u16, Stickiness) {
+        let choice = pool.ask(Some(token), &[]).unwrap();
+        let chosen = choice.sticky.unwrap();
+        if !chosen.only_with_session {
+            *token = token_of(&pool.sticky, chosen).unwrap_or(std::mem::take(token));
+        }
+        (choice.backend.0, chosen.stickiness)
+    }
+
+    /// All up but one.
+    fn but(backend: u16, state: (AdminState, Health)) -> [(AdminState, Health); 4] {
+        let mut states = ALL_UP;
+        states[usize::from(backend)] = state;
+        states
+    }
+
+    #[test]
+    fn an_outage_of_a_local_home_is_counted_once_and_ends_with_a_return() {
+        let mut pool = Pool::keeping([1; 4], Sessions::Local, OnFailure::Temporary, true);
+        for _ in 0..20 {
+            pool.set(ALL_UP);
+            let (home, mut token) = pool.new_client();
+            pool.set(but(home, (Ready, Down)));
+            let (refuge, result) = visit(&mut pool, &mut token);
+            assert_eq!(result, Stickiness::Lost);
+            assert_eq!(visit(&mut pool, &mut token), (refuge, Stickiness::Moved));
+            pool.set(ALL_UP);
+            assert_eq!(visit(&mut pool, &mut token), (home, Stickiness::Returned));
+            assert_eq!(visit(&mut pool, &mut token), (home, Stickiness::Kept));
+            // Away for too long, it stays.
+            pool.set(but(home, (Maint, Up)));
+            assert_eq!(visit(&mut pool, &mut token), (refuge, Stickiness::Moved));
+            pool.now += 600;
+            pool.set(ALL_UP);
+            assert_eq!(visit(&mut pool, &mut token), (refuge, Stickiness::Moved));
+            assert_eq!(visit(&mut pool, &mut token), (refuge, Stickiness::Kept));
+        }
+    }
+
+    #[test]
+    fn sessions_that_several_know_move_for_good_and_are_handed_over() {
+        for (sessions, by_insert) in [(Sessions::Replicated, true), (Sessions::Shared, false)] {
+            let mut pool = Pool::keeping([1; 4], sessions, OnFailure::Permanent, by_insert);
+            for state in [(Ready, Down), (Drain, Up), (Maint, Up)] {
+                pool.set(ALL_UP);
+                let (home, mut token) = pool.new_client();
+                pool.set(but(home, state));
+                let (refuge, result) = visit(&mut pool, &mut token);
+                assert_eq!(result, Stickiness::Moved);
+                assert_ne!(refuge, home);
+                pool.set(ALL_UP);
+                assert_eq!(visit(&mut pool, &mut token), (refuge, Stickiness::Kept));
+            }
+            // Before its first check nobody leaves a home for good.
+            let (home, mut token) = pool.new_client();
+            pool.set(but(home, (Ready, Unknown)));
+            assert_ne!(visit(&mut pool, &mut token).0, home);
+            pool.set(ALL_UP);
+            assert_eq!(visit(&mut pool, &mut token).0, home);
+            // Nobody to hand over to.
+            pool.set([(Drain, Up); 4]);
+            assert_eq!(visit(&mut pool, &mut token), (home, Stickiness::Kept));
+        }
+    }
+
+    #[test]
+    fn a_route_may_want_no_other_home() {
+        let mut pool = Pool::keeping([1; 4], Sessions::Replicated, OnFailure::Error, true);
+        let (home, mut token) = pool.new_client();
+        assert_eq!(pool.try_ask(Some(&token), &[home]), Err(Nowhere::HomeDown));
+        pool.set(but(home, (Ready, Down)));
+        assert_eq!(pool.try_ask(Some(&token), &[]), Err(Nowhere::HomeDown));
+        assert_ne!(pool.new_client().0, home);
+        pool.set(but(home, (Drain, Up)));
+        assert_ne!(
+            visit(&mut pool, &mut token).0,
+            home,
+            "a drain is no failure"
+        );
     }
 
     /// What a client is told on its answer.

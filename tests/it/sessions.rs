@@ -288,7 +288,7 @@ fn a_drained_backend_hands_shared_sessions_over_and_keeps_local_ones() {
         let weir = Weir::start(&text);
         up(&weir, 3.0);
         let mut browser = at_home(&weir);
-        let mut reload = |text: &str| {
+        let reload = |text: &str| {
             let generation = weir.generation();
             weir.write(text);
             weir.signal(libc::SIGHUP);
