@@ -8,7 +8,6 @@ use super::head::{Line, Span};
 #[derive(Debug, Default)]
 pub struct Edits {
     values: Vec<u8>,
-    target: Option<Span>,
     changes: Vec<(u32, Change)>,
     appended: Vec<u8>,
 }
@@ -23,14 +22,8 @@ impl Edits {
     /// Forgets every change; keeps the memory.
     pub fn clear(&mut self) {
         self.values.clear();
-        self.target = None;
         self.changes.clear();
         self.appended.clear();
-    }
-
-    /// Replaces the request target.
-    pub fn target(&mut self, target: &[u8]) {
-        self.target = Some(self.keep(target));
     }
 
     /// Leaves the line out. A later change of the same line wins.
@@ -78,12 +71,6 @@ impl Edits {
         self.appended.extend_from_slice(b": ");
         write(&mut self.appended);
         self.appended.extend_from_slice(b"\r\n");
-    }
-
-    /// The request target to send: the changed one, else `original`.
-    #[inline]
-    pub fn target_or<'a>(&'a self, original: &'a [u8]) -> &'a [u8] {
-        self.target.map_or(original, |span| span.of(&self.values))
     }
 
     /// Copies the changed field lines of a head to `out`, without the empty line that ends it. Runs of unchanged lines are one copy each.

@@ -27,7 +27,7 @@ pub struct Wheel {
     entries: RefCell<Entries>,
 }
 
-/// A deadline of one task. It can be set, moved and cleared any number of times; dropping it clears it.
+/// A deadline of one task. It can be set and moved any number of times; dropping it ends it.
 #[derive(Debug)]
 pub struct Timer {
     wheel: Rc<Wheel>,
@@ -185,13 +185,6 @@ impl Timer {
     /// Makes the task of `cx` the one that [`Wheel::wake_all`] wakes, without a deadline.
     pub fn attach(&self, cx: &Context<'_>) {
         self.wheel.entries.borrow_mut().list[self.id as usize].attach(cx);
-    }
-
-    /// Takes the deadline away.
-    pub fn clear(&self) {
-        let entry = &mut self.wheel.entries.borrow_mut().list[self.id as usize];
-        entry.deadline = NEVER;
-        entry.fired = false;
     }
 
     /// Whether the last deadline passed.

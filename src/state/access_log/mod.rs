@@ -364,24 +364,4 @@ mod tests {
         assert_eq!(waiting + queue.dropped(), written);
         assert!(waiting as usize * 300 > QUEUE * BUFFER / 2);
     }
-
-    #[test]
-    #[ignore = "a measurement: run it with --release --nocapture"]
-    fn nanoseconds_per_line() {
-        let (queue, batches) = Queue::new();
-        let log_end = queue.worker_end();
-        for format in [AccessFormat::Json, AccessFormat::Combined] {
-            log_end.configure(&log(file(), format));
-            let start = crate::clock::now();
-            for line in 0..1_000_000 {
-                let wall_millis = record().wall_millis + line / 100;
-                log_end.write(&Record {
-                    wall_millis,
-                    ..record()
-                });
-                batches.try_iter().for_each(Batch::recycle);
-            }
-            println!("{format:?}: {} ns", start.elapsed().as_nanos() / 1_000_000);
-        }
-    }
 }
