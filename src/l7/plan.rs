@@ -152,17 +152,7 @@ pub(super) fn plan(exchange: &mut Exchange<'_>, attempts: &Attempts) -> Result<P
     }
     let choice = match attempts.last {
         Some(choice) => choice,
-        None => choose_backend(
-            exchange.client,
-            &generation,
-            route,
-            &facts,
-            attempts.tried(),
-        )
-        .map_err(|nowhere| match nowhere {
-            Nowhere::HomeDown => Failure::HomeDown,
-            Nowhere::NoBackend => attempts.failure.unwrap_or(Failure::NoBackend),
-        })?,
+        None => choose_backend(exchange.client, &generation, route, &facts, attempts)?,
     };
     exchange.facts.choice = Some(choice);
     edits.clear();
@@ -184,8 +174,8 @@ fn choose_backend(
     generation: &Generation,
     route: &Route,
     facts: &Facts<'_>,
-    tried: &[BackendIndex],
-) -> Result<Choice, Nowhere> {
+    attempts: &Attempts,
+) -> Result<Choice, Failure> {
     let pool = &generation.snapshot.pools[route.pool];
     let view = generation.pool(route.pool);
     let loads = PoolLoads(&pool.backends);
@@ -202,13 +192,11 @@ fn choose_backend(
         remembered: &mut client.remembered,
         fill_secure: &mut fill_secure,
     });
-    choose(
-        &view,
-        sticky,
-        tried,
-        facts,
-        &mut client.local.rng.borrow_mut(),
-    )
+    let rng = &mut client.local.rng.borrow_mut();
+    choose(&view, sticky, attempts.tried(), facts, rng).map_err(|nowhere| match nowhere {
+        Nowhere::HomeDown => Failure::HomeDown,
+        Nowhere::NoBackend => attempts.failure.unwrap_or(Failure::NoBackend),
+    })
 }
 
 /// Writes the request's head as the backend gets it.
