@@ -179,37 +179,61 @@ fn the_cookie_is_renewed_while_it_is_used_and_expires_when_not() {
     });
 }
 
-#[test]
-fn two_weirs_send_every_client_to_the_same_server() {
-    let fleet = fleet();
-    let backends = addresses(&fleet);
-    let plain = Weir::start(&config(&backends, "mode = \"insert\"", ""));
-    let file = plain.directory.join("shared");
+/// Two weirs with one secret; the second has the backends in another order.
+fn twins(backends: &[SocketAddr], sticky: &str) -> [Weir; 2] {
+    let file = std::env::temp_dir().join(format!(
+        "weir-it-secret-{}-{}",
+        std::process::id(),
+        backends[0].port()
+    ));
     fs::write(&file, "q83vEjRWeJq83vEjRWeJq83vEjRWeJq83vEjRWeJq80=\n").unwrap();
-    let head = format!("secrets_file = \"{}\"", file.display());
-    for sticky in [
-        "mode = \"insert\"",
-        "mode = \"cookie-hash\"",
-        "mode = \"route\"",
-    ] {
-        let text = config(&backends, sticky, &head);
-        let one = Weir::start(&text);
-        // The other has the backends in another order.
-        let turned = text.replace("backends = [{", "backends = [ {");
-        let (before, list) = turned.split_once("backends = [ ").unwrap();
-        let (list, after) = list.split_once("]\n").unwrap();
-        let mut entries: Vec<&str> = list.split("}, ").map(|e| e.trim_end_matches('}')).collect();
-        entries.reverse();
-        let two = Weir::start(&format!(
-            "{before}backends = [{}}}]\n{after}",
-            entries.join("}, ")
-        ));
-        for _ in 0..15 {
+    let text = config(
+        backends,
+        sticky,
+        &format!("secrets_file = \"{}\"", file.display()),
+    );
+    let (before, list) = text.split_once("backends = [").unwrap();
+    let (list, after) = list.split_once("]\n").unwrap();
+    let mut entries: Vec<&str> = list.split_inclusive('}').collect();
+    entries.reverse();
+    let list: Vec<&str> = entries.iter().map(|e| e.trim_start_matches(", ")).collect();
+    let turned = format!("{before}backends = [{}]\n{after}", list.join(", "));
+    assert!(turned.find("was3") < turned.find("was1"), "{turned}");
+    let weirs = [Weir::start(&text), Weir::start(&turned)];
+    fs::remove_file(&file).unwrap();
+    weirs
+}
+
+#[test]
+fn two_weirs_send_every_client_to_the_same_server_and_to_the_same_successor() {
+    for mode in ["insert", "cookie-hash", "route"] {
+        let mut fleet = fleet();
+        let [one, two] = twins(&addresses(&fleet), &format!("mode = \"{mode}\""));
+        up(&one, 3.0);
+        up(&two, 3.0);
+        let mut clients = Vec::new();
+        for id in 0..24 {
             let mut browser = Browser::default();
             let home = browser.ask(&one, "/", "X-Login: 1\r\n").text();
-            assert_eq!(browser.text(&two), home, "{sticky}");
-            assert_eq!(browser.text(&one), home, "{sticky}");
+            // Sessions of the application differ, as those of real clients do.
+            let session = format!("{id}.{home}");
+            browser.jar.insert("JSESSIONID".to_owned(), session);
+            assert_eq!(browser.text(&two), home, "{mode}");
+            assert_eq!(browser.text(&one), home, "{mode}");
+            clients.push((browser, home));
         }
+        fleet[0] = None;
+        let mut successors = BTreeMap::new();
+        for (browser, home) in &clients {
+            let there = browser.clone().text(&one);
+            assert_eq!(browser.clone().text(&two), there, "{mode}");
+            if home == NAMES[0] {
+                *successors.entry(there).or_insert(0) += 1;
+            } else {
+                assert_eq!(there, *home, "{mode}: others stay");
+            }
+        }
+        assert!(!successors.is_empty() && !successors.contains_key(NAMES[0]));
     }
 }
 

@@ -142,6 +142,12 @@ fn what_was_sealed_is_read_wherever_the_secret_is_known() {
         assert_eq!((home.key, home.refuge, home.stale), (7, None, false));
         let home = kept(recall(&other, &token, NOW));
         assert_eq!(home.backend, Some(BackendIndex(there)));
+        let token = sealed(&other, ticket(there, there, NOW));
+        assert_eq!(
+            recall(&mine, &token, NOW),
+            Recall::Forged,
+            "the first seals"
+        );
     }
 }
 
