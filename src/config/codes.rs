@@ -95,6 +95,7 @@ codes! {
     StickyNeedsHttp "E0501" Value "Stickiness by a cookie or header on a listener that carries none."
     BadCookieName "E0502" Value "A cookie name that is not a token."
     BadCookieAttribute "E0503" Value "A cookie attribute that a browser would not understand."
+    OtherMode "E0504" Tables "A sticky key or value that does not go with the others."
 
     NoBackends "E0601" Tables "A pool without a backend."
     DuplicateBackend "E0602" Value "Two backends of one pool have the same name or the same address."

@@ -34,6 +34,10 @@ const METHOD: Form = form("a method such as \"GET\"", "^[!#$%&'*+.^_`|~0-9A-Z-]+
 const COOKIE_NAME: Form = form("a cookie name", "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$");
 const COOKIE_PATH: Form = form("a path such as \"/\"", "^/[^;]*$");
 const COOKIE_DOMAIN: Form = form("a domain such as \"example.com\"", "^[A-Za-z0-9.-]+$");
+const HEADER_NAME: Form = form(
+    "a header name such as \"x-user\"",
+    "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
+);
 const TARGET: Form = form("a request target such as \"/healthz\"", "^/[!-\"$-~]*$");
 const AUTHORITY: Form = form("a host, with or without a port", r"^[A-Za-z0-9._:\[\]-]+$");
 const STATUSES: Form = form(
@@ -47,12 +51,13 @@ const ACCESS_FORMAT: Choice = words(&["json", "combined"]);
 const PROTOCOL: Choice = words(&["http", "tcp", "udp"]);
 const PATH_CHECKS: Choice = words(&["strict", "off"]);
 const MODE: Choice = Choice {
-    words: &["cookie-hash"],
-    later: &["insert", "route", "learn", "source", "header"],
+    words: &["insert", "cookie-hash", "route", "source", "header"],
+    later: &["learn"],
 };
-const SESSIONS: Choice = Choice {
-    words: &["local"],
-    later: &["replicated", "shared"],
+const SESSIONS: Choice = words(&["local", "replicated", "shared"]);
+const ON_FAILURE: Choice = Choice {
+    words: &["temporary", "permanent", "error"],
+    later: &["wait"],
 };
 const SAME_SITE: Choice = words(&["lax", "strict", "none"]);
 const SECURE: Choice = words(&["auto", "always", "never"]);
@@ -163,6 +168,8 @@ pub const KEYS: &[Key] = &[
         "The servers: an address for short, or a table."),
     row("pools.*.backends[].name", Kind::Text(&BACKEND_NAME), Means("its address"), Instant, "\"was1\"",
         "What metrics, logs and cookies call it."),
+    row("pools.*.backends[].route", Kind::Text(&BACKEND_NAME), Means("its name"), Instant, "\"jvm1\"",
+        "What the application's session ids end in there (Tomcat: jvmRoute), for the sticky mode \"route\"."),
     row("pools.*.backends[].address", Kind::Text(&ADDRESS), Required, Instant, "\"10.0.0.11:8080\"",
         "IP address and port."),
     row("pools.*.backends[].weight", Kind::Count { min: 1, max: 256 }, Is("1"), Instant, "2",
@@ -217,14 +224,30 @@ pub const KEYS: &[Key] = &[
     again("routes[].timeouts.response", "\"5m\"", "See timeouts.response."),
     again("routes[].timeouts.response_idle", "\"24h\"", "See timeouts.response_idle."),
     again("routes[].timeouts.upstream_idle", "\"1s\"", "See timeouts.upstream_idle."),
-    row("routes[].sticky", Kind::Table, Means("not sticky"), Instant, "{ mode = \"cookie-hash\" }",
+    row("routes[].sticky", Kind::Table, Means("not sticky"), Instant, "{ mode = \"insert\" }",
         "Keeps a client on the backend that it already has."),
-    row("routes[].sticky.mode", Kind::Choice(&MODE), Required, Instant, "\"cookie-hash\"",
-        "What a client is known by: \"cookie-hash\" is a random, authenticated cookie whose consistent hash names the backend."),
-    row("routes[].sticky.sessions", Kind::Choice(&SESSIONS), Is("\"local\""), Instant, "\"local\"",
-        "Where the application keeps its sessions: \"local\" is the memory of one server."),
+    row("routes[].sticky.mode", Kind::Choice(&MODE), Required, Instant, "\"insert\"",
+        "What a client is known by: \"insert\" is weir's sealed cookie that names the backend, \"cookie-hash\" a random one whose hash does; \"route\" is the suffix of the application's session id, \"source\" the client's address, \"header\" a request header."),
+    row("routes[].sticky.sessions", Kind::Choice(&SESSIONS), Is("\"local\""), Instant, "\"replicated\"",
+        "Where the application keeps its sessions: in the memory of one server, of several, or in a store apart; the last two hand clients over when a backend drains."),
+    row("routes[].sticky.on_failure", Kind::Choice(&ON_FAILURE), Means("\"permanent\" with a cookie of weir's unless sessions are local, else \"temporary\""), Instant, "\"temporary\"",
+        "What happens while the backend of a client cannot serve: another one until it can again, another one for good, or a 503."),
+    row("routes[].sticky.session_cookie", Kind::Text(&COOKIE_NAME), Is("\"JSESSIONID\""), Instant, "\"PHPSESSID\"",
+        "The cookie of the application's sessions: \"route\" reads it (also as a path parameter); a client that gets one while away from its backend stays there."),
+    row("routes[].sticky.idle_timeout", Kind::Duration { min: 4000 }, Is("\"30m\""), Instant, "\"8h\"",
+        "With \"insert\": a client is forgotten after so long without a request, or up to a quarter later; not less than the application's own session timeout."),
+    row("routes[].sticky.absolute_timeout", Kind::Duration { min: 1000 }, Means("never"), Instant, "\"12h\"",
+        "With \"insert\": a client is forgotten so long after it came first."),
+    row("routes[].sticky.rehome_after", Kind::Duration { min: 1000 }, Is("\"10m\""), Instant, "\"1m\"",
+        "With \"insert\" and on_failure = \"temporary\": a client that is away from its backend for so long does not go back."),
+    row("routes[].sticky.header", Kind::Text(&HEADER_NAME), Means("none; the mode \"header\" needs it"), Instant, "\"x-user\"",
+        "With \"header\": the request header that a client is known by."),
+    row("routes[].sticky.prefix_v4", Kind::Count { min: 1, max: 32 }, Is("32"), Instant, "24",
+        "With \"source\": how many bits of an IPv4 address tell clients apart."),
+    row("routes[].sticky.prefix_v6", Kind::Count { min: 1, max: 128 }, Is("64"), Instant, "56",
+        "With \"source\": how many bits of an IPv6 address tell clients apart."),
     row("routes[].sticky.cookie", Kind::TextOrTable(&COOKIE_NAME), Means("every default below"), Instant, "\"shop_server\"",
-        "weir's own cookie: its name for short, or a table."),
+        "With \"insert\" and \"cookie-hash\": weir's own cookie, its name for short, or a table."),
     row("routes[].sticky.cookie.name", Kind::Text(&COOKIE_NAME), Means("weir_ and the pool's name"), Instant, "\"shop_server\"",
         "Its name."),
     row("routes[].sticky.cookie.path", Kind::Text(&COOKIE_PATH), Is("\"/\""), Instant, "\"/shop\"",
@@ -260,11 +283,10 @@ pub const LATER: &[&str] = &[
     "routes[].redirect",
     "routes[].limits",
     "routes[].retries",
-    "routes[].sticky.idle_timeout",
-    "routes[].sticky.absolute_timeout",
     "routes[].sticky.balance_factor",
-    "routes[].sticky.rehome_after",
-    "routes[].sticky.header",
+    "routes[].sticky.wait",
+    "routes[].sticky.store",
+    "routes[].sticky.rebalance",
 ];
 
 const WAIT: Kind = Kind::Duration { min: 1 };

@@ -247,15 +247,53 @@ pub struct Sticky {
     pub mode: StickyMode,
     /// Where the application keeps its sessions.
     pub sessions: Sessions,
-    /// weir's own cookie.
+    /// What happens while a home cannot serve.
+    pub on_failure: OnFailure,
+    /// Name of the cookie that holds the application's session id.
+    pub session_cookie: String,
+    /// weir's own cookie; the defaults in a mode without one.
     pub cookie: Cookie,
 }
 
 /// What a client is known by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StickyMode {
+    /// weir's own sealed cookie, which names the backend.
+    Insert(InsertTimes),
     /// weir's own random, authenticated cookie; its consistent hash names the backend.
     CookieHash,
+    /// The route suffix of the application's session id.
+    Route,
+    /// The client's address, as far as its prefix.
+    Source {
+        /// Bits of an IPv4 address that count, at most 32.
+        prefix_v4: u8,
+        /// Bits of an IPv6 address that count, at most 128.
+        prefix_v6: u8,
+    },
+    /// A request header.
+    Header {
+        /// Field name, lower case.
+        name: String,
+    },
+}
+
+impl StickyMode {
+    /// Whether weir sets a cookie of its own.
+    pub fn has_cookie(&self) -> bool {
+        matches!(self, StickyMode::Insert(_) | StickyMode::CookieHash)
+    }
+}
+
+/// How long the cookie of `insert` holds, in whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InsertTimes {
+    /// Without a request for so long, a client is forgotten.
+    pub idle_timeout: Duration,
+    /// A client is forgotten so long after it came first; absent: never.
+    pub absolute_timeout: Option<Duration>,
+    /// A client that is away from home for so long stays where it is.
+    pub rehome_after: Duration,
 }
 
 /// Where the application keeps its sessions.
@@ -263,6 +301,21 @@ pub enum StickyMode {
 pub enum Sessions {
     /// In the memory of one server.
     Local,
+    /// In the memory of several servers, which copy them to one another.
+    Replicated,
+    /// In a store apart from the servers.
+    Shared,
+}
+
+/// What happens to a client while its home cannot serve it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It goes to its successor, and home again later.
+    Temporary,
+    /// Its successor becomes its home.
+    Permanent,
+    /// It is answered 503.
+    Error,
 }
 
 /// How weir's own cookie is written (RFC 6265 section 4.1).
@@ -339,6 +392,8 @@ pub struct Backend {
     pub name: String,
     /// Where it listens.
     pub address: SocketAddr,
+    /// What its session ids end in, for the sticky mode `route`; default: its name. Unique within the pool.
+    pub route: String,
     /// Share of new work, 1 to 256.
     pub weight: u16,
     /// What the operator wants of it.

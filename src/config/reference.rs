@@ -24,13 +24,20 @@ const HEAD: &str = "\
 #   new connections  holds for connections that are opened after the reload
 #   rebind           sockets are opened or closed, the others stay
 #   restart          is told in the log and waits for the next start
-# A key after `#` has no default value and is not set here. Durations: \"250ms\", \"2s\", \"5m\", \"1h\"; sizes: \"512B\", \"64KiB\", \"1MiB\".
+# A key after `#` has no default value, or belongs to another mode, and is not set here. Durations: \"250ms\", \"2s\", \"5m\", \"1h\"; sizes: \"512B\", \"64KiB\", \"1MiB\".
 # This file is generated from the table of keys in src/config/keys.rs:
 #   WEIR_REWRITE=1 cargo test --test config
 ";
 
 /// Shown as its example always: the keys of an http check could not stand beside the default.
 const CHECK_TYPE: &str = "pools.*.health.type";
+
+/// Comments always: they could not stand beside the mode that the reference has.
+const OF_OTHER_MODES: [&str; 3] = [
+    "routes[].sticky.header",
+    "routes[].sticky.prefix_v4",
+    "routes[].sticky.prefix_v6",
+];
 
 /// The reference as text.
 pub fn reference(show: Show) -> String {
@@ -76,6 +83,7 @@ fn scalar(out: &mut String, key: &Key, show: Show) {
     comment(out, key);
     let (_, name) = split(key.path);
     let _ = match (show, key.default) {
+        _ if OF_OTHER_MODES.contains(&key.path) => writeln!(out, "# {name} = {}", key.example),
         (Show::Defaults, Default::Is(value)) if key.path != CHECK_TYPE => {
             writeln!(out, "{name} = {value}")
         }

@@ -3,7 +3,7 @@
 //! The walk goes on in `policy/persist/`, which decides what weir's own cookie says.
 
 use super::edits::Edits;
-use super::head::{Field, RequestHead};
+use super::head::{AnswerHead, Field, RequestHead};
 use crate::config::model::{Cookie, SameSite, Secure};
 
 /// The values of every cookie named `name` (case-sensitive), in order, over all `Cookie` lines (RFC 6265 section 5.4).
@@ -17,6 +17,26 @@ pub fn values<'a, 'n>(
     head.field(Field::Cookie)
         .flat_map(|(_, value)| value.split(|&byte| byte == b';'))
         .filter_map(move |pair| value_of(pair, name))
+}
+
+/// Whether the answer gives a cookie of this name a value, other than to delete it.
+pub fn is_set(head: &AnswerHead<'_>, name: &[u8]) -> bool {
+    head.field(Field::SetCookie).any(|(_, line)| {
+        let mut parts = line.split(|&byte| byte == b';');
+        let has_value = parts
+            .next()
+            .and_then(|pair| value_of(pair, name))
+            .is_some_and(|value| !value.is_empty());
+        has_value
+            && !parts.any(|attribute| {
+                let is_age = |(name, age): (&[u8], &[u8])| {
+                    name.trim_ascii().eq_ignore_ascii_case(b"max-age")
+                        && matches!(age.trim_ascii(), [b'-', ..] | b"0")
+                };
+                let at = attribute.iter().position(|&byte| byte == b'=');
+                at.is_some_and(|at| is_age((&attribute[..at], &attribute[at + 1..])))
+            })
+    })
 }
 
 /// Takes every cookie named `name` out of the request; the bytes of the others stay as they are.
@@ -199,6 +219,25 @@ mod tests {
         assert_eq!(found(&["x=1", "a=b=c; a=d"], "a"), ["b=c", "d"]);
         assert_eq!(found(&["a; =b; aa=c; A=d;; b"], "a"), [""; 0]);
         assert_eq!(found(&[], "a"), [""; 0]);
+    }
+
+    #[test]
+    fn a_session_is_opened_by_a_cookie_with_a_value() {
+        for (line, opens) in [
+            ("JSESSIONID=1.was1; Path=/; HttpOnly", true),
+            ("JSESSIONID=1; Max-Age=60", true),
+            ("JSESSIONID=", false),
+            ("JSESSIONID=1; max-age = 0", false),
+            ("JSESSIONID=1; Max-Age=-1; Path=/", false),
+            ("jsessionid=1", false),
+            ("other=JSESSIONID=1", false),
+        ] {
+            let sample = Sample::new(
+                "HTTP/1.1 200 OK",
+                &[("Set-Cookie", "a=b"), ("Set-Cookie", line)],
+            );
+            assert_eq!(is_set(&sample.answer(), b"JSESSIONID"), opens, "{line}");
+        }
     }
 
     #[test]

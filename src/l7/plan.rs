@@ -11,9 +11,8 @@ use crate::http::head::{AnswerHead, Field, RequestHead, TargetForm, Version};
 use crate::http::path;
 use crate::http::request::{self, Request};
 use crate::policy::balance::BackendIndex;
-use crate::policy::choose::{Choice, PoolView, StickyView, choose};
+use crate::policy::choose::{Choice, Nowhere, PoolView, StickyView, choose};
 use crate::policy::facts::{Facts, RequestFacts};
-use crate::policy::persist::Persistence;
 use crate::policy::retry::{self, MAX_RETRIES, Retry, Try};
 use crate::rng;
 use crate::state::backend::Backend;
@@ -153,19 +152,12 @@ pub(super) fn plan(exchange: &mut Exchange<'_>, attempts: &Attempts) -> Result<P
     }
     let choice = match attempts.last {
         Some(choice) => choice,
-        None => choose_backend(
-            exchange.client,
-            &generation,
-            route,
-            &facts,
-            attempts.tried(),
-        )
-        .ok_or(attempts.failure.unwrap_or(Failure::NoBackend))?,
+        None => choose_backend(exchange.client, &generation, route, &facts, attempts)?,
     };
     exchange.facts.choice = Some(choice);
     edits.clear();
-    if let Some(persistence) = &route.persistence {
-        persistence.conceal(head, edits);
+    if let Some(sticky) = &route.sticky {
+        sticky.conceal(head, edits);
     }
     forwarding::edit(head, &source, snapshot.config.forwarding, edits);
     let backend = &snapshot.pools[route.pool].backends[usize::from(choice.backend.0)];
@@ -182,8 +174,8 @@ fn choose_backend(
     generation: &Generation,
     route: &Route,
     facts: &Facts<'_>,
-    tried: &[BackendIndex],
-) -> Option<Choice> {
+    attempts: &Attempts,
+) -> Result<Choice, Failure> {
     let pool = &generation.snapshot.pools[route.pool];
     let view = generation.pool(route.pool);
     let loads = PoolLoads(&pool.backends);
@@ -195,18 +187,16 @@ fn choose_backend(
         loads: &loads,
     };
     let mut fill_secure = rng::fill_secure;
-    let sticky = route.persistence.as_ref().map(|persistence| StickyView {
-        persistence,
+    let sticky = route.sticky.as_ref().map(|sticky| StickyView {
+        sticky,
         remembered: &mut client.remembered,
         fill_secure: &mut fill_secure,
     });
-    choose(
-        &view,
-        sticky,
-        tried,
-        facts,
-        &mut client.local.rng.borrow_mut(),
-    )
+    let rng = &mut client.local.rng.borrow_mut();
+    choose(&view, sticky, attempts.tried(), facts, rng).map_err(|nowhere| match nowhere {
+        Nowhere::HomeDown => Failure::HomeDown,
+        Nowhere::NoBackend => attempts.failure.unwrap_or(Failure::NoBackend),
+    })
 }
 
 /// Writes the request's head as the backend gets it.
@@ -251,16 +241,17 @@ impl Exchange<'_> {
     /// Tells the client on its answer what to show from now on.
     pub(super) fn remember(&mut self, answer: &AnswerHead<'_>, edits: &mut Edits) {
         let generation = self.generation.clone();
-        let persistence = self
+        let sticky = self
             .facts
             .route
-            .and_then(|route| generation.snapshot.routes[route].persistence.as_ref());
-        let Some(persistence) = persistence else {
+            .and_then(|route| generation.snapshot.routes[route].sticky.as_ref());
+        let Some(sticky) = sticky else {
             return;
         };
         if let Some(chosen) = self.facts.choice.and_then(|choice| choice.sticky) {
+            let secure = self.facts.secure;
             self.facts.stickiness =
-                Some(persistence.remember(&chosen, answer, self.facts.secure, edits));
+                Some(sticky.remember(&chosen, answer, secure, &mut rng::fill_secure, edits));
         }
     }
 

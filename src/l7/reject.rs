@@ -26,6 +26,8 @@ pub enum Failure {
     NoRoute,
     /// No backend may be chosen.
     NoBackend,
+    /// The client's home cannot serve, and the route wants no other to.
+    HomeDown,
     /// The backend did not accept a connection.
     Connect(io::ErrorKind),
     /// The backend did not accept a connection in time.
@@ -63,7 +65,7 @@ const fn row(reason: &'static str, status: u16, text: &'static str) -> Row {
 }
 
 /// Every reason, in the order of [`Failure::ordinal`].
-pub const TABLE: [Row; 34] = [
+pub const TABLE: [Row; 35] = [
     row("start_line", 400, "The request line is malformed."),
     row("version", 505, "This server speaks HTTP/1.0 and HTTP/1.1."),
     row("target", 400, "The request target is malformed."),
@@ -134,6 +136,11 @@ pub const TABLE: [Row; 34] = [
         504,
         "The server did not answer in time.",
     ),
+    row(
+        "home_down",
+        503,
+        "The server of this session is not available at the moment.",
+    ),
 ];
 
 impl Failure {
@@ -176,6 +183,7 @@ impl Failure {
             Failure::Answer(_) => 30,
             Failure::Switched => 32,
             Failure::ResponseTimeout => 33,
+            Failure::HomeDown => 34,
         }
     }
 

@@ -12,7 +12,7 @@ use super::snapshot::{Listener, Pool, Route, Snapshot};
 use crate::config::model::{self, Check, Config};
 use crate::policy::health::Health;
 use crate::policy::persist::token::Secrets;
-use crate::policy::persist::{AnyPersistence, CookieHash};
+use crate::policy::persist::{self, AnyPersistence, CookieHash, Header, Insert, Source, Sticky};
 use crate::policy::rendezvous::Rendezvous;
 use crate::policy::route::{RouteMatch, Router};
 
@@ -31,8 +31,10 @@ pub fn compile(
     let routes = config.routes.iter().map(|from| Route {
         name: from.name.as_str().into(),
         pool: pool_ordinals[from.pool.as_str()],
-        persistence: (from.sticky.as_ref().zip(secrets))
-            .map(|(sticky, secrets)| persistence(sticky, secrets)),
+        sticky: (from.sticky.as_ref().zip(secrets)).map(|(from_sticky, secrets)| {
+            let pool = &config.pools[pool_ordinals[from.pool.as_str()]];
+            sticky(from_sticky, pool, secrets)
+        }),
         timeouts: from.timeouts,
         max_body: from.max_body.unwrap_or(u64::MAX),
     });
@@ -137,11 +139,35 @@ fn initial(health: &model::Health) -> Health {
     }
 }
 
-fn persistence(sticky: &model::Sticky, secrets: &Secrets) -> AnyPersistence {
-    match sticky.mode {
-        model::StickyMode::CookieHash => {
-            AnyPersistence::CookieHash(CookieHash::new(&sticky.cookie, secrets))
+fn sticky(from: &model::Sticky, pool: &model::Pool, secrets: &Secrets) -> Sticky {
+    use model::StickyMode;
+    let backends = pool.backends.iter();
+    let mode = match &from.mode {
+        StickyMode::Insert(times) => AnyPersistence::Insert(Insert::new(
+            &from.cookie,
+            secrets,
+            &pool.name,
+            backends.map(|backend| backend.name.as_str()),
+            times.into(),
+        )),
+        StickyMode::CookieHash => {
+            AnyPersistence::CookieHash(CookieHash::new(&from.cookie, secrets))
         }
+        StickyMode::Route => AnyPersistence::Route(persist::Route::new(
+            &from.session_cookie,
+            backends.map(|backend| backend.route.as_str()),
+        )),
+        StickyMode::Source {
+            prefix_v4,
+            prefix_v6,
+        } => AnyPersistence::Source(Source::new(*prefix_v4, *prefix_v6)),
+        StickyMode::Header { name } => AnyPersistence::Header(Header::new(name)),
+    };
+    Sticky {
+        mode,
+        sessions: from.sessions,
+        on_failure: from.on_failure,
+        session_cookie: from.session_cookie.as_str().into(),
     }
 }
 

@@ -103,6 +103,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
 fn backend(address: SocketAddr) -> Backend {
     Backend {
         name: address.to_string(),
+        route: address.to_string(),
         address,
         weight: 1,
         state: AdminState::Ready,

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicUsize;
 
 use super::backend::{Backend, Epoch};
 use crate::config::model::{BalancerKind, Config, PathChecks, Protocol, Timeouts};
-use crate::policy::persist::AnyPersistence;
+use crate::policy::persist::Sticky;
 use crate::policy::rendezvous::Rendezvous;
 use crate::policy::route::Router;
 
@@ -72,7 +72,7 @@ pub struct Route {
     /// Ordinal of its pool.
     pub pool: usize,
     /// Keeps a client where it is; absent: not sticky.
-    pub persistence: Option<AnyPersistence>,
+    pub sticky: Option<Sticky>,
     /// Every wait of its requests.
     pub timeouts: Timeouts,
     /// Bytes a request body may have; `u64::MAX`: no limit.

@@ -18,6 +18,7 @@ mod reload;
 mod retries;
 mod robustness;
 mod routing;
+mod sessions;
 mod shutdown;
 mod smuggling;
 mod sticky;

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, counted};
 use crate::config::lower::Draft;
-use crate::config::model::{Check, Cookie, Pool, Protocol, SameSite, Secure, Sessions, StickyMode};
+use crate::config::model::{Check, Cookie, Pool, Protocol, SameSite, Secure, Sessions};
 use crate::config::section::Report;
 use crate::config::values::{brief, duration_text};
 
@@ -127,9 +127,8 @@ fn scale_out(report: &mut Report, draft: &Draft) {
         let (Some(sticky), Some(sticky_places)) = (&route.sticky, &places.sticky) else {
             continue;
         };
-        let moves = sticky.mode == StickyMode::CookieHash
-            && sticky_places.mode_text == "cookie-hash"
-            && sticky.sessions == Sessions::Local;
+        let by_hash = ["cookie-hash", "source", "header"].contains(&&*sticky_places.mode_text);
+        let moves = by_hash && sticky.sessions == Sessions::Local;
         let pool = pools.get(route.pool.as_str());
         let Some(pool) =
             pool.filter(|pool| moves && !pool.backends.is_empty() && told.insert(&pool.name))
@@ -144,7 +143,7 @@ fn scale_out(report: &mut Report, draft: &Draft) {
                 format!("adding a server to the pool `{}` moves clients away from their sessions", brief(&pool.name)),
                 format!("with {}, one more moves 1/{} of the clients", counted(now, "backend"), now + 1),
             )
-            .help("each backend keeps its sessions to itself (sessions = \"local\"): add servers when few are logged in; the mode \"insert\" of a later version moves nobody"),
+            .help("each backend keeps its sessions to itself (sessions = \"local\"): add servers when few are logged in, or write mode = \"insert\", which moves nobody"),
         );
     }
 }

@@ -49,10 +49,11 @@ pub(super) fn lower(report: &mut Report, top: &Section<'_>) -> (Vec<Pool>, Vec<P
 /// Where the keys of a backend stand in the table of keys.
 const BACKEND: &str = "pools.*.backends[]";
 
-/// A backend with the places of its name and address.
+/// A backend with the places of its name, route and address.
 struct Placed {
     backend: Backend,
     name: Span,
+    route: Span,
     address: Span,
 }
 
@@ -109,6 +110,7 @@ fn backend(
     address: Option<SocketAddr>,
 ) -> Option<Placed> {
     let name = table.text(report, "name", names::backend_name);
+    let route = table.text(report, "route", names::backend_name);
     let weight = table.count(report, "weight").unwrap_or_default() as u16;
     let state = table.choice(
         report,
@@ -121,11 +123,18 @@ fn backend(
     );
     let address = address?;
     let place = table.place("address");
+    let name_place = name.as_ref().map_or(place.clone(), |_| table.place("name"));
+    let name = name.unwrap_or_else(|| address.to_string());
     Some(Placed {
-        name: name.as_ref().map_or(place.clone(), |_| table.place("name")),
+        route: match route {
+            Some(_) => table.place("route"),
+            None => name_place.clone(),
+        },
+        name: name_place,
         address: place,
         backend: Backend {
-            name: name.unwrap_or_else(|| address.to_string()),
+            route: route.unwrap_or_else(|| name.clone()),
+            name,
             address,
             weight,
             state,
@@ -133,33 +142,46 @@ fn backend(
     })
 }
 
-/// Where each name and address of a pool was first given.
+/// Where each name, route and address of a pool was first given.
 #[derive(Default)]
 struct Seen {
     names: HashMap<String, Span>,
+    routes: HashMap<String, Span>,
     addresses: HashMap<SocketAddr, Span>,
 }
 
 impl Seen {
-    /// The problem of a backend whose name or address an earlier one has.
+    /// The problem of a backend whose name, route or address an earlier one has.
     fn duplicate(&mut self, pool: &At<String>, new: &Placed) -> Option<Diagnostic> {
-        let Backend { name, address, .. } = &new.backend;
+        let Backend {
+            name,
+            route,
+            address,
+            ..
+        } = &new.backend;
         let of_address = first_or_keep(&mut self.addresses, *address, &new.address);
         let of_name = first_or_keep(&mut self.names, name.clone(), &new.name);
-        let (what, again, first, help) = match (of_address, of_name) {
-            (Some(first), _) => (
+        let of_route = first_or_keep(&mut self.routes, route.clone(), &new.route);
+        let (what, again, first, help) = match (of_address, of_name, of_route) {
+            (Some(first), ..) => (
                 format!("the address {address}"),
                 &new.address,
                 first,
                 "leave one of them out; for a larger share of the work, give one a `weight`",
             ),
-            (None, Some(first)) => (
+            (None, Some(first), _) => (
                 format!("the name `{}`", values::brief(name)),
                 &new.name,
                 first,
                 "give each backend a name of its own: cookies and drains go by it",
             ),
-            (None, None) => return None,
+            (None, None, Some(first)) => (
+                format!("the route `{}`", values::brief(route)),
+                &new.route,
+                first,
+                "give each backend a route of its own: session ids that end in it lead there",
+            ),
+            (None, None, None) => return None,
         };
         let message = format!("the pool `{}` has {what} twice", values::brief(&pool.value));
         Some(

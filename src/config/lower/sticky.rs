@@ -1,14 +1,18 @@
-//! The stickiness of a route and weir's own cookie.
+//! The stickiness of a route and weir's own cookie; a key that its mode has no use for is a mistake.
 //! It seals nothing and reads no secret.
 //! Here the walk ends.
 
 use toml::de::{DeTable, DeValue};
 
 use super::{At, Report, Section};
-use crate::config::diagnostic::Span;
-use crate::config::model::{Cookie, SameSite, Secure, Sessions, Sticky, StickyMode};
+use crate::config::codes::Code;
+use crate::config::diagnostic::{Diagnostic, Span};
+use crate::config::model::{
+    Cookie, InsertTimes, OnFailure, SameSite, Secure, Sessions, Sticky, StickyMode,
+};
+use crate::config::suggest;
 use crate::config::value::Value;
-use crate::config::values::cookies;
+use crate::config::values::{cookies, names};
 
 /// Where the parts of a stickiness stand; what the file does not say stands at the table itself.
 pub(in crate::config) struct StickyPlaces {
@@ -30,11 +34,30 @@ pub(super) fn lower(
     }
     let empty = DeTable::new();
     let section = route.section(report, "sticky", "routes[].sticky", &empty);
-    let mode = section.choice(report, "mode", [("cookie-hash", StickyMode::CookieHash)]);
-    let sessions = section.choice(report, "sessions", [("local", Sessions::Local)]);
+    let mode = mode(report, &section);
+    let sessions = section.choice(
+        report,
+        "sessions",
+        [
+            ("local", Sessions::Local),
+            ("replicated", Sessions::Replicated),
+            ("shared", Sessions::Shared),
+        ],
+    );
+    let on_failure = on_failure(report, &section, &mode, sessions);
+    let session_cookie = section.text(report, "session_cookie", cookies::name);
     let mode_text = section
         .value("mode")
         .and_then(|mode| mode.value.as_str().map(str::to_owned));
+    if let Some(text) = &mode_text {
+        report.extend(KEYS_OF_MODES.iter().filter_map(|(key, modes)| {
+            let known = KEYS_OF_MODES
+                .iter()
+                .any(|(_, modes)| modes.contains(&text.as_str()));
+            (known && !modes.contains(&text.as_str()))
+                .then(|| of_other_modes(&section, key, modes))?
+        }));
+    }
     let (cookie, cookie_name, same_site) = cookie(report, &section, pool);
     let places = StickyPlaces {
         mode: section.place("mode"),
@@ -45,9 +68,165 @@ pub(super) fn lower(
     let sticky = Sticky {
         mode,
         sessions,
+        on_failure,
+        session_cookie: session_cookie.unwrap_or_default(),
         cookie,
     };
     (Some(sticky), Some(places))
+}
+
+/// The keys that not every mode has a use for, with the modes that do.
+const KEYS_OF_MODES: [(&str, &[&str]); 8] = [
+    ("session_cookie", &["insert", "cookie-hash", "route"]),
+    ("idle_timeout", &["insert"]),
+    ("absolute_timeout", &["insert"]),
+    ("rehome_after", &["insert"]),
+    ("header", &["header"]),
+    ("prefix_v4", &["source"]),
+    ("prefix_v6", &["source"]),
+    ("cookie", &["insert", "cookie-hash"]),
+];
+
+/// The problem of a key that belongs to other modes, if the file has it.
+fn of_other_modes(section: &Section<'_>, key: &'static str, modes: &[&str]) -> Option<Diagnostic> {
+    section.value(key)?;
+    let modes = suggest::quoted_list(modes);
+    let problem = Diagnostic::at(
+        Code::OtherMode,
+        section.key_place(key),
+        format!("`{key}` belongs to the sticky mode {modes}"),
+        "this mode has no use for it",
+    );
+    Some(
+        problem
+            .and(section.place("mode"), "the mode is given here")
+            .help(format!("leave `{key}` out, or write mode = {modes}")),
+    )
+}
+
+fn mode(report: &mut Report, section: &Section<'_>) -> StickyMode {
+    let idle_timeout = section.duration(report, "idle_timeout");
+    let absolute_timeout = section.duration(report, "absolute_timeout");
+    let rehome_after = section.duration(report, "rehome_after");
+    let header = section.text(report, "header", names::header_name);
+    let bits = |report: &mut Report, key| {
+        let count = section.count(report, key).unwrap_or_default();
+        u8::try_from(count).unwrap_or(u8::MAX)
+    };
+    let (prefix_v4, prefix_v6) = (bits(report, "prefix_v4"), bits(report, "prefix_v6"));
+    match section.choice(
+        report,
+        "mode",
+        [
+            ("cookie-hash", Mode::CookieHash),
+            ("insert", Mode::Insert),
+            ("route", Mode::Route),
+            ("source", Mode::Source),
+            ("header", Mode::Header),
+        ],
+    ) {
+        Mode::CookieHash => StickyMode::CookieHash,
+        Mode::Insert => StickyMode::Insert(InsertTimes {
+            idle_timeout: idle_timeout.unwrap_or_default(),
+            absolute_timeout,
+            rehome_after: rehome_after.unwrap_or_default(),
+        }),
+        Mode::Route => StickyMode::Route,
+        Mode::Source => StickyMode::Source {
+            prefix_v4,
+            prefix_v6,
+        },
+        Mode::Header => {
+            if section.value("header").is_none() {
+                report.push(no_header(section));
+            }
+            StickyMode::Header {
+                name: header.unwrap_or_default(),
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Mode {
+    CookieHash,
+    Insert,
+    Route,
+    Source,
+    Header,
+}
+
+fn no_header(section: &Section<'_>) -> Diagnostic {
+    Diagnostic::at(
+        Code::MissingKey,
+        section.place("mode"),
+        "`header` is missing",
+        "this mode knows a client by a request header",
+    )
+    .help("add header = \"x-user\", with the name of the header")
+}
+
+/// What happens at a failure. Where the new home cannot be written down, a move cannot be for good.
+fn on_failure(
+    report: &mut Report,
+    section: &Section<'_>,
+    mode: &StickyMode,
+    sessions: Sessions,
+) -> OnFailure {
+    let default = match sessions {
+        Sessions::Replicated | Sessions::Shared if mode.has_cookie() => OnFailure::Permanent,
+        _ => OnFailure::Temporary,
+    };
+    let Some(value) = section.value("on_failure") else {
+        if default == OnFailure::Permanent {
+            report.extend(never_returns(
+                section,
+                "no client goes back where sessions are not local",
+            ));
+        }
+        return default;
+    };
+    let read = section.choice(
+        report,
+        "on_failure",
+        [
+            ("temporary", OnFailure::Temporary),
+            ("permanent", OnFailure::Permanent),
+            ("error", OnFailure::Error),
+        ],
+    );
+    if read == OnFailure::Permanent && !mode.has_cookie() {
+        report.push(
+            Diagnostic::at(
+                Code::OtherMode,
+                value.span,
+                "a client cannot move for good without a cookie of weir's",
+                "there is nowhere to write its new home",
+            )
+            .and(section.place("mode"), "the mode is given here")
+            .help("write \"temporary\" or \"error\", or choose the mode \"insert\" or \"cookie-hash\""),
+        );
+    }
+    if read != OnFailure::Temporary {
+        report.extend(never_returns(
+            section,
+            "no client is away with this `on_failure`",
+        ));
+    }
+    read
+}
+
+/// The problem of a `rehome_after` where nobody is away for a while.
+fn never_returns(section: &Section<'_>, why: &str) -> Option<Diagnostic> {
+    section.value("rehome_after")?;
+    let message = "`rehome_after` belongs to on_failure = \"temporary\"";
+    let problem = Diagnostic::at(
+        Code::OtherMode,
+        section.key_place("rehome_after"),
+        message,
+        why,
+    );
+    Some(problem.help("leave `rehome_after` out, or write on_failure = \"temporary\""))
 }
 
 /// The cookie, given by its name alone or as a table, with the places of its name and its SameSite attribute.

@@ -8,7 +8,10 @@ use super::{Flaw, Read, brief};
 use crate::config::codes::Code;
 use crate::config::model::AccessTarget;
 
-/// Name of a listener, route or pool: `[a-z0-9_-]+`.
+/// Characters that a name may have. Cookies carry names.
+const MAX_NAME: usize = 128;
+
+/// Name of a listener, route or pool: `[a-z0-9_-]+`, at most 128 of them.
 pub fn name(text: &str) -> Read<String> {
     let flaw = |label: String| {
         Flaw::new(
@@ -22,11 +25,12 @@ pub fn name(text: &str) -> Read<String> {
     match text.chars().find(|character| !fits(*character)) {
         Some(character) => Err(flaw(format!("`{}` does not fit", shown(character)))),
         None if text.is_empty() => Err(flaw("this is empty".to_owned())),
+        None if text.len() > MAX_NAME => Err(flaw(format!("longer than {MAX_NAME} characters"))),
         None => Ok(text.to_owned()),
     }
 }
 
-/// Name of a backend: printable ASCII without `/` or blanks.
+/// Name of a backend, or of its route: at most 128 printable ASCII characters without `/` and blanks.
 pub fn backend_name(text: &str) -> Read<String> {
     let flaw = |label: String| {
         Flaw::new(
@@ -39,6 +43,7 @@ pub fn backend_name(text: &str) -> Read<String> {
     match text.chars().find(|c| !c.is_ascii_graphic() || *c == '/') {
         Some(character) => Err(flaw(format!("`{}` does not fit", shown(character)))),
         None if text.is_empty() => Err(flaw("this is empty".to_owned())),
+        None if text.len() > MAX_NAME => Err(flaw(format!("longer than {MAX_NAME} characters"))),
         None => Ok(text.to_owned()),
     }
 }

@@ -7,12 +7,13 @@ use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
+use super::private::keep_private;
 use super::token::Secrets;
-use super::{Chosen, Home, Persistence, Recall, Remembered, Stickiness, TOKEN_LENGTH, Token};
+use super::{Answered, Chosen, Home, Means, Persistence, Placed, Recall, Remembered, Tell};
 use crate::config::model::Cookie;
 use crate::http::cookie::{self, SetCookie};
 use crate::http::edits::Edits;
-use crate::http::head::{AnswerHead, Field, RequestHead};
+use crate::http::head::RequestHead;
 use crate::policy::balance::BackendIndex;
 use crate::policy::facts::Facts;
 use crate::policy::rendezvous::{self, Rendezvous};
@@ -21,6 +22,8 @@ use crate::policy::rendezvous::{self, Rendezvous};
 const PURPOSE: &str = "cookie-hash 1";
 /// Bytes of an id and of its MAC.
 const HALF: usize = 16;
+/// Bytes of a token as a client sees it.
+const TOKEN_LENGTH: usize = 43;
 /// Cookies of weir's name that are checked in one request. A browser sends several when another host of its domain set one, too.
 const MAX_COOKIES: usize = 4;
 /// Ids that are tried for each that it takes on average, before a client is left without one.
@@ -76,7 +79,7 @@ impl CookieHash {
             .then(|| rendezvous::key(id))
     }
 
-    fn seal(&self, id: [u8; HALF]) -> Option<Token> {
+    fn seal(&self, id: [u8; HALF]) -> Option<[u8; TOKEN_LENGTH]> {
         let mut bytes = [0; 2 * HALF];
         bytes[..HALF].copy_from_slice(&id);
         bytes[HALF..].copy_from_slice(&self.mac(self.keys.first()?, &id));
@@ -95,17 +98,11 @@ impl CookieHash {
     ) -> Result<u64, Recall> {
         let mut none = Recall::New;
         for value in cookie::values(head, self.cookie.name().as_bytes()).take(MAX_COOKIES) {
-            if let Some(known) = remembered
-                && known.scope == self.scope
-                && known.token == value
-            {
+            if let Some(known) = Remembered::home(remembered, self.scope, value) {
                 return Ok(known.key);
             }
-            if let Some(key) = self.open(value)
-                && let Ok(token) = value.try_into()
-            {
-                let scope = self.scope;
-                *remembered = Some(Remembered { token, key, scope });
+            if let Some(key) = self.open(value) {
+                Remembered::keep(remembered, self.scope, value, Home::of_key(key, None));
                 return Ok(key);
             }
             none = Recall::Forged;
@@ -129,7 +126,7 @@ impl Persistence for CookieHash {
             Err(none) => return none,
         };
         match ring.first(key, |_| true) {
-            Some(backend) => Recall::Keep(Home { backend, key }),
+            Some(backend) => Recall::Keep(Home::of_key(key, Some(backend))),
             None => Recall::New,
         }
     }
@@ -137,92 +134,59 @@ impl Persistence for CookieHash {
     /// An id whose home is `backend`: the first such from a random one upward. The placement thus follows from the balancer, and
     /// every weir finds it again. Counting up costs a hash where drawing anew would cost a call of the CSPRNG, and leaves
     /// an id as hard to guess, which the MAC does not even need.
-    fn admit(
-        &self,
-        backend: BackendIndex,
-        ring: &Rendezvous,
-        fill_secure: &mut dyn FnMut(&mut [u8]),
-    ) -> Option<Token> {
+    fn admit(&self, backend: BackendIndex, means: &mut Means<'_>) -> Option<Tell> {
         let mut bytes = [0; HALF];
-        fill_secure(&mut bytes);
+        (means.fill_secure)(&mut bytes);
         let start = u128::from_le_bytes(bytes);
-        (0..PATIENCE * ring.keys_per_hit(backend))
+        (0..PATIENCE * means.ring.keys_per_hit(backend))
             .map(|step| start.wrapping_add(u128::from(step)).to_le_bytes())
-            .find(|id| ring.is_first(rendezvous::key(id), backend))
-            .and_then(|id| self.seal(id))
+            .find(|id| means.ring.is_first(rendezvous::key(id), backend))
+            .map(Tell::Id)
+    }
+
+    /// A client that is away for a while keeps its id; a session that the successor opens needs one that leads there.
+    fn place(
+        &self,
+        home: &Home,
+        to: BackendIndex,
+        for_good: bool,
+        means: &mut Means<'_>,
+    ) -> Placed {
+        match home.backend {
+            Some(backend) if backend == to => Placed::default(),
+            _ => Placed {
+                tell: self.admit(to, means),
+                only_with_session: !for_good,
+            },
+        }
     }
 
     fn conceal(&self, head: &RequestHead<'_>, edits: &mut Edits) {
         cookie::remove(head, self.cookie.name().as_bytes(), edits);
     }
 
-    /// Sets the cookie of a new client, except on an answer that shared caches may keep: they would hand it to others.
+    /// Sets the cookie, except on an answer that shared caches may keep: they would hand it to others.
     fn remember(
         &self,
         chosen: &Chosen,
-        answer: &AnswerHead<'_>,
-        secure: bool,
+        answer: &Answered<'_>,
+        _: &mut dyn FnMut(&mut [u8]),
         edits: &mut Edits,
-    ) -> Stickiness {
-        if let Some(token) = &chosen.token
-            && keep_private(answer, edits)
+    ) {
+        if let Some(Tell::Id(id)) = chosen.tell
+            && let Some(token) = self.seal(id)
+            && keep_private(answer.head, edits)
         {
-            self.cookie.write(token, secure, edits);
-        }
-        chosen.stickiness
-    }
-}
-
-/// Makes sure that no shared cache keeps the answer (RFC 9111 section 5.2.2); `false`, and no change, when it is meant for them.
-fn keep_private(answer: &AnswerHead<'_>, edits: &mut Edits) -> bool {
-    let mut first = None;
-    let mut is_private = false;
-    for (line, value) in answer.field(Field::CacheControl) {
-        first = first.or(Some((line, value)));
-        for directive in directives(value) {
-            let is = |name: &str| directive.eq_ignore_ascii_case(name.as_bytes());
-            let argument_of = |name: &str| {
-                directive.len() > name.len()
-                    && directive[name.len()..].trim_ascii_start().starts_with(b"=")
-                    && directive[..name.len()].eq_ignore_ascii_case(name.as_bytes())
-            };
-            if is("public") || is("s-maxage") || argument_of("s-maxage") {
-                return false;
-            }
-            // `private="field"` speaks of that field alone.
-            is_private |= is("private") || is("no-store");
+            self.cookie.write(&token, answer.secure, edits);
         }
     }
-    match first {
-        _ if is_private => {}
-        None => edits.append("Cache-Control", b"private"),
-        Some((line, value)) => edits.replace_with(line, |out| {
-            out.extend_from_slice(value);
-            out.extend_from_slice(if value.is_empty() {
-                b"private"
-            } else {
-                b", private"
-            });
-        }),
-    }
-    true
-}
-
-/// The members of a list, trimmed; commas within quotes are text.
-fn directives(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut quoted = false;
-    value
-        .split(move |&byte| {
-            quoted ^= byte == b'"';
-            byte == b',' && !quoted
-        })
-        .map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::Stickiness;
     use super::*;
     use crate::config::model::{SameSite, Secure};
     use crate::http::Sample;
@@ -285,13 +249,21 @@ mod tests {
         mode.recall(&facts, ring, remembered)
     }
 
-    fn text(token: Token) -> String {
-        String::from_utf8(token.to_vec()).unwrap()
+    fn admit(mode: &CookieHash, backend: u16, ring: &Rendezvous, seed: u64) -> Option<[u8; HALF]> {
+        let mut means = Means {
+            ring,
+            facts: &facts(),
+            fill_secure: &mut fill(seed),
+        };
+        match mode.admit(BackendIndex(backend), &mut means)? {
+            Tell::Id(id) => Some(id),
+            Tell::Ticket(ticket) => panic!("{ticket:?}"),
+        }
     }
 
-    #[test]
-    fn what_a_connection_keeps_is_small() {
-        assert!(size_of::<Remembered>() <= 64);
+    fn text(id: [u8; HALF]) -> String {
+        let token = mode("w", &[1]).seal(id).unwrap();
+        String::from_utf8(token.to_vec()).unwrap()
     }
 
     #[test]
@@ -299,12 +271,11 @@ mod tests {
         let ring = ring(&[1, 5, 100, 1]);
         let (mine, other) = (mode("w", &[1]), mode("w", &[2, 1]));
         for (seed, index) in (0..200_u16).map(|n| (u64::from(n), n % 4)) {
-            let backend = BackendIndex(index);
-            let token = text(mine.admit(backend, &ring, &mut fill(seed)).unwrap());
+            let token = text(admit(&mine, index, &ring, seed).unwrap());
             for reader in [&mine, &other] {
                 let cookies = format!("a=b; w={token}; c=d");
                 match recall(reader, &ring, &cookies, &mut None) {
-                    Recall::Keep(home) => assert_eq!(home.backend, backend),
+                    Recall::Keep(home) => assert_eq!(home.backend, Some(BackendIndex(index))),
                     recall => panic!("{recall:?}"),
                 }
             }
@@ -315,7 +286,7 @@ mod tests {
     fn strangers_are_told_from_forgers() {
         let ring = ring(&[1, 1, 1]);
         let mine = mode("w", &[1]);
-        let token = text(mine.admit(BackendIndex(0), &ring, &mut fill(0)).unwrap());
+        let token = text(admit(&mine, 0, &ring, 0).unwrap());
         let seen = |mode: &CookieHash, cookies: &str| recall(mode, &ring, cookies, &mut None);
         assert_eq!(seen(&mine, "a=b"), Recall::New);
         assert_eq!(seen(&mine, "w="), Recall::Forged);
@@ -343,16 +314,16 @@ mod tests {
     fn a_connection_remembers_only_under_the_same_name_and_secrets() {
         let ring = ring(&[1, 1, 1]);
         let mine = mode("w", &[1]);
-        let token = text(mine.admit(BackendIndex(0), &ring, &mut fill(0)).unwrap());
+        let token = text(admit(&mine, 0, &ring, 0).unwrap());
         let mut remembered = None;
         let first = recall(&mine, &ring, &format!("w={token}"), &mut remembered);
-        let known = remembered.unwrap();
-        assert_eq!(text(known.token), token);
+        let known = remembered.clone();
+        assert!(known.is_some());
         assert_eq!(
             recall(&mine, &ring, &format!("w={token}"), &mut remembered),
             first
         );
-        assert_eq!(remembered, Some(known));
+        assert_eq!(remembered, known);
         for other in [mode("v", &[1]), mode("w", &[2]), mode("w", &[2, 3])] {
             let cookies = format!("w={token}; v={token}");
             let recalled = recall(&other, &ring, &cookies, &mut remembered);
@@ -364,8 +335,7 @@ mod tests {
     #[test]
     fn a_hopeless_id_is_given_up() {
         let mine = mode("w", &[1]);
-        let nobody = BackendIndex(9);
-        assert_eq!(mine.admit(nobody, &ring(&[1, 1]), &mut fill(0)), None);
+        assert_eq!(admit(&mine, 9, &ring(&[1, 1]), 0), None);
     }
 
     #[test]
@@ -373,11 +343,7 @@ mod tests {
         let ring = ring(&[1; 1000]);
         let mine = mode("w", &[1]);
         for index in (0..1000).step_by(37) {
-            let backend = BackendIndex(index);
-            assert!(
-                mine.admit(backend, &ring, &mut fill(u64::from(index)))
-                    .is_some()
-            );
+            assert!(admit(&mine, index, &ring, u64::from(index)).is_some());
         }
     }
 
@@ -396,18 +362,21 @@ mod tests {
             .collect();
         let sample = Sample::new("HTTP/1.1 200 OK", &fields);
         let mode = mode("w", &[1]);
+        let id = admit(&mode, 0, &ring(&[1]), 0).unwrap();
         let chosen = Chosen {
             stickiness: Stickiness::New,
-            token: mode.admit(BackendIndex(0), &ring(&[1]), &mut fill(0)),
+            tell: Some(Tell::Id(id)),
+            only_with_session: false,
         };
         let mut edits = Edits::default();
-        let result = mode.remember(&chosen, &sample.answer(), true, &mut edits);
-        assert_eq!(result, Stickiness::New);
+        let answer = Answered {
+            head: &sample.answer(),
+            opens_session: false,
+            secure: true,
+        };
+        mode.remember(&chosen, &answer, &mut |_| {}, &mut edits);
         let text = sample.edited(&mut edits);
-        let set = format!(
-            "Set-Cookie: w={}; Path=/",
-            String::from_utf8_lossy(&chosen.token.unwrap())
-        );
+        let set = format!("Set-Cookie: w={}; Path=/", self::text(id));
         let values = text
             .lines()
             .filter_map(|line| line.strip_prefix("Cache-Control: "));
@@ -449,25 +418,13 @@ mod tests {
         assert!(!answered(&["private", "public"]).0);
     }
 
-    #[test]
-    fn a_kept_client_is_told_nothing() {
-        let sample = Sample::new("HTTP/1.1 200 OK", &[]);
-        let mut edits = Edits::default();
-        let chosen = Chosen {
-            stickiness: Stickiness::Kept,
-            token: None,
-        };
-        mode("w", &[1]).remember(&chosen, &sample.answer(), true, &mut edits);
-        assert_eq!(sample.edited(&mut edits), "");
-    }
-
     proptest! {
         /// One changed character is enough to be a forger.
         #[test]
         fn every_character_counts(seed in any::<u64>(), at in 0..TOKEN_LENGTH, to in "[ -:<-~]") {
             let ring = ring(&[1, 1]);
             let mine = mode("w", &[1]);
-            let mut token = text(mine.admit(BackendIndex(1), &ring, &mut fill(seed)).unwrap());
+            let mut token = text(admit(&mine, 1, &ring, seed).unwrap());
             prop_assume!(token[at..=at] != to);
             token.replace_range(at..=at, &to);
             prop_assert_eq!(recall(&mine, &ring, &format!("w={token}"), &mut None), Recall::Forged);

@@ -1,15 +1,40 @@
 //! Persistence ("sticky" in the configuration): knowing a client again and keeping it with its backend.
 //! It never chooses among healthy backends itself, and never fails a request: a client it cannot read is a new one.
-//! The walk goes on in `cookie_hash.rs` (a mode), `token.rs` (its keys) and `policy/choose.rs` (which asks it first).
+//! The walk goes on in one file a mode, `token.rs` (their keys) and `policy/choose.rs` (which asks a mode first).
+//!
+//! What a request's stickiness came to ([`Stickiness`]), and when a mode can tell:
+//!
+//! | result | it means | modes |
+//! |---|---|---|
+//! | `kept` | the client went to its home | all |
+//! | `new` | it had no home; the balancer chose one | all but `source` |
+//! | `moved` | it went to its successor, for a while or for good, and its session need not be lost by that | all |
+//! | `lost` | the same, but `sessions = "local"` and its home is down or gone from the file: with `insert` once a client, else for each request | all |
+//! | `returned` | the first request back home | `insert`: no other token says where a client was |
+//! | `expired` | its token was too old; a new client | `insert` |
+//! | `forged` | it showed what weir did not make; a new client | `insert`, `cookie-hash` |
 
 mod cookie_hash;
+mod header;
+mod insert;
+mod private;
+mod remembered;
+mod route;
+mod source;
 pub mod token;
 
 pub use cookie_hash::CookieHash;
+pub use header::Header;
+pub use insert::{Insert, InsertTimes};
+pub use remembered::Remembered;
+pub use route::Route;
+pub use source::Source;
 
 use super::balance::BackendIndex;
 use super::facts::Facts;
 use super::rendezvous::Rendezvous;
+use crate::config::model::{OnFailure, Sessions};
+use crate::http::cookie;
 use crate::http::edits::Edits;
 use crate::http::head::{AnswerHead, RequestHead};
 
@@ -21,7 +46,7 @@ pub enum Stickiness {
     Kept,
     /// It had no home; it has now.
     New,
-    /// It went to its successor while its home may still hold its session.
+    /// It went to its successor, and its session need not be lost by that.
     Moved,
     /// It went home again after a time with its successor.
     Returned,
@@ -59,6 +84,19 @@ impl Stickiness {
     }
 }
 
+/// The stickiness of a route.
+#[derive(Debug)]
+pub struct Sticky {
+    /// What a client is known by.
+    pub mode: AnyPersistence,
+    /// Where the application keeps its sessions.
+    pub sessions: Sessions,
+    /// What happens while a home cannot serve.
+    pub on_failure: OnFailure,
+    /// Name of the cookie that holds the application's session id.
+    pub session_cookie: Box<str>,
+}
+
 /// What a request says about its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recall {
@@ -66,6 +104,8 @@ pub enum Recall {
     New,
     /// It has a home.
     Keep(Home),
+    /// It had one, too long ago.
+    Expired,
     /// Something that weir did not make.
     Forged,
 }
@@ -73,26 +113,60 @@ pub enum Recall {
 /// Where a client belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Home {
-    /// Its backend, whatever the state that it is in.
-    pub backend: BackendIndex,
+    /// Its backend, whatever the state that it is in; `None` when the pool has none of that name any more.
+    pub backend: Option<BackendIndex>,
     /// The client's key to the pool's [`Rendezvous`], which names the successors.
     pub key: u64,
+    /// Where it was last, if that was not at home.
+    pub refuge: Option<BackendIndex>,
+    /// Whether it was away for so long that the refuge is to be its home.
+    pub settled: bool,
+    /// Whether its token is to be written anew, whatever happens.
+    stale: bool,
+    times: Times,
 }
 
-/// Bytes of a token as a client sees it.
-pub const TOKEN_LENGTH: usize = 43;
+impl Home {
+    /// A home that follows from the client's key, or from what the application says.
+    fn of_key(key: u64, backend: Option<BackendIndex>) -> Home {
+        Home {
+            backend,
+            key,
+            refuge: None,
+            settled: false,
+            stale: false,
+            times: Times::default(),
+        }
+    }
+}
 
-/// A token as a client sees it.
-pub type Token = [u8; TOKEN_LENGTH];
+/// Points of time of a token, in seconds since the epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Times {
+    issued: u32,
+    seen: u32,
+    /// When the client left its home; 0 while it is there.
+    left: u32,
+}
 
-/// A token that was found good, so that a connection which shows it again need not have it checked again.
-///
-/// A connection may keep one for as long as it likes, over other routes and reloads: it is good only for the same name and secrets.
+/// What an `insert` token will say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Remembered {
-    token: Token,
-    key: u64,
-    scope: u64,
+pub struct Ticket {
+    /// As bytes, since this is kept while a request is in flight and must be small.
+    key: [u8; 8],
+    home: BackendIndex,
+    /// Where the client is sent now.
+    last: BackendIndex,
+    times: Times,
+}
+
+/// What a client is to show from now on; it is sealed when the answer is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tell {
+    /// The id of a `cookie-hash` token.
+    Id([u8; 16]),
+    /// What an `insert` token says.
+    Ticket(Ticket),
 }
 
 /// What was chosen for a client, as far as its answer must tell it.
@@ -101,10 +175,32 @@ pub struct Chosen {
     /// How it came about.
     pub stickiness: Stickiness,
     /// What the client is to show from now on.
-    pub token: Option<Token>,
+    pub tell: Option<Tell>,
+    /// Whether it is told only if the answer opens a session of the application, which then lives where the client is now.
+    pub only_with_session: bool,
 }
 
-/// One sticky mode.
+/// What a mode may use to make a token.
+pub struct Means<'a> {
+    /// The pool's backends, ranked for every client.
+    pub ring: &'a Rendezvous,
+    /// The facts of the decision.
+    pub facts: &'a Facts<'a>,
+    /// Fills bytes from the system's CSPRNG.
+    pub fill_secure: &'a mut dyn FnMut(&mut [u8]),
+}
+
+/// The final answer as a mode sees it.
+pub struct Answered<'a> {
+    /// Its head.
+    pub head: &'a AnswerHead<'a>,
+    /// Whether it opens a session of the application.
+    pub opens_session: bool,
+    /// Whether the client came by TLS.
+    pub secure: bool,
+}
+
+/// One sticky mode. What a mode without a cookie of weir's has no part in does nothing.
 pub trait Persistence {
     /// What the request says about its client. `remembered` is the connection's.
     fn recall(
@@ -114,33 +210,100 @@ pub trait Persistence {
         remembered: &mut Option<Remembered>,
     ) -> Recall;
 
-    /// A token for a new client that the balancer gave to `backend`; `None` when there is none to be had, and the client stays new.
-    /// `fill_secure` fills bytes from the system's CSPRNG.
-    fn admit(
+    /// What to tell a new client that the balancer gave to `backend`; `None` when there is nothing to tell, and the client stays new.
+    fn admit(&self, _backend: BackendIndex, _means: &mut Means<'_>) -> Option<Tell> {
+        None
+    }
+
+    /// What to tell a client with a home that goes `to` a backend, which is to be its home from now on if `for_good`.
+    fn place(
         &self,
-        backend: BackendIndex,
-        ring: &Rendezvous,
-        fill_secure: &mut dyn FnMut(&mut [u8]),
-    ) -> Option<Token>;
+        _home: &Home,
+        _to: BackendIndex,
+        _for_good: bool,
+        _means: &mut Means<'_>,
+    ) -> Placed {
+        Placed::default()
+    }
 
     /// Takes what is between the client and weir out of a request.
-    fn conceal(&self, head: &RequestHead<'_>, edits: &mut Edits);
+    fn conceal(&self, _head: &RequestHead<'_>, _edits: &mut Edits) {}
 
-    /// Tells the client on its final answer what to show from now on. `secure` says whether it came by TLS.
+    /// Tells the client on its final answer what to show from now on.
     fn remember(
         &self,
+        _chosen: &Chosen,
+        _answer: &Answered<'_>,
+        _fill_secure: &mut dyn FnMut(&mut [u8]),
+        _edits: &mut Edits,
+    ) {
+    }
+}
+
+/// What [`Persistence::place`] wants told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Placed {
+    /// See [`Chosen::tell`].
+    pub tell: Option<Tell>,
+    /// See [`Chosen::only_with_session`].
+    pub only_with_session: bool,
+}
+
+impl Sticky {
+    /// Takes what is between the client and weir out of a request.
+    pub fn conceal(&self, head: &RequestHead<'_>, edits: &mut Edits) {
+        self.mode.conceal(head, edits);
+    }
+
+    /// Tells the client on its final answer what to show from now on. `secure` says whether it came by TLS.
+    pub fn remember(
+        &self,
         chosen: &Chosen,
-        answer: &AnswerHead<'_>,
+        head: &AnswerHead<'_>,
         secure: bool,
+        fill_secure: &mut dyn FnMut(&mut [u8]),
         edits: &mut Edits,
-    ) -> Stickiness;
+    ) -> Stickiness {
+        if chosen.tell.is_some() {
+            let opens_session = cookie::is_set(head, self.session_cookie.as_bytes());
+            if opens_session || !chosen.only_with_session {
+                let answer = Answered {
+                    head,
+                    opens_session,
+                    secure,
+                };
+                self.mode.remember(chosen, &answer, fill_secure, edits);
+            }
+        }
+        chosen.stickiness
+    }
 }
 
 /// Every sticky mode.
 #[derive(Debug)]
 pub enum AnyPersistence {
+    /// See [`Insert`].
+    Insert(Insert),
     /// See [`CookieHash`].
     CookieHash(CookieHash),
+    /// See [`Route`].
+    Route(Route),
+    /// See [`Source`].
+    Source(Source),
+    /// See [`Header`].
+    Header(Header),
+}
+
+macro_rules! of_mode {
+    ($any:expr, $mode:ident => $call:expr) => {
+        match $any {
+            AnyPersistence::Insert($mode) => $call,
+            AnyPersistence::CookieHash($mode) => $call,
+            AnyPersistence::Route($mode) => $call,
+            AnyPersistence::Source($mode) => $call,
+            AnyPersistence::Header($mode) => $call,
+        }
+    };
 }
 
 impl Persistence for AnyPersistence {
@@ -151,37 +314,34 @@ impl Persistence for AnyPersistence {
         ring: &Rendezvous,
         remembered: &mut Option<Remembered>,
     ) -> Recall {
-        match self {
-            AnyPersistence::CookieHash(mode) => mode.recall(facts, ring, remembered),
-        }
+        of_mode!(self, mode => mode.recall(facts, ring, remembered))
     }
 
-    fn admit(
+    fn admit(&self, backend: BackendIndex, means: &mut Means<'_>) -> Option<Tell> {
+        of_mode!(self, mode => mode.admit(backend, means))
+    }
+
+    fn place(
         &self,
-        backend: BackendIndex,
-        ring: &Rendezvous,
-        fill_secure: &mut dyn FnMut(&mut [u8]),
-    ) -> Option<Token> {
-        match self {
-            AnyPersistence::CookieHash(mode) => mode.admit(backend, ring, fill_secure),
-        }
+        home: &Home,
+        to: BackendIndex,
+        for_good: bool,
+        means: &mut Means<'_>,
+    ) -> Placed {
+        of_mode!(self, mode => mode.place(home, to, for_good, means))
     }
 
     fn conceal(&self, head: &RequestHead<'_>, edits: &mut Edits) {
-        match self {
-            AnyPersistence::CookieHash(mode) => mode.conceal(head, edits),
-        }
+        of_mode!(self, mode => mode.conceal(head, edits));
     }
 
     fn remember(
         &self,
         chosen: &Chosen,
-        answer: &AnswerHead<'_>,
-        secure: bool,
+        answer: &Answered<'_>,
+        fill_secure: &mut dyn FnMut(&mut [u8]),
         edits: &mut Edits,
-    ) -> Stickiness {
-        match self {
-            AnyPersistence::CookieHash(mode) => mode.remember(chosen, answer, secure, edits),
-        }
+    ) {
+        of_mode!(self, mode => mode.remember(chosen, answer, fill_secure, edits));
     }
 }

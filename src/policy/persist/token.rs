@@ -1,9 +1,10 @@
 //! Secrets and the keys that are derived from them.
 //! It never shows a secret, not in an error nor in debug output.
-//! The walk goes on in `cookie_hash.rs`, which seals and opens with these keys.
+//! The walk goes on in `insert.rs` and `cookie_hash.rs`, which seal and open with these keys.
 
 use std::fmt;
 
+use aws_lc_rs::aead::{self, LessSafeKey, UnboundKey};
 use aws_lc_rs::{hkdf, hmac};
 use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
@@ -61,12 +62,26 @@ impl Secrets {
 
     /// A MAC key from each secret, for one purpose (HKDF-SHA256, RFC 5869: salt `weir`, info the purpose).
     pub(super) fn mac_keys(&self, purpose: &str) -> Vec<hmac::Key> {
+        self.derive(purpose, hmac::HMAC_SHA256)
+    }
+
+    /// A key of AES-256-GCM-SIV (RFC 8452) from each secret, for one purpose, derived in the same way.
+    pub(super) fn sealing_keys(&self, purpose: &str) -> Vec<LessSafeKey> {
+        let keys: Vec<UnboundKey> = self.derive(purpose, &aead::AES_256_GCM_SIV);
+        keys.into_iter().map(LessSafeKey::new).collect()
+    }
+
+    fn derive<L, K>(&self, purpose: &str, kind: L) -> Vec<K>
+    where
+        L: hkdf::KeyType + Copy,
+        K: for<'a> From<hkdf::Okm<'a, L>>,
+    {
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"weir");
         let keys = self.secrets.iter().map(|secret| {
             let pseudorandom = salt.extract(secret);
             let info = [purpose.as_bytes()];
-            let material = pseudorandom.expand(&info, hmac::HMAC_SHA256);
-            hmac::Key::from(material.expect("a MAC key is shorter than HKDF's limit"))
+            let material = pseudorandom.expand(&info, kind);
+            K::from(material.expect("a key is shorter than HKDF's limit"))
         });
         keys.collect()
     }
