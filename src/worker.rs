@@ -22,7 +22,7 @@ use tokio::task::coop::has_budget_remaining;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
-use crate::l7::connection::Client;
+use crate::l7::client::Client;
 
 use crate::metrics::rows::{Budget, NewRow, Rows};
 use crate::metrics::worker::WorkerCounts;
@@ -33,7 +33,7 @@ use crate::rng::Rng;
 use crate::state::access_log::AccessLog;
 use crate::state::snapshot::{ListenerKey, Snapshot};
 use crate::upstream::generation::{Generation, IdleStacks};
-use crate::upstream::local::{Buffers, ListenerView, Local, Scratch};
+use crate::upstream::local::{Buffers, ListenerView, Local, Scratch, body_memory};
 
 /// How long accepting pauses when descriptors or memory ran out.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -155,6 +155,7 @@ impl Worker {
         let local = Local {
             index: setup.index,
             wheel: Wheel::new(clock::now()),
+            body: body_memory(),
             scratch: RefCell::new(Scratch::default()),
             rng: RefCell::new(Rng::from_system()),
             rows: Rows::new(setup.rows, setup.budget),

@@ -6,9 +6,8 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::connection::Next;
-use super::exchange::Exchange;
-use super::plan::Plan;
+use super::client::Next;
+use super::exchange::{Exchange, Plan};
 use super::reject::Failure;
 use crate::clock;
 use crate::http::answer::{self, Answer};
@@ -37,31 +36,26 @@ impl Exchange<'_> {
             {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
-            let local = self.client.local.clone();
-            let scratch = &mut *local.scratch.borrow_mut();
             let Some(upstream) = &mut self.backend else {
                 return Poll::Ready(Err(Failure::BackendClosed));
             };
-            let count = match ready!(upstream.stream.poll_read(cx, &mut scratch.body)) {
+            let local = self.client.local.clone();
+            let body = &mut *local.body.borrow_mut();
+            let count = match ready!(upstream.stream.poll_read(cx, body)) {
                 Ok(count @ 1..) => count,
                 _ => return Poll::Ready(Err(Failure::BackendClosed)),
             };
             let read = clock::now();
             let done = if upstream.partial.is_empty() {
-                self.pass_heads(cx, scratch, count, read)?
+                self.pass_heads(cx, &mut body[..count], read)?
             } else {
-                upstream.partial.extend_from_slice(&scratch.body[..count]);
+                upstream.partial.extend_from_slice(&body[..count]);
                 // A head cannot end but with a line.
-                if !scratch.body[..count].contains(&b'\n') && upstream.partial.len() < MAX_PARTIAL {
+                if !body[..count].contains(&b'\n') && upstream.partial.len() < MAX_PARTIAL {
                     continue;
                 }
-                // Swapped in, so that a head in pieces takes the same way as one that came whole.
-                let bytes = std::mem::take(&mut upstream.partial);
-                let count = bytes.len();
-                let body = std::mem::replace(&mut scratch.body, bytes.into());
-                let done = self.pass_heads(cx, scratch, count, read);
-                scratch.body = body;
-                done?
+                let mut bytes = std::mem::take(&mut upstream.partial);
+                self.pass_heads(cx, &mut bytes, read)?
             };
             if done {
                 return Poll::Ready(Ok(()));
@@ -69,48 +63,39 @@ impl Exchange<'_> {
         }
     }
 
-    /// Passes on every complete head in the first `count` bytes of the scratch; true when the final one was among them.
+    /// Passes on every complete head at the front of `bytes`; true when the final one was among them. What is left is kept.
     fn pass_heads(
         &mut self,
         cx: &mut Context<'_>,
-        scratch: &mut Scratch,
-        count: usize,
+        bytes: &mut [u8],
         read: Instant,
     ) -> Result<bool, Failure> {
-        let snapshot = self.generation.snapshot.clone();
-        let limits = &snapshot.config.limits;
+        let (local, generation) = (self.client.local.clone(), self.generation.clone());
+        let limits = &generation.snapshot.config.limits;
         let is_head = self.head.is_some_and(|head| head.is_head);
         let Scratch {
-            body,
-            out,
-            lines,
-            edits,
-            ..
-        } = scratch;
+            out, lines, edits, ..
+        } = &mut *local.scratch.borrow_mut();
         let mut from = 0;
-        while from < count {
-            let (head, rest) = body[from..count].split_at_mut(0);
-            let _ = head;
-            let Some(answer) =
-                answer::parse(rest, lines, limits, is_head).map_err(Failure::Answer)?
-            else {
+        while from < bytes.len() {
+            let parsed = answer::parse(&bytes[from..], lines, limits, is_head);
+            let Some(answer) = parsed.map_err(Failure::Answer)? else {
                 break;
             };
-            let length = answer.head.bytes.len();
+            from += answer.head.bytes.len();
             edits.clear();
             out.clear();
             if answer.is_interim() {
                 self.pass_interim(cx, &answer, edits, out)?;
-                from += length;
                 continue;
             }
             self.compose(&answer, edits, out);
             return self
-                .pass_final(cx, out, &mut body[from + length..count], read)
+                .pass_final(cx, out, &mut bytes[from..], read)
                 .map(|()| true);
         }
         if let Some(upstream) = &mut self.backend {
-            upstream.partial.extend_from_slice(&body[from..count]);
+            upstream.partial.extend_from_slice(&bytes[from..]);
         }
         Ok(false)
     }

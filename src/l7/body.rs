@@ -40,7 +40,7 @@ impl Exchange<'_> {
     /// Reads one piece of the body and sends it.
     fn poll_upload_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         let local = self.client.local.clone();
-        let body = &mut local.scratch.borrow_mut().body;
+        let body = &mut *local.body.borrow_mut();
         let count = match ready!(self.client.stream.poll_read(cx, body)) {
             Ok(count @ 1..) => count,
             _ => return Poll::Ready(Err(Failure::ClientGone)),
@@ -89,7 +89,7 @@ impl Exchange<'_> {
     pub(super) fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
         while self.upload.is_done() && self.client.early.len() < MAX_EARLY {
             let local = self.client.local.clone();
-            let body = &mut local.scratch.borrow_mut().body;
+            let body = &mut *local.body.borrow_mut();
             match self.client.stream.poll_read(cx, &mut body[..MAX_EARLY]) {
                 Poll::Ready(Ok(count @ 1..)) => self.client.early.extend_from_slice(&body[..count]),
                 Poll::Ready(_) => return Err(Failure::ClientGone),
@@ -125,7 +125,7 @@ impl Exchange<'_> {
             return Poll::Ready(Err(Failure::BackendClosed));
         };
         let local = self.client.local.clone();
-        let body = &mut local.scratch.borrow_mut().body;
+        let body = &mut *local.body.borrow_mut();
         let count = match ready!(upstream.stream.poll_read(cx, body)) {
             Ok(0) => return Poll::Ready(self.end_of_backend()),
             Ok(count) => count,

@@ -3,78 +3,19 @@
 //! The walk goes on in `proxy.rs`.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::client::{Client, Next};
 use super::proxy::proxy;
 use crate::http::request;
-use crate::net::stream::Stream;
-use crate::net::timer::Timer;
-use crate::policy::persist::Remembered;
-use crate::upstream::local::{ListenerView, Local};
 
 /// How long, and for how many bytes, a closing connection reads on, so that the client sees the last answer instead of a reset
 /// (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
-/// A client connection.
-#[derive(Debug)]
-pub struct Client {
-    /// Its socket.
-    pub stream: Stream,
-    /// Its one deadline.
-    pub timer: Timer,
-    /// What its worker owns.
-    pub local: Rc<Local>,
-    /// The listener that accepted it.
-    pub view: Rc<ListenerView>,
-    /// Its other end.
-    pub remote: SocketAddr,
-    /// Bytes that arrived before their turn.
-    pub early: Vec<u8>,
-    /// Requests so far.
-    pub requests: u32,
-    /// The sticky token that was checked last.
-    pub remembered: Option<Remembered>,
-}
-
-/// What comes after a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Another request.
-    Request,
-    /// The end: everything was said, or nobody is there any more.
-    Close,
-    /// The end, while the client may still be sending.
-    Linger,
-    /// The end, in the middle of an answer that the client must not take for complete.
-    Abort,
-}
-
 impl Client {
-    /// A connection that was just accepted.
-    pub fn new(
-        stream: Stream,
-        remote: SocketAddr,
-        local: Rc<Local>,
-        view: Rc<ListenerView>,
-    ) -> Self {
-        let timer = local.wheel.timer();
-        Client {
-            stream,
-            timer,
-            local,
-            view,
-            remote,
-            early: Vec::new(),
-            requests: 0,
-            remembered: None,
-        }
-    }
-
     /// Serves the connection to its end. By reference, because a future that takes a value by `self` holds it twice.
     pub async fn serve(&mut self) {
         poll_fn(|cx| self.begin_wait(cx)).await;
@@ -149,9 +90,9 @@ impl Client {
         .await;
         poll_fn(|cx| {
             let local = self.local.clone();
-            let scratch = &mut *local.scratch.borrow_mut();
+            let body = &mut *local.body.borrow_mut();
             loop {
-                match self.stream.poll_read(cx, &mut scratch.body) {
+                match self.stream.poll_read(cx, body) {
                     Poll::Ready(Ok(count)) if count > 0 && count <= left => left -= count,
                     Poll::Ready(_) => return Poll::Ready(()),
                     Poll::Pending if self.timer.has_fired() => return Poll::Ready(()),

@@ -8,8 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::connection::Client;
-use super::plan::Plan;
+use super::client::Client;
 use super::reject::Failure;
 use crate::clock;
 use crate::config::model::Timeouts;
@@ -42,6 +41,15 @@ pub struct Exchange<'c> {
     pub(super) backend: Option<Upstream>,
     pub(super) answer: Answer,
     pub(super) facts: Facts,
+}
+
+/// Where an attempt goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    /// Ordinal of the pool.
+    pub(super) pool: usize,
+    /// The chosen backend.
+    pub(super) choice: Choice,
 }
 
 /// A request head by its places in the buffer, and what follows from it.

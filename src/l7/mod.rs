@@ -4,6 +4,7 @@
 
 mod answer;
 mod body;
+pub mod client;
 pub mod connection;
 mod exchange;
 mod plan;

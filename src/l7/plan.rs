@@ -2,8 +2,8 @@
 //! It runs within one poll, decides nothing that `policy/` does not decide, and sends nothing.
 //! The walk goes on in `exchange.rs`, which carries the plan out.
 
-use super::connection::Client;
-use super::exchange::Exchange;
+use super::client::Client;
+use super::exchange::{Exchange, Plan};
 use super::reject::Failure;
 use crate::http::edits::Edits;
 use crate::http::forwarding::{self, Source};
@@ -19,15 +19,6 @@ use crate::state::backend::Backend;
 use crate::state::snapshot::Route;
 use crate::upstream::generation::{Generation, PoolLoads};
 use crate::upstream::local::Scratch;
-
-/// Where an attempt goes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
-    /// Ordinal of the pool.
-    pub(super) pool: usize,
-    /// The chosen backend.
-    pub(super) choice: Choice,
-}
 
 /// The attempts that failed so far.
 #[derive(Debug, Default)]

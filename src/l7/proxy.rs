@@ -2,7 +2,7 @@
 //! It knows no framing and no socket option, and decides nothing itself: decisions are in `policy/`.
 //! The walk goes on in `plan.rs` (route, persistence, balancer), `exchange.rs` (head and body in), `answer.rs` (answer out).
 
-use super::connection::{Client, Next};
+use super::client::{Client, Next};
 use super::exchange::Exchange;
 use super::plan::{Attempts, plan};
 use super::record::record;

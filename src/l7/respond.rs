@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use super::connection::Next;
+use super::client::Next;
 use super::exchange::Exchange;
 use super::reject::{Failure, phrase};
 use crate::clock;

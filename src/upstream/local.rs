@@ -31,7 +31,9 @@ pub struct Local {
     pub index: usize,
     /// Its deadlines.
     pub wheel: Rc<Wheel>,
-    /// Its scratch memory; borrowed within one poll only.
+    /// Body bytes on their way through; borrowed within one poll only.
+    pub body: RefCell<Box<[u8]>>,
+    /// Memory for heads; borrowed within one poll only.
     pub scratch: RefCell<Scratch>,
     /// Its generator for balancing.
     pub rng: RefCell<Rng>,
@@ -45,11 +47,9 @@ pub struct Local {
     pub buffers: Buffers,
 }
 
-/// Memory that one poll uses and nobody keeps.
+/// Memory for heads that one poll uses and nobody keeps.
 #[derive(Debug)]
 pub struct Scratch {
-    /// Body bytes on their way through.
-    pub body: Box<[u8]>,
     /// A head on its way out.
     pub out: Vec<u8>,
     /// Field lines of the head at hand.
@@ -63,13 +63,17 @@ pub struct Scratch {
 impl Default for Scratch {
     fn default() -> Self {
         Scratch {
-            body: vec![0; BODY].into(),
             out: Vec::with_capacity(HEAD),
             lines: Vec::new(),
             edits: Edits::default(),
             path: Vec::new(),
         }
     }
+}
+
+/// The memory that bodies pass through.
+pub fn body_memory() -> RefCell<Box<[u8]>> {
+    RefCell::new(vec![0; BODY].into())
 }
 
 /// A free list of head buffers.

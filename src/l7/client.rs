@@ -1,0 +1,67 @@
+//! A client connection as a thing: its socket, its deadline, who accepted it, and what comes after a request on it.
+//! It does nothing by itself.
+//! The walk goes on in `connection.rs`, which serves it.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use crate::net::stream::Stream;
+use crate::net::timer::Timer;
+use crate::policy::persist::Remembered;
+use crate::upstream::local::{ListenerView, Local};
+
+/// A client connection.
+#[derive(Debug)]
+pub struct Client {
+    /// Its socket.
+    pub stream: Stream,
+    /// Its one deadline.
+    pub timer: Timer,
+    /// What its worker owns.
+    pub local: Rc<Local>,
+    /// The listener that accepted it.
+    pub view: Rc<ListenerView>,
+    /// Its other end.
+    pub remote: SocketAddr,
+    /// Bytes that arrived before their turn.
+    pub early: Vec<u8>,
+    /// Requests so far.
+    pub requests: u32,
+    /// The sticky token that was checked last.
+    pub remembered: Option<Remembered>,
+}
+
+/// What comes after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another request.
+    Request,
+    /// The end: everything was said, or nobody is there any more.
+    Close,
+    /// The end, while the client may still be sending.
+    Linger,
+    /// The end, in the middle of an answer that the client must not take for complete.
+    Abort,
+}
+
+impl Client {
+    /// A connection that was just accepted.
+    pub fn new(
+        stream: Stream,
+        remote: SocketAddr,
+        local: Rc<Local>,
+        view: Rc<ListenerView>,
+    ) -> Self {
+        let timer = local.wheel.timer();
+        Client {
+            stream,
+            timer,
+            local,
+            view,
+            remote,
+            early: Vec::new(),
+            requests: 0,
+            remembered: None,
+        }
+    }
+}
