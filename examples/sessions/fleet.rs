@@ -191,17 +191,19 @@ impl Fleet {
     }
 
     fn express(&self, name: String, address: SocketAddr) -> Was {
-        let app = express_directory().join("app.js");
+        let app = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/sessions/express/app.js");
         let directory = self.directory.join(&name);
         fs::create_dir_all(&directory).expect("a directory can be made");
         let mut arguments = vec![
+            format!("NODE_PATH={}", modules().display()),
+            "node".to_owned(),
             "--max-old-space-size=64".to_owned(),
             app.display().to_string(),
             name.clone(),
             address.port().to_string(),
         ];
         arguments.extend(self.store.words());
-        let process = Process::start("node", &arguments, &directory.join("out.log"));
+        let process = Process::start("env", &arguments, &directory.join("out.log"));
         Was {
             name,
             address,
@@ -210,11 +212,17 @@ impl Fleet {
     }
 }
 
-fn express_directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/express")
+/// Where the application's modules are, which are not part of this tree.
+fn modules() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/express/node_modules")
 }
 
 fn express_missing() -> Option<String> {
-    let ready = express_directory().join("node_modules/express").exists();
-    (!ready).then(|| "target/express has no node_modules: run tests/run, or npm there".to_owned())
+    let is_ready = modules().join("express").exists();
+    (!is_ready).then(|| {
+        format!(
+            "no Express in {}: tests/run puts it there",
+            modules().display()
+        )
+    })
 }
