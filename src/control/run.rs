@@ -101,6 +101,9 @@ impl Process {
         let warnings = loaded.warnings.without_advice();
         let mut source = SecretSource::new(&config.state_dir);
         let secrets = source.load(&config)?;
+        if let Some(warning) = source.warning() {
+            log::warn!("{warning}");
+        }
         let workers = worker_count(config.workers);
         let prepared = apply::prepare(config.clone(), secrets.as_ref(), None, workers)?;
         let admin = admin::Prepared::new(&config.admin, None).map_err(|error| error.to_string())?;
@@ -115,7 +118,11 @@ impl Process {
                 generation: first.generation,
                 success_wall_millis: born.1,
                 refusal: None,
-                warnings: warnings.lines().collect(),
+                warnings: warnings
+                    .lines()
+                    .chain(source.warning().map(str::to_owned))
+                    .collect(),
+                secret_ephemeral: source.warning().is_some(),
             }),
         );
         let lifecycle = watch::Sender::new(Lifecycle::Starting);
