@@ -101,9 +101,6 @@ impl Process {
         let warnings = loaded.warnings.without_advice();
         let mut source = SecretSource::new(&config.state_dir);
         let secrets = source.load(&config)?;
-        if let Some(warning) = source.warning() {
-            log::warn!("{warning}");
-        }
         let workers = worker_count(config.workers);
         let prepared = apply::prepare(config.clone(), secrets.as_ref(), None, workers)?;
         let admin = admin::Prepared::new(&config.admin, None).map_err(|error| error.to_string())?;

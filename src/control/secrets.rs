@@ -51,7 +51,7 @@ impl SecretSource {
     /// # Errors
     /// When a file exists and cannot be used, in words.
     pub fn load(&mut self, config: &Config) -> Result<Option<Secrets>, String> {
-        self.warning = None;
+        let told = self.warning.take();
         if let Some(file) = &config.secrets_file {
             let name = format!("secrets_file {}", file.display());
             let text = fs::read_to_string(file)
@@ -76,6 +76,11 @@ impl SecretSource {
                 unkept.why
             )
         });
+        match (&told, &self.warning) {
+            (None, Some(warning)) => log::warn!("{warning}"),
+            (Some(_), None) => log::info!("secrets: kept in {} now", path.display()),
+            _ => {}
+        }
         Ok(self.own.as_ref().map(|own| own.secrets.clone()))
     }
 

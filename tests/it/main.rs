@@ -14,6 +14,7 @@ mod framing;
 mod headers;
 mod limits;
 mod machinery;
+mod regressions;
 mod reload;
 mod retries;
 mod robustness;
