@@ -15,6 +15,7 @@ mod headers;
 mod limits;
 mod live_sessions;
 mod machinery;
+mod regressions;
 mod reload;
 mod retries;
 mod robustness;

@@ -81,6 +81,8 @@ families! {
         "Requests that were tried again, at the same backend or another.");
     STICKY = counter("weir_sticky_total", ["route", "result"],
         "What persistence did with the requests of sticky routes.");
+    STICKY_SECRET_EPHEMERAL = gauge("weir_sticky_secret_ephemeral", [],
+        "Whether the secret of the sticky cookies lives in memory only (1): they are no good after a restart.");
     LISTENER_CONNECTIONS = gauge("weir_listener_connections", ["listener"],
         "Client connections that are open.");
     ACCEPT_ERRORS = counter("weir_accept_errors_total", [],

@@ -233,6 +233,10 @@ impl Collector {
             single(&metric::CONFIG_GENERATION, reload.generation as f64),
             single(&metric::CONFIG_SUCCESSFUL, f64::from(reload.successful())),
             single(&metric::CONFIG_SUCCESS_TIMESTAMP, success),
+            single(
+                &metric::STICKY_SECRET_EPHEMERAL,
+                f64::from(reload.secret_ephemeral),
+            ),
         ]
     }
 
