@@ -81,6 +81,8 @@ families! {
         "Requests that were tried again, at the same backend or another.");
     STICKY = counter("weir_sticky_total", ["route", "result"],
         "What persistence did with the requests of sticky routes.");
+    STICKY_HOLDS = counter("weir_sticky_holds_total", ["route", "result"],
+        "Requests that were held for their client's home, by what became of them.");
     LISTENER_CONNECTIONS = gauge("weir_listener_connections", ["listener"],
         "Client connections that are open.");
     ACCEPT_ERRORS = counter("weir_accept_errors_total", [],
