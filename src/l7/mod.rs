@@ -13,3 +13,4 @@ pub mod proxy;
 mod record;
 pub mod reject;
 mod respond;
+mod session;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::client::Client;
 use super::exchange::{Exchange, Plan};
 use super::reject::Failure;
+use super::session::{Shown, look_up};
 use crate::clock;
 use crate::config::model::OnFailure;
 use crate::http::edits::Edits;
@@ -194,9 +195,10 @@ pub(super) fn plan(
     exchange.facts.client = source.client;
     exchange.facts.secure = source.secure;
     let checks = snapshot.listeners[exchange.listener].path_checks;
-    let facts = Facts {
+    let mut facts = Facts {
         client: source.client,
         listener: exchange.listener,
+        session: None,
         request: Some(RequestFacts {
             head,
             path: path::normalize(head.path, path, checks).map_err(Failure::Path)?,
@@ -211,6 +213,8 @@ pub(super) fn plan(
     if request.body.exceeds(route.max_body) || exchange.upload.exceeds(route.max_body) {
         return Err(Failure::BodyTooLarge);
     }
+    facts.session = look_up(snapshot, route, &facts);
+    exchange.facts.session = facts.session.map(Shown::from);
     let choice = match exchange.facts.choice.filter(|_| attempts.repeats) {
         Some(choice) => choice,
         None => match choose_backend(exchange.client, &generation, route, &facts, attempts) {
@@ -225,12 +229,10 @@ pub(super) fn plan(
         sticky.conceal(head, edits);
     }
     forwarding::edit(head, &source, snapshot.config.forwarding, edits);
-    let backend = &snapshot.pools[route.pool].backends[usize::from(choice.backend.0)];
+    let pool = route.pool;
+    let backend = &snapshot.pools[pool].backends[choice.backend.index()];
     compose(&request, backend, edits, out);
-    Ok(Some(Plan {
-        pool: route.pool,
-        choice,
-    }))
+    Ok(Some(Plan { pool, choice }))
 }
 
 /// Persistence first, then the balancer.
@@ -312,9 +314,16 @@ impl Exchange<'_> {
             return;
         };
         if let Some(chosen) = self.facts.choice.and_then(|choice| choice.sticky) {
-            let secure = self.facts.secure;
-            self.facts.stickiness =
-                Some(sticky.remember(&chosen, answer, secure, &mut rng::fill_secure, edits));
+            let (secure, session) = (self.facts.secure, sticky.given(answer));
+            self.note_session(&chosen, session);
+            self.facts.stickiness = Some(sticky.remember(
+                &chosen,
+                answer,
+                session,
+                secure,
+                &mut rng::fill_secure,
+                edits,
+            ));
         }
     }
 
