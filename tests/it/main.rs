@@ -25,3 +25,4 @@ mod shutdown;
 mod smuggling;
 mod sticky;
 mod support;
+mod waiting;
