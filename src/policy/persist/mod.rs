@@ -178,6 +178,9 @@ pub struct Chosen {
     pub tell: Option<Tell>,
     /// Whether it is told only if the answer opens a session of the application, which then lives where the client is now.
     pub only_with_session: bool,
+    /// Whether it left a home of `local` sessions for this request alone, because that was just now out of reach: its session is
+    /// *lost* if the answer opens another.
+    pub in_passing: bool,
     /// The backend that was its home when it came.
     pub home: Option<BackendIndex>,
     /// What a client with a home is known by, as [`Home::key`].
@@ -298,7 +301,10 @@ impl Sticky {
                 self.mode.remember(chosen, &answer, fill_secure, edits);
             }
         }
-        chosen.stickiness
+        match session {
+            Given::Value(_) if chosen.in_passing => Stickiness::Lost,
+            _ => chosen.stickiness,
+        }
     }
 }
 
