@@ -15,8 +15,8 @@ pub const SHOP: &str = "/shop";
 /// The request that finds out who the client is, and changes nothing.
 pub const WHO: &str = "/shop?do=who";
 
-/// Threads over which the clients are spread: so many requests are in flight at once.
-const THREADS: usize = 12;
+/// Threads over which the clients are spread: at most so many requests are in flight at once.
+pub const IN_FLIGHT: usize = 12;
 /// Between two requests of a thread, so that the machine keeps some room.
 const THINK: Duration = Duration::from_millis(2);
 /// Failures that are kept word for word.
@@ -136,7 +136,7 @@ impl Crowd {
     }
 
     fn drive(&mut self, goes_on: &(impl Fn(usize) -> bool + Sync)) -> Tally {
-        let share = self.clients.len().div_ceil(THREADS).max(1);
+        let share = self.clients.len().div_ceil(IN_FLIGHT).max(1);
         let mut all = Tally::default();
         thread::scope(|scope| {
             let threads: Vec<_> = self

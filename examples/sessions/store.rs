@@ -31,7 +31,7 @@ pub enum Store {
     /// One Redis.
     Redis(Daemon),
     /// Two, and who says which of them is the primary.
-    Watched(Watched),
+    Watched(Box<Watched>),
     /// One Memcached.
     Memcached(Daemon),
     /// One PostgreSQL.
@@ -74,7 +74,7 @@ impl Store {
         match keeping {
             Keeping::Local | Keeping::Delta | Keeping::Backup => Store::None,
             Keeping::Redis => Store::Redis(redis(&directory.join("redis"), ports::free(), "")),
-            Keeping::RedisReplica => Store::Watched(Watched::start(directory)),
+            Keeping::RedisReplica => Store::Watched(Box::new(Watched::start(directory))),
             Keeping::Memcached => Store::Memcached(memcached(directory, ports::free())),
             Keeping::Postgres => Store::Postgres(postgres(directory)),
         }

@@ -12,6 +12,8 @@ mod store;
 
 use std::path::Path;
 
+#[allow(unused_imports)] // The tests judge by it.
+pub use clients::IN_FLIGHT;
 pub use course::Scale;
 pub use fleet::Keeping;
 pub use row::{Row, print};
@@ -50,11 +52,6 @@ pub const PLANS: [Plan; 10] = [
 ];
 
 impl Plan {
-    /// The plan of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        PLANS.into_iter().find(|plan| plan.name == name)
-    }
-
     /// Runs the fleet in `directory`, which is made.
     pub fn run(&self, scale: Scale, directory: &Path) -> Row {
         course::run(self, scale, &directory.join(self.name))
