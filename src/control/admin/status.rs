@@ -73,6 +73,7 @@ struct Backend {
     health: &'static str,
     effective: &'static str,
     in_flight: u32,
+    upgraded: u32,
     connections: Connections,
 }
 
@@ -176,6 +177,7 @@ fn backend(pool: &str, backend: &backend::Backend, overrides: &Overrides) -> Bac
         health: health.as_str(),
         effective: Effective::of(admin, health).as_str(),
         in_flight: live.in_flight(),
+        upgraded: live.upgraded(),
         connections,
     }
 }

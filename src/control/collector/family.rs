@@ -91,6 +91,8 @@ families! {
         "The effective state of the backend: 1 for the one that holds, 0 for the others.");
     BACKEND_IN_FLIGHT = gauge("weir_backend_in_flight", ["pool", "backend"],
         "Requests that are in flight at the backend.");
+    BACKEND_UPGRADED = gauge("weir_backend_upgraded", ["pool", "backend"],
+        "Connections at the backend that were upgraded to another protocol and are open.");
     BACKEND_CONNECTIONS = counter("weir_backend_connections_total", ["pool", "backend", "reused"],
         "Requests sent to the backend on a new connection or on a reused one.");
     BACKEND_CONNECT_ERRORS = counter("weir_backend_connect_errors_total", ["pool", "backend"],
