@@ -23,3 +23,4 @@ mod shutdown;
 mod smuggling;
 mod sticky;
 mod support;
+mod upgrade;
