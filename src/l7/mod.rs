@@ -12,4 +12,5 @@ pub mod proxy;
 mod record;
 pub mod reject;
 mod respond;
+mod session;
 mod upgrade;

@@ -72,6 +72,7 @@ pub(super) struct Names<'a> {
     pub(super) route: &'a str,
     pub(super) pool: &'a str,
     pub(super) backend: &'a str,
+    pub(super) home: &'a str,
 }
 
 impl<'a> Subject<'a> {
@@ -97,11 +98,15 @@ impl<'a> Names<'a> {
         let backend = facts.choice.filter(|_| facts.tries > 0).zip(pool);
         let backend =
             backend.map(|(choice, pool)| &*pool.backends[usize::from(choice.backend.0)].name);
+        let chosen = facts.choice.and_then(|choice| choice.sticky);
+        let home = chosen.and_then(|chosen| chosen.home).zip(pool);
+        let home = home.map(|(home, pool)| &*pool.backends[home.index()].name);
         Names {
             listener: &snapshot.listeners[exchange.listener].name,
             route: route.map_or("", |route| &route.name),
             pool: pool.map_or("", |pool| &pool.name),
             backend: backend.unwrap_or_default(),
+            home: home.unwrap_or_default(),
         }
     }
 }
@@ -149,6 +154,7 @@ pub(super) fn log(subject: &Subject<'_>) {
         tries: facts.tries,
         reused: facts.reused,
         sticky: facts.stickiness.map_or("", Stickiness::as_str),
+        home: names.home,
         duration: facts.ended - facts.started,
         overhead: facts.overhead,
         error: subject.error,

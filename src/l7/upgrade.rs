@@ -96,6 +96,7 @@ struct Story {
     route: Arc<str>,
     pool: Arc<str>,
     backend: Arc<str>,
+    home: Arc<str>,
     error: &'static str,
 }
 
@@ -224,6 +225,7 @@ impl Story {
             route: names.route.into(),
             pool: names.pool.into(),
             backend: names.backend.into(),
+            home: names.home.into(),
             error: CUT_OFF,
         })
     }
@@ -240,6 +242,7 @@ impl Story {
                 route: &self.route,
                 pool: &self.pool,
                 backend: &self.backend,
+                home: &self.home,
             },
             status: 101,
             error: self.error,

@@ -108,7 +108,12 @@ fn choose_sticky<L: Loads>(
         Recall::Keep(home) => {
             let place = keep(pool, view.sticky, &home, tried)?;
             let placed = mode.place(&home, place.backend, place.for_good, &mut means);
-            return Ok(Choice::new(place.backend, place.stickiness, placed));
+            return Ok(Choice::new(
+                place.backend,
+                place.stickiness,
+                placed,
+                Some(&home),
+            ));
         }
         Recall::New => Stickiness::New,
         Recall::Expired => Stickiness::Expired,
@@ -119,7 +124,7 @@ fn choose_sticky<L: Loads>(
         tell: mode.admit(backend, &mut means),
         only_with_session: false,
     };
-    Ok(Choice::new(backend, stickiness, placed))
+    Ok(Choice::new(backend, stickiness, placed, None))
 }
 
 /// Where a client with a home goes.
@@ -201,13 +206,20 @@ fn leave<L>(
 }
 
 impl Choice {
-    fn new(backend: BackendIndex, stickiness: Stickiness, placed: Placed) -> Choice {
+    fn new(
+        backend: BackendIndex,
+        stickiness: Stickiness,
+        placed: Placed,
+        home: Option<&Home>,
+    ) -> Choice {
         Choice {
             backend,
             sticky: Some(Chosen {
                 stickiness,
                 tell: placed.tell,
                 only_with_session: placed.only_with_session,
+                home: home.and_then(|home| home.backend),
+                key: home.map(|home| home.key.to_ne_bytes()),
             }),
         }
     }
@@ -450,6 +462,7 @@ mod tests {
         sticky.remember(
             &chosen,
             &answer,
+            sticky.given(&answer),
             false,
             &mut |bytes| bytes.fill(9),
             &mut edits,

@@ -88,6 +88,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
         name: name.into(),
         balancer: BalancerKind::RoundRobin,
         max_idle: 256,
+        max_sessions: 1000,
         backends: backends.iter().map(|address| backend(*address)).collect(),
         health: Health {
             check: Check::Tcp,

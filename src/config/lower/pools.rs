@@ -38,6 +38,7 @@ pub(super) fn lower(report: &mut Report, top: &Section<'_>) -> (Vec<Pool>, Vec<P
                 ],
             ),
             max_idle: section.count(report, "max_idle").unwrap_or_default() as usize,
+            max_sessions: section.count(report, "max_sessions").unwrap_or_default() as usize,
             backends: backends(report, &name, &section),
             health: health(report, &check),
             name: name.value,

@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 use super::{At, Report, Section};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
+use crate::config::keys;
 use crate::config::model::{
     Cookie, InsertTimes, OnFailure, SameSite, Secure, Sessions, Sticky, StickyMode,
 };
@@ -46,15 +47,13 @@ pub(super) fn lower(
     );
     let on_failure = on_failure(report, &section, &mode, sessions);
     let session_cookie = section.text(report, "session_cookie", cookies::name);
+    let idle_timeout = section.duration(report, "idle_timeout");
     let mode_text = section
         .value("mode")
         .and_then(|mode| mode.value.as_str().map(str::to_owned));
     if let Some(text) = &mode_text {
         report.extend(KEYS_OF_MODES.iter().filter_map(|(key, modes)| {
-            let known = KEYS_OF_MODES
-                .iter()
-                .any(|(_, modes)| modes.contains(&text.as_str()));
-            (known && !modes.contains(&text.as_str()))
+            (keys::MODE.words.contains(&text.as_str()) && !modes.contains(&text.as_str()))
                 .then(|| of_other_modes(&section, key, modes))?
         }));
     }
@@ -70,15 +69,14 @@ pub(super) fn lower(
         sessions,
         on_failure,
         session_cookie: session_cookie.unwrap_or_default(),
+        idle_timeout: idle_timeout.unwrap_or_default(),
         cookie,
     };
     (Some(sticky), Some(places))
 }
 
 /// The keys that not every mode has a use for, with the modes that do.
-const KEYS_OF_MODES: [(&str, &[&str]); 8] = [
-    ("session_cookie", &["insert", "cookie-hash", "route"]),
-    ("idle_timeout", &["insert"]),
+const KEYS_OF_MODES: [(&str, &[&str]); 6] = [
     ("absolute_timeout", &["insert"]),
     ("rehome_after", &["insert"]),
     ("header", &["header"]),
@@ -105,7 +103,6 @@ fn of_other_modes(section: &Section<'_>, key: &'static str, modes: &[&str]) -> O
 }
 
 fn mode(report: &mut Report, section: &Section<'_>) -> StickyMode {
-    let idle_timeout = section.duration(report, "idle_timeout");
     let absolute_timeout = section.duration(report, "absolute_timeout");
     let rehome_after = section.duration(report, "rehome_after");
     let header = section.text(report, "header", names::header_name);
@@ -127,7 +124,6 @@ fn mode(report: &mut Report, section: &Section<'_>) -> StickyMode {
     ) {
         Mode::CookieHash => StickyMode::CookieHash,
         Mode::Insert => StickyMode::Insert(InsertTimes {
-            idle_timeout: idle_timeout.unwrap_or_default(),
             absolute_timeout,
             rehome_after: rehome_after.unwrap_or_default(),
         }),
