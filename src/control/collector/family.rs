@@ -99,6 +99,8 @@ families! {
         "Live sessions at the backend, on pools that a sticky route leads to.");
     STICKY_SKEW = gauge("weir_sticky_skew_ratio", ["pool"],
         "Live sessions of the busiest ready backend for its weight over the mean; 1 is even, absent without sessions.");
+    BACKEND_UPGRADED = gauge("weir_backend_upgraded", ["pool", "backend"],
+        "Connections at the backend that were upgraded to another protocol and are open.");
     BACKEND_CONNECTIONS = counter("weir_backend_connections_total", ["pool", "backend", "reused"],
         "Requests sent to the backend on a new connection or on a reused one.");
     BACKEND_CONNECT_ERRORS = counter("weir_backend_connect_errors_total", ["pool", "backend"],
