@@ -1,4 +1,5 @@
-//! `weir drain`: lets a backend finish what it has, and with `--wait` tells when it has.
+//! `weir drain`: lets a backend finish what it has, and with `--wait` tells when it has: no live session that would be lost with it,
+//! and nothing in flight.
 //! It gives up at the deadline and never undoes the drain: whoever waits longer asks again.
 //! The walk goes on in `control/admin/status.rs`, which it looks at.
 
@@ -13,15 +14,15 @@ use serde_json::Value;
 use super::admin_client::Client;
 use super::backend_state::{Place, Target};
 use super::print;
+use super::status::time;
 use crate::clock;
+use crate::config::diagnostic::counted;
 use crate::config::model::AdminState;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
 /// Looks in a row that must find nothing left: a worker may just have chosen the backend when it was drained.
 const QUIET: u32 = 2;
-/// What a backend must have none of to be drained: key of the status, and what it is called.
-const KINDS: [(&str, &str); 2] = [("in_flight", "in flight"), ("upgraded", "upgraded")];
 
 /// Drains, and waits if asked to.
 pub fn drain(place: &Place, wait: bool, deadline: Option<Duration>) -> ExitCode {
@@ -36,22 +37,22 @@ pub fn drain(place: &Place, wait: bool, deadline: Option<Duration>) -> ExitCode 
             return Ok(told);
         }
         progress(&told);
-        await_quiet(&client, &place.target, end)
+        await_end(&client, &place.target, end)
     });
     print(done)
 }
 
 /// Waits until nothing is left.
-fn await_quiet(client: &Client, target: &Target, end: Option<Instant>) -> Result<String, String> {
+fn await_end(client: &Client, target: &Target, end: Option<Instant>) -> Result<String, String> {
     let (mut quiet, mut last) = (0, None);
     loop {
         let left = look(&client.get("/api/v1/status")?, target)?;
         quiet = if left.is_nothing() { quiet + 1 } else { 0 };
         if quiet == QUIET {
-            return Ok(format!("{target} is drained: nothing is in flight\n"));
+            return Ok(format!("{target} is drained: {left}\n"));
         }
         if !left.is_nothing() && last.replace(left) != Some(left) {
-            progress(&format!("{target} drains, {left}\n"));
+            progress(&format!("{target} drains: {left}{}\n", left.expiry()));
         }
         if !left.is_nothing() && end.is_some_and(|end| clock::now() >= end) {
             return Err(format!(
@@ -62,7 +63,55 @@ fn await_quiet(client: &Client, target: &Target, end: Option<Instant>) -> Result
     }
 }
 
-/// What is left at the backend, as long as it drains.
+/// What a backend still has.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    sessions: u64,
+    expire_seconds: Option<u64>,
+    in_flight: u64,
+    upgraded: u64,
+}
+
+/// Time alone is no progress.
+impl PartialEq for Left {
+    fn eq(&self, other: &Left) -> bool {
+        let counts = |left: &Left| (left.sessions, left.in_flight, left.upgraded);
+        counts(self) == counts(other)
+    }
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let in_flight = Some(self.in_flight).filter(|&count| count > 0);
+        let upgraded = counted(self.upgraded as usize, "upgraded connection");
+        let parts = [
+            (self.sessions > 0).then(|| counted(self.sessions as usize, "live session")),
+            in_flight.map(|count| format!("{count} in flight")),
+            (self.upgraded > 0).then_some(upgraded),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        match &*parts {
+            [] => to.write_str("no live session, nothing in flight"),
+            some => to.write_str(&some.join(", ")),
+        }
+    }
+}
+
+impl Left {
+    fn is_nothing(self) -> bool {
+        self.sessions == 0 && self.in_flight == 0 && self.upgraded == 0
+    }
+
+    /// When the sessions will have ended by themselves.
+    fn expiry(self) -> String {
+        let seconds = self.expire_seconds.filter(|_| self.sessions > 0);
+        seconds.map_or_else(String::new, |seconds| {
+            format!(", the last session expires in {}", time(seconds))
+        })
+    }
+}
+
+/// What the backend still has, as long as it drains.
 fn look(status: &Value, target: &Target) -> Result<Left, String> {
     let backend = named(&status["pools"], &target.pool)
         .and_then(|pool| named(&pool["backends"], &target.backend))
@@ -72,35 +121,16 @@ fn look(status: &Value, target: &Target) -> Result<Left, String> {
     if backend["state"] == AdminState::Ready.as_str() {
         return Err(format!("{target} was set to ready meanwhile"));
     }
-    let mut left = Left::default();
-    for (count, (key, kind)) in left.0.iter_mut().zip(KINDS) {
-        *count = backend[key]
-            .as_u64()
-            .ok_or_else(|| format!("the status does not tell what is {kind}"))?;
-    }
-    Ok(left)
-}
-
-/// What a backend still has, in the order of [`KINDS`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Left([u64; KINDS.len()]);
-
-impl Left {
-    fn is_nothing(&self) -> bool {
-        self.0.iter().all(|&count| count == 0)
-    }
-}
-
-/// `2 in flight, 1 upgraded`; kinds of which there are none are left out.
-impl fmt::Display for Left {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let some = self.0.iter().zip(KINDS).filter(|(count, _)| **count > 0);
-        for (ordinal, (count, (_, kind))) in some.enumerate() {
-            let comma = if ordinal == 0 { "" } else { ", " };
-            write!(f, "{comma}{count} {kind}")?;
-        }
-        Ok(())
-    }
+    let count = |key: &str| {
+        let missing = || format!("the status does not tell `{key}`");
+        backend[key].as_u64().ok_or_else(missing)
+    };
+    Ok(Left {
+        sessions: count("sessions_held")?,
+        expire_seconds: backend["sessions_expire_seconds"].as_u64(),
+        in_flight: count("in_flight")?,
+        upgraded: count("upgraded")?,
+    })
 }
 
 fn named<'a>(list: &'a Value, name: &str) -> Option<&'a Value> {
@@ -124,24 +154,24 @@ mod tests {
         let target: Target = "was/was2".parse().unwrap();
         let status = |name: &str, state: &str| {
             json!({ "pools": [
-                { "name": "other", "backends": [{ "name": "was2", "state": "ready", "in_flight": 9 }] },
-                { "name": "was", "backends": [{ "name": name, "state": state, "in_flight": 3, "upgraded": 1 }] },
+                { "name": "other", "backends": [{ "name": "was2", "state": "ready" }] },
+                { "name": "was", "backends": [{ "name": name, "state": state, "in_flight": 3, "upgraded": 1,
+                    "sessions_held": 2, "sessions_expire_seconds": 61 }] },
             ] })
         };
-        let left = Ok(Left([3, 1]));
-        assert_eq!(look(&status("was2", "drain"), &target), left);
-        assert_eq!(look(&status("was2", "maint"), &target), left);
+        for state in ["drain", "maint"] {
+            let left = look(&status("was2", state), &target).unwrap();
+            assert_eq!(
+                left.to_string(),
+                "2 live sessions, 3 in flight, 1 upgraded connection"
+            );
+            assert_eq!(left.expiry(), ", the last session expires in 1m1s");
+            assert!(!left.is_nothing());
+        }
         let ready = look(&status("was2", "ready"), &target).unwrap_err();
         assert_eq!(ready, "was/was2 was set to ready meanwhile");
         let gone = look(&status("was3", "drain"), &target).unwrap_err();
         assert!(gone.starts_with("was/was2 was removed"), "{gone}");
         assert!(look(&json!({}), &target).is_err());
-    }
-
-    #[test]
-    fn what_is_left_is_told_by_kind() {
-        assert_eq!(Left([3, 1]).to_string(), "3 in flight, 1 upgraded");
-        assert_eq!(Left([0, 2]).to_string(), "2 upgraded");
-        assert!(Left([0, 0]).is_nothing() && !Left([0, 1]).is_nothing());
     }
 }

@@ -4,10 +4,11 @@
 
 use super::client::Client;
 use super::exchange::{Exchange, Facts, Head};
-use super::reject::CLIENT_GONE;
+use super::reject::{CLIENT_GONE, Failure};
 use crate::config::model::Limits;
 use crate::http::head::{Field, Span, Version};
 use crate::http::request;
+use crate::metrics::rows::Hold;
 use crate::policy::persist::Stickiness;
 use crate::state::access_log::Record;
 
@@ -49,6 +50,23 @@ pub(super) fn count(exchange: &Exchange<'_>) {
         if let Some(stickiness) = facts.stickiness {
             counts.sticky[stickiness as usize].increment();
         }
+        if let Some(hold) = held(facts) {
+            counts.holds[hold as usize].increment();
+        }
+    }
+}
+
+/// What became of a request that was held for its home.
+fn held(facts: &Facts) -> Option<Hold> {
+    let is_home = matches!(
+        facts.stickiness,
+        Some(Stickiness::Kept | Stickiness::Returned)
+    );
+    match (facts.hold?, facts.failure) {
+        (Hold::Full, _) => Some(Hold::Full),
+        (_, Some(Failure::ClientGone)) => Some(Hold::Gone),
+        (_, None) if is_home => Some(Hold::Home),
+        (hold, _) => Some(hold),
     }
 }
 
@@ -157,6 +175,7 @@ pub(super) fn log(subject: &Subject<'_>) {
         home: names.home,
         duration: facts.ended - facts.started,
         overhead: facts.overhead,
+        held: facts.held,
         error: subject.error,
         referer: field(Field::Referer),
         user_agent: field(Field::UserAgent),
