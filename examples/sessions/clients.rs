@@ -19,7 +19,7 @@ pub const WHO: &str = "/shop?do=who";
 pub const IN_FLIGHT: usize = 12;
 /// Between two requests of a thread, so that the machine keeps some room.
 const THINK: Duration = Duration::from_millis(2);
-/// Failures that are kept word for word.
+/// Failures of a thread that are kept word for word.
 const KEPT: usize = 5;
 
 /// What the clients saw.
@@ -29,7 +29,7 @@ pub struct Tally {
     pub requests: u64,
     /// Requests without a good answer.
     pub failed: u64,
-    /// The first failures, in words.
+    /// What failures said, each once.
     pub failures: Vec<String>,
     /// Clients that were no longer logged in.
     pub sessions_lost: u64,
@@ -250,7 +250,8 @@ impl Tally {
         self.requests += other.requests;
         self.failed += other.failed;
         self.failures.extend(other.failures);
-        self.failures.truncate(KEPT);
+        self.failures.sort();
+        self.failures.dedup();
         self.sessions_lost += other.sessions_lost;
         self.updates_lost += other.updates_lost;
         self.durations.extend(other.durations);
@@ -260,7 +261,9 @@ impl Tally {
 
     fn fail(&mut self, what: String) {
         self.failed += 1;
-        if self.failures.len() < KEPT {
+        // Many fail alike.
+        let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
+        if self.failures.len() < KEPT && !self.failures.contains(&what) {
             self.failures.push(what);
         }
     }

@@ -60,7 +60,7 @@ impl Store {
             (!is_there).then(|| format!("Debian's package {package} is not installed"))
         };
         match keeping {
-            Keeping::Local | Keeping::Delta | Keeping::Backup => None,
+            Keeping::Local | Keeping::Delta | Keeping::DeltaListed | Keeping::Backup => None,
             Keeping::Redis | Keeping::RedisReplica => needs("redis-server", runs("redis-server")),
             Keeping::Memcached => needs("memcached", runs("memcached")),
             Keeping::Postgres => needs("postgresql", postgres_programs().is_some())
@@ -72,7 +72,7 @@ impl Store {
     pub fn start(keeping: Keeping, directory: &Path) -> Self {
         fs::create_dir_all(directory).expect("a directory can be made");
         match keeping {
-            Keeping::Local | Keeping::Delta | Keeping::Backup => Store::None,
+            Keeping::Local | Keeping::Delta | Keeping::DeltaListed | Keeping::Backup => Store::None,
             Keeping::Redis => Store::Redis(redis(&directory.join("redis"), ports::free(), "")),
             Keeping::RedisReplica => Store::Watched(Box::new(Watched::start(directory))),
             Keeping::Memcached => Store::Memcached(memcached(directory, ports::free())),

@@ -38,9 +38,10 @@ const fn plan(name: &'static str, keeping: Keeping, servers: usize) -> Plan {
 }
 
 /// Every fleet, in the order of the table.
-pub const PLANS: [Plan; 10] = [
+pub const PLANS: [Plan; 11] = [
     plan("local-3", Keeping::Local, 3),
     plan("delta-3", Keeping::Delta, 3),
+    plan("delta-listed-3", Keeping::DeltaListed, 3),
     plan("delta-5", Keeping::Delta, 5),
     plan("delta-8", Keeping::Delta, 8),
     plan("backup-3", Keeping::Backup, 3),

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::table::{IN_FLIGHT, Keeping, PLANS, Plan, Row, Scale, print};
 
-/// The fleets whose figures the claims compare, beside the three that have no more servers.
-const LONG: [&str; 3] = ["delta-5", "delta-8", "backup-5"];
+/// The fleets that only the long form runs.
+const LONG: [&str; 4] = ["delta-listed-3", "delta-5", "delta-8", "backup-5"];
 
 /// The rows so far.
 pub struct Table<'a> {
@@ -92,11 +92,16 @@ fn judge(plan: &Plan, row: &Row) {
     }
     match plan.keeping {
         Keeping::Local => assert!(row.drained > Duration::from_secs(5), "{:?}", row.drained),
-        Keeping::Delta | Keeping::Backup => {
+        Keeping::Delta | Keeping::DeltaListed | Keeping::Backup => {
             assert!(row.drained < Duration::from_secs(2), "{:?}", row.drained);
         }
         _ => assert!(row.drained < Duration::from_secs(1), "{:?}", row.drained),
     }
+    let edited = match plan.keeping {
+        Keeping::DeltaListed => plan.servers,
+        _ => 0,
+    };
+    assert_eq!(row.edited, edited);
     if plan.keeping != Keeping::RedisReplica {
         // What was under way when the server died cannot be had from another one: a POST may have been done.
         assert!(row.failed <= IN_FLIGHT as u64, "{:?}", row.failures);
