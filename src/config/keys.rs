@@ -62,9 +62,13 @@ const ON_FAILURE: Choice = Choice {
 const SAME_SITE: Choice = words(&["lax", "strict", "none"]);
 const SECURE: Choice = words(&["auto", "always", "never"]);
 const BALANCER: Choice = Choice {
-    words: &["round-robin", "least-connections", "random-two"],
-    later: &[
+    words: &[
+        "round-robin",
+        "least-connections",
         "least-sessions",
+        "random-two",
+    ],
+    later: &[
         "peak-ewma",
         "maglev",
         "hash source",
@@ -164,6 +168,8 @@ pub const KEYS: &[Key] = &[
         "Chooses a backend for new work."),
     row("pools.*.max_idle", Kind::Count { min: 0, max: 65_536 }, Is("256"), Instant, "32",
         "Idle connections kept for reuse, per worker and backend."),
+    row("pools.*.slow_start", Kind::Duration { min: 1000 }, Means("a backend has its full share at once"), Instant, "\"30s\"",
+        "How long a backend that is new, or comes up again, takes to its full share of new clients, from a tenth of it on; backends that come up together share evenly at once."),
     row("pools.*.backends", Kind::TextOrTables(&ADDRESS), Required, Instant, "[\"10.0.0.11:8080\", { address = \"10.0.0.12:8080\", weight = 2 }]",
         "The servers: an address for short, or a table."),
     row("pools.*.backends[].name", Kind::Text(&BACKEND_NAME), Means("its address"), Instant, "\"was1\"",
@@ -232,6 +238,10 @@ pub const KEYS: &[Key] = &[
         "Where the application keeps its sessions: in the memory of one server, of several, or in a store apart; the last two hand clients over when a backend drains."),
     row("routes[].sticky.on_failure", Kind::Choice(&ON_FAILURE), Means("\"permanent\" with a cookie of weir's unless sessions are local, else \"temporary\""), Instant, "\"temporary\"",
         "What happens while the backend of a client cannot serve: another one until it can again, another one for good, or a 503."),
+    row("routes[].sticky.balance_factor", Kind::Fraction { max: 1000 }, Is("0.25"), Instant, "0.1",
+        "No new client goes to a backend that has its part of the pool's live sessions and this much of it besides; with sessions = \"shared\" no request does that finds as much in flight, if that is eight requests or more."),
+    row("routes[].sticky.first_flight", Kind::Flag, Is("false"), Instant, "true",
+        "Whether parallel requests without a session from one address and user agent go to one backend until the first answer, as the first requests of one browser should."),
     row("routes[].sticky.session_cookie", Kind::Text(&COOKIE_NAME), Is("\"JSESSIONID\""), Instant, "\"PHPSESSID\"",
         "The cookie of the application's sessions: \"route\" reads it (also as a path parameter); a client that gets one while away from its backend stays there."),
     row("routes[].sticky.idle_timeout", Kind::Duration { min: 4000 }, Is("\"30m\""), Instant, "\"8h\"",
@@ -275,7 +285,6 @@ pub const LATER: &[&str] = &[
     "pools.*.discovery",
     "pools.*.tls",
     "pools.*.outlier",
-    "pools.*.slow_start",
     "pools.*.queue",
     "routes[].sni",
     "routes[].filters",
@@ -283,7 +292,6 @@ pub const LATER: &[&str] = &[
     "routes[].redirect",
     "routes[].limits",
     "routes[].retries",
-    "routes[].sticky.balance_factor",
     "routes[].sticky.wait",
     "routes[].sticky.store",
     "routes[].sticky.rebalance",

@@ -17,6 +17,7 @@ pub mod run;
 pub mod secrets;
 pub mod shared;
 pub mod signals;
+pub mod slow_start;
 pub mod state_dir;
 pub mod supervisor;
 pub mod systemd;

@@ -52,6 +52,15 @@ pub(super) struct Plan {
     pub(super) choice: Choice,
 }
 
+impl Plan {
+    /// Whether a client without a home is on its way to one.
+    pub(super) fn is_arrival(&self) -> bool {
+        self.choice
+            .sticky
+            .is_some_and(|chosen| chosen.stickiness.is_new())
+    }
+}
+
 /// A request head by its places in the buffer, and what follows from it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {

@@ -181,6 +181,8 @@ fn choose_backend(
     let sticky = route.sticky.as_ref().map(|sticky| StickyView {
         sticky,
         remembered: &mut client.remembered,
+        told: None,
+        first_flight: &|| None,
         fill_secure: &mut fill_secure,
     });
     let rng = &mut client.local.rng.borrow_mut();

@@ -30,11 +30,15 @@ async fn forward(exchange: &mut Exchange<'_>) -> Result<Next, Failure> {
         let backend =
             &generation.snapshot.pools[plan.pool].backends[usize::from(plan.choice.backend.0)];
         let _lease = backend.live.lease();
+        let arrival = plan.is_arrival().then(|| backend.live.arrival());
         match exchange
             .attempt(&plan, backend, attempts.wants_fresh())
             .await
         {
-            Ok(()) => return exchange.relay(&plan).await,
+            Ok(()) => {
+                drop(arrival);
+                return exchange.relay(&plan).await;
+            }
             Err(failure) => attempts.after(exchange, &plan, failure)?,
         }
     }

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::config::model::AdminState;
 use crate::metrics::counter::Counter;
@@ -37,8 +38,18 @@ pub struct Live {
     pub address: SocketAddr,
     epoch: Arc<Epoch>,
     health: AtomicU8,
-    load: Line<AtomicU32>,
+    /// For how long it has been serving, in milliseconds, as far as that matters to its pool.
+    warm: AtomicU32,
+    load: Line<Load>,
     connections: Box<[Line<ConnectionCounts>]>,
+}
+
+/// What is under way at a backend, over all workers.
+#[derive(Debug, Default)]
+struct Load {
+    in_flight: AtomicU32,
+    /// New clients whose first answer is not there yet.
+    arriving: AtomicU32,
 }
 
 /// Connections that one worker made toward a backend.
@@ -68,7 +79,8 @@ impl Epoch {
         self.0.load(Ordering::Acquire)
     }
 
-    fn advance(&self) {
+    /// Makes every worker look again.
+    pub fn advance(&self) {
         self.0.fetch_add(1, Ordering::Release);
     }
 }
@@ -99,6 +111,7 @@ impl Live {
             address,
             epoch,
             health: AtomicU8::new(health as u8),
+            warm: AtomicU32::new(0),
             load: Line::default(),
             connections: (0..workers).map(|_| Line::default()).collect(),
         }
@@ -110,22 +123,49 @@ impl Live {
         Health::from_u8(self.health.load(Ordering::Relaxed))
     }
 
-    /// Records the observed state and makes every worker look again.
+    /// Records the observed state and makes every worker look again. One that is not up grows cold.
     pub fn set_health(&self, health: Health) {
+        if health != Health::Up {
+            self.warm.store(0, Ordering::Relaxed);
+        }
         self.health.store(health as u8, Ordering::Relaxed);
         self.epoch.advance();
+    }
+
+    /// For how long it has been serving, as far as [`set_warm`](Self::set_warm) was told.
+    pub fn warm(&self) -> Duration {
+        Duration::from_millis(self.warm.load(Ordering::Relaxed).into())
+    }
+
+    /// Records for how long it has been serving; no worker looks again by this.
+    pub fn set_warm(&self, warm: Duration) {
+        let millis = u32::try_from(warm.as_millis()).unwrap_or(u32::MAX);
+        self.warm.store(millis, Ordering::Relaxed);
     }
 
     /// Requests in flight, over all workers.
     #[inline]
     pub fn in_flight(&self) -> u32 {
-        self.load.0.load(Ordering::Relaxed)
+        self.load.0.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// New clients that were sent here and whose first answer is not there yet, over all workers.
+    #[inline]
+    pub fn arriving(&self) -> u32 {
+        self.load.0.arriving.load(Ordering::Relaxed)
+    }
+
+    /// Counts a new client until the arrival is dropped.
+    #[inline]
+    pub fn arrival(&self) -> Arrival<'_> {
+        self.load.0.arriving.fetch_add(1, Ordering::Relaxed);
+        Arrival(self)
     }
 
     /// Counts a request in flight until the lease is dropped.
     #[inline]
     pub fn lease(&self) -> Lease<'_> {
-        self.load.0.fetch_add(1, Ordering::Relaxed);
+        self.load.0.in_flight.fetch_add(1, Ordering::Relaxed);
         Lease(self)
     }
 
@@ -148,6 +188,17 @@ pub struct Lease<'a>(&'a Live);
 impl Drop for Lease<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.0.load.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.load.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One new client on its way to a backend, whose session is not counted yet.
+#[derive(Debug)]
+pub struct Arrival<'a>(&'a Live);
+
+impl Drop for Arrival<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.load.0.arriving.fetch_sub(1, Ordering::Relaxed);
     }
 }

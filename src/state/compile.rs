@@ -13,6 +13,7 @@ use crate::config::model::{self, Check, Config};
 use crate::policy::health::Health;
 use crate::policy::persist::token::Secrets;
 use crate::policy::persist::{self, AnyPersistence, CookieHash, Header, Insert, Source, Sticky};
+use crate::policy::placement::Bound;
 use crate::policy::rendezvous::Rendezvous;
 use crate::policy::route::{RouteMatch, Router};
 
@@ -121,6 +122,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
         name: from.name.as_str().into(),
         balancer: from.balancer,
         max_idle: from.max_idle,
+        slow_start: from.slow_start,
         backends: backends.collect(),
         ring: Rendezvous::new(
             from.backends
@@ -167,6 +169,8 @@ fn sticky(from: &model::Sticky, pool: &model::Pool, secrets: &Secrets) -> Sticky
         mode,
         sessions: from.sessions,
         on_failure: from.on_failure,
+        bound: Bound::new(from.balance_factor),
+        first_flight: from.first_flight,
         session_cookie: from.session_cookie.as_str().into(),
     }
 }

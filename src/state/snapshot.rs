@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use super::backend::{Backend, Epoch};
 use crate::config::model::{BalancerKind, Config, PathChecks, Protocol, Timeouts};
@@ -88,6 +89,8 @@ pub struct Pool {
     pub balancer: BalancerKind,
     /// Idle upstream connections kept per worker and backend.
     pub max_idle: usize,
+    /// How long a backend that came up takes to its full share of new clients.
+    pub slow_start: Option<Duration>,
     /// In the order of the file.
     pub backends: Vec<Backend>,
     /// The backends, ranked for every client by name and weight.

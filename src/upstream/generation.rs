@@ -12,6 +12,7 @@ use super::idle::IdleStack;
 use crate::config::model::AdminState;
 use crate::metrics::rows::{NONE, RequestCounts, RequestLabels, RouteCounts, RouteLabels, Rows};
 use crate::policy::balance::{AnyBalancer, BackendIndex, EligibleSet, Loads, Member};
+use crate::policy::health::slow_start::share;
 use crate::state::backend::Backend;
 use crate::state::snapshot::{Pool, Snapshot};
 
@@ -60,6 +61,13 @@ impl Loads for PoolLoads<'_> {
         self.0
             .get(usize::from(backend.0))
             .map_or(0, |backend| backend.live.in_flight())
+    }
+
+    #[inline]
+    fn sessions(&self, backend: BackendIndex) -> u32 {
+        self.0
+            .get(usize::from(backend.0))
+            .map_or(0, |backend| backend.live.arriving())
     }
 }
 
@@ -212,6 +220,7 @@ impl Sets {
         let epoch = pool.epoch.value();
         let members = pool.backends.iter().map(|backend| Member {
             weight: backend.weight,
+            share: (pool.slow_start).map_or(1, |time| share(backend.live.warm(), time)),
             admin: backend.admin(),
             health: backend.live.health(),
         });

@@ -32,6 +32,7 @@ pub use source::Source;
 
 use super::balance::BackendIndex;
 use super::facts::Facts;
+use super::placement::Bound;
 use super::rendezvous::Rendezvous;
 use crate::config::model::{OnFailure, Sessions};
 use crate::http::cookie;
@@ -59,6 +60,14 @@ pub enum Stickiness {
 }
 
 impl Stickiness {
+    /// Whether the client had no home that counts, so that it was placed anew.
+    pub fn is_new(self) -> bool {
+        matches!(
+            self,
+            Stickiness::New | Stickiness::Expired | Stickiness::Forged
+        )
+    }
+
     /// Every result, in the order of their numbers.
     pub const ALL: [Stickiness; 7] = [
         Stickiness::Kept,
@@ -93,6 +102,10 @@ pub struct Sticky {
     pub sessions: Sessions,
     /// What happens while a home cannot serve.
     pub on_failure: OnFailure,
+    /// How unevenly live sessions may lie.
+    pub bound: Bound,
+    /// Whether requests that may be the first ones of one client go to one backend.
+    pub first_flight: bool,
     /// Name of the cookie that holds the application's session id.
     pub session_cookie: Box<str>,
 }
@@ -292,6 +305,13 @@ pub enum AnyPersistence {
     Source(Source),
     /// See [`Header`].
     Header(Header),
+}
+
+impl AnyPersistence {
+    /// Whether a client's home follows from its key alone, so that nothing tells whether it has been there.
+    pub fn is_by_key(&self) -> bool {
+        matches!(self, AnyPersistence::Source(_) | AnyPersistence::Header(_))
+    }
 }
 
 macro_rules! of_mode {
