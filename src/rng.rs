@@ -55,3 +55,8 @@ fn split_mix(state: &mut u64) -> u64 {
 pub fn fill_secure(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the system has a source of randomness");
 }
+
+/// A keyed hash (SipHash-1-3) whose key nobody can guess, so that nobody can choose what collides.
+pub fn keyed_hash() -> std::hash::RandomState {
+    std::hash::RandomState::new()
+}

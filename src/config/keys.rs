@@ -50,7 +50,7 @@ const LEVEL: Choice = words(&["error", "warn", "info", "debug"]);
 const ACCESS_FORMAT: Choice = words(&["json", "combined"]);
 const PROTOCOL: Choice = words(&["http", "tcp", "udp"]);
 const PATH_CHECKS: Choice = words(&["strict", "off"]);
-const MODE: Choice = Choice {
+pub(super) const MODE: Choice = Choice {
     words: &["insert", "cookie-hash", "route", "source", "header"],
     later: &["learn"],
 };
@@ -170,6 +170,8 @@ pub const KEYS: &[Key] = &[
         "Idle connections kept for reuse, per worker and backend."),
     row("pools.*.slow_start", Kind::Duration { min: 1000 }, Means("a backend has its full share at once"), Instant, "\"30s\"",
         "How long a backend that is new, or comes up again, takes to its full share of new clients, from a tenth of it on; backends that come up together share evenly at once."),
+    row("pools.*.max_sessions", Kind::Count { min: 100, max: 10_000_000 }, Is("100000"), Instant, "1000000",
+        "Live sessions that are kept count of, on pools that a sticky route leads to; beyond about as many the longest idle ones are forgotten first. One costs 32 to 64 bytes, used or not."),
     row("pools.*.backends", Kind::TextOrTables(&ADDRESS), Required, Instant, "[\"10.0.0.11:8080\", { address = \"10.0.0.12:8080\", weight = 2 }]",
         "The servers: an address for short, or a table."),
     row("pools.*.backends[].name", Kind::Text(&BACKEND_NAME), Means("its address"), Instant, "\"was1\"",
@@ -245,7 +247,7 @@ pub const KEYS: &[Key] = &[
     row("routes[].sticky.session_cookie", Kind::Text(&COOKIE_NAME), Is("\"JSESSIONID\""), Instant, "\"PHPSESSID\"",
         "The cookie of the application's sessions: \"route\" reads it (also as a path parameter); a client that gets one while away from its backend stays there."),
     row("routes[].sticky.idle_timeout", Kind::Duration { min: 4000 }, Is("\"30m\""), Instant, "\"8h\"",
-        "With \"insert\": a client is forgotten after so long without a request, or up to a quarter later; not less than the application's own session timeout."),
+        "A session that was not seen for so long counts as ended; \"insert\" forgets its client then, or up to a quarter later. Not less than the application's own session timeout."),
     row("routes[].sticky.absolute_timeout", Kind::Duration { min: 1000 }, Means("never"), Instant, "\"12h\"",
         "With \"insert\": a client is forgotten so long after it came first."),
     row("routes[].sticky.rehome_after", Kind::Duration { min: 1000 }, Is("\"10m\""), Instant, "\"1m\"",

@@ -255,6 +255,8 @@ pub struct Sticky {
     pub first_flight: bool,
     /// Name of the cookie that holds the application's session id.
     pub session_cookie: String,
+    /// Without a request for so long, a session has ended.
+    pub idle_timeout: Duration,
     /// weir's own cookie; the defaults in a mode without one.
     pub cookie: Cookie,
 }
@@ -289,11 +291,9 @@ impl StickyMode {
     }
 }
 
-/// How long the cookie of `insert` holds, in whole seconds.
+/// How long the cookie of `insert` holds beside its idle timeout, in whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InsertTimes {
-    /// Without a request for so long, a client is forgotten.
-    pub idle_timeout: Duration,
     /// A client is forgotten so long after it came first; absent: never.
     pub absolute_timeout: Option<Duration>,
     /// A client that is away from home for so long stays where it is.
@@ -374,6 +374,8 @@ pub struct Pool {
     pub max_idle: usize,
     /// How long a backend that came up takes to its full share of new clients; absent: it has it at once.
     pub slow_start: Option<Duration>,
+    /// Live sessions that are kept count of.
+    pub max_sessions: usize,
     /// At least one; names and addresses are unique within the pool.
     pub backends: Vec<Backend>,
     /// The active check.

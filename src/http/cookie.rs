@@ -19,24 +19,46 @@ pub fn values<'a, 'n>(
         .filter_map(move |pair| value_of(pair, name))
 }
 
-/// Whether the answer gives a cookie of this name a value, other than to delete it.
-pub fn is_set(head: &AnswerHead<'_>, name: &[u8]) -> bool {
-    head.field(Field::SetCookie).any(|(_, line)| {
+/// What an answer does to a cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given<'a> {
+    /// Nothing.
+    Nothing,
+    /// It deletes it.
+    Deleted,
+    /// It gives it this value.
+    Value(&'a [u8]),
+}
+
+/// What the answer does to the cookie of this name in the end: the last `Set-Cookie` line counts (RFC 6265 section 5.3).
+#[inline]
+pub fn given<'a>(head: &AnswerHead<'a>, name: &[u8]) -> Given<'a> {
+    let lines = head.field(Field::SetCookie);
+    let given = lines.filter_map(|(_, line)| {
         let mut parts = line.split(|&byte| byte == b';');
-        let has_value = parts
-            .next()
-            .and_then(|pair| value_of(pair, name))
-            .is_some_and(|value| !value.is_empty());
-        has_value
-            && !parts.any(|attribute| {
-                let is_age = |(name, age): (&[u8], &[u8])| {
-                    name.trim_ascii().eq_ignore_ascii_case(b"max-age")
-                        && matches!(age.trim_ascii(), [b'-', ..] | b"0")
-                };
-                let at = attribute.iter().position(|&byte| byte == b'=');
-                at.is_some_and(|at| is_age((&attribute[..at], &attribute[at + 1..])))
-            })
-    })
+        let value = value_of(parts.next()?, name)?;
+        Some(match value.is_empty() || parts.any(is_past) {
+            true => Given::Deleted,
+            false => Given::Value(value),
+        })
+    });
+    given.last().unwrap_or(Given::Nothing)
+}
+
+/// Whether an attribute ends a cookie's life at once. Applications that delete one by date give the beginning of the epoch.
+fn is_past(attribute: &[u8]) -> bool {
+    let Some(at) = attribute.iter().position(|&byte| byte == b'=') else {
+        return false;
+    };
+    let (name, value) = (
+        attribute[..at].trim_ascii(),
+        attribute[at + 1..].trim_ascii(),
+    );
+    if name.eq_ignore_ascii_case(b"max-age") {
+        matches!(value, [b'-', ..] | b"0")
+    } else {
+        name.eq_ignore_ascii_case(b"expires") && value.windows(4).any(|year| year == b"1970")
+    }
 }
 
 /// Takes every cookie named `name` out of the request; the bytes of the others stay as they are.
@@ -222,22 +244,35 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_opened_by_a_cookie_with_a_value() {
-        for (line, opens) in [
-            ("JSESSIONID=1.was1; Path=/; HttpOnly", true),
-            ("JSESSIONID=1; Max-Age=60", true),
-            ("JSESSIONID=", false),
-            ("JSESSIONID=1; max-age = 0", false),
-            ("JSESSIONID=1; Max-Age=-1; Path=/", false),
-            ("jsessionid=1", false),
-            ("other=JSESSIONID=1", false),
+    fn an_answer_gives_a_cookie_or_deletes_it() {
+        use Given::{Deleted, Nothing, Value};
+        for (line, given) in [
+            ("JSESSIONID=1.was1; Path=/; HttpOnly", Value(b"1.was1")),
+            ("JSESSIONID=1; Max-Age=60", Value(b"1")),
+            (
+                "JSESSIONID=1; Expires=Sat, 21 Nov 2026 00:00:00 GMT",
+                Value(b"1"),
+            ),
+            ("JSESSIONID=", Deleted),
+            ("JSESSIONID=1; max-age = 0", Deleted),
+            ("JSESSIONID=1; Max-Age=-1; Path=/", Deleted),
+            (
+                "JSESSIONID=1; Expires=Thu, 01 Jan 1970 00:00:10 GMT",
+                Deleted,
+            ),
+            ("jsessionid=1", Nothing),
+            ("other=JSESSIONID=1", Nothing),
         ] {
             let sample = Sample::new(
                 "HTTP/1.1 200 OK",
                 &[("Set-Cookie", "a=b"), ("Set-Cookie", line)],
             );
-            assert_eq!(is_set(&sample.answer(), b"JSESSIONID"), opens, "{line}");
+            let answer = sample.answer();
+            assert_eq!(super::given(&answer, b"JSESSIONID"), given, "{line}");
         }
+        let lines = [("Set-Cookie", "s=1; Max-Age=0"), ("Set-Cookie", "s=2")];
+        let sample = Sample::new("HTTP/1.1 200 OK", &lines);
+        assert_eq!(given(&sample.answer(), b"s"), Value(b"2"));
     }
 
     #[test]

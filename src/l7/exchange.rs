@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::reject::Failure;
+use super::session::Shown;
 use crate::clock;
 use crate::config::model::Timeouts;
 use crate::http::framing::Framing;
@@ -128,6 +129,8 @@ pub(super) struct Facts {
     pub(super) route: Option<usize>,
     pub(super) choice: Option<Choice>,
     pub(super) stickiness: Option<Stickiness>,
+    /// The application's session that the request shows, on a sticky route.
+    pub(super) session: Option<Shown>,
     /// Whether the client came by TLS.
     pub(super) secure: bool,
     pub(super) failure: Option<Failure>,
@@ -152,6 +155,7 @@ impl<'c> Exchange<'c> {
             route: None,
             choice: None,
             stickiness: None,
+            session: None,
             secure: false,
             failure: None,
             ended: started,

@@ -12,3 +12,4 @@ pub mod proxy;
 mod record;
 pub mod reject;
 mod respond;
+mod session;

@@ -5,6 +5,7 @@
 use super::client::Client;
 use super::exchange::{Exchange, Plan};
 use super::reject::Failure;
+use super::session::{Shown, look_up};
 use crate::http::edits::Edits;
 use crate::http::forwarding::{self, Source};
 use crate::http::head::{AnswerHead, Field, RequestHead, TargetForm, Version};
@@ -124,9 +125,10 @@ pub(super) fn plan(exchange: &mut Exchange<'_>, attempts: &Attempts) -> Result<P
     exchange.facts.client = source.client;
     exchange.facts.secure = source.secure;
     let checks = snapshot.listeners[exchange.listener].path_checks;
-    let facts = Facts {
+    let mut facts = Facts {
         client: source.client,
         listener: exchange.listener,
+        session: None,
         request: Some(RequestFacts {
             head,
             path: path::normalize(head.path, path, checks).map_err(Failure::Path)?,
@@ -141,6 +143,8 @@ pub(super) fn plan(exchange: &mut Exchange<'_>, attempts: &Attempts) -> Result<P
     if request.body.exceeds(route.max_body) || exchange.upload.exceeds(route.max_body) {
         return Err(Failure::BodyTooLarge);
     }
+    facts.session = look_up(snapshot, route, &facts);
+    exchange.facts.session = facts.session.map(Shown::from);
     let choice = match attempts.last {
         Some(choice) => choice,
         None => choose_backend(exchange.client, &generation, route, &facts, attempts)?,
@@ -169,7 +173,7 @@ fn choose_backend(
 ) -> Result<Choice, Failure> {
     let pool = &generation.snapshot.pools[route.pool];
     let view = generation.pool(route.pool);
-    let loads = PoolLoads(&pool.backends);
+    let loads = PoolLoads(pool);
     let sets = view.eligible(pool);
     let view = PoolView {
         balancer: &view.balancer,
@@ -242,9 +246,16 @@ impl Exchange<'_> {
             return;
         };
         if let Some(chosen) = self.facts.choice.and_then(|choice| choice.sticky) {
-            let secure = self.facts.secure;
-            self.facts.stickiness =
-                Some(sticky.remember(&chosen, answer, secure, &mut rng::fill_secure, edits));
+            let (secure, session) = (self.facts.secure, sticky.given(answer));
+            self.note_session(&chosen, session);
+            self.facts.stickiness = Some(sticky.remember(
+                &chosen,
+                answer,
+                session,
+                secure,
+                &mut rng::fill_secure,
+                edits,
+            ));
         }
     }
 

@@ -56,6 +56,9 @@ fn log(exchange: &Exchange<'_>) {
     let pool = route.map(|route| &snapshot.pools[route.pool]);
     let backend = facts.choice.filter(|_| facts.tries > 0).zip(pool);
     let backend = backend.map(|(choice, pool)| &*pool.backends[usize::from(choice.backend.0)].name);
+    let chosen = facts.choice.and_then(|choice| choice.sticky);
+    let home = chosen.and_then(|chosen| chosen.home).zip(pool);
+    let home = home.map(|(home, pool)| &*pool.backends[home.index()].name);
     let part = |place: fn(&Head) -> Span| {
         exchange
             .head
@@ -97,6 +100,7 @@ fn log(exchange: &Exchange<'_>) {
         tries: facts.tries,
         reused: facts.reused,
         sticky: facts.stickiness.map_or("", Stickiness::as_str),
+        home: home.unwrap_or_default(),
         duration: facts.ended - facts.started,
         overhead: facts.overhead,
         error: facts.failure.map_or("", |failure| failure.row().reason),

@@ -116,10 +116,11 @@ fn choose_sticky<L: Loads>(
             let place = keep(pool, view.sticky, &home, tried)?;
             let placed = mode.place(&home, place.backend, place.for_good, &mut means);
             let elsewhere = placement::elsewhere(pool, view.sticky, &home, place.backend, tried);
-            return Ok(match elsewhere {
-                Some(backend) => Choice::new(backend, Stickiness::Moved, placed),
-                None => Choice::new(place.backend, place.stickiness, placed),
-            });
+            let (backend, stickiness) = match elsewhere {
+                Some(backend) => (backend, Stickiness::Moved),
+                None => (place.backend, place.stickiness),
+            };
+            return Ok(Choice::new(backend, stickiness, placed, Some(&home)));
         }
         (Recall::New, None) => Stickiness::New,
         (Recall::Expired, _) => Stickiness::Expired,
@@ -131,7 +132,7 @@ fn choose_sticky<L: Loads>(
         tell: mode.admit(backend, &mut means),
         only_with_session: false,
     };
-    Ok(Choice::new(backend, stickiness, placed))
+    Ok(Choice::new(backend, stickiness, placed, None))
 }
 
 /// Where a client with a home goes.
@@ -213,13 +214,20 @@ fn leave<L>(
 }
 
 impl Choice {
-    fn new(backend: BackendIndex, stickiness: Stickiness, placed: Placed) -> Choice {
+    fn new(
+        backend: BackendIndex,
+        stickiness: Stickiness,
+        placed: Placed,
+        home: Option<&Home>,
+    ) -> Choice {
         Choice {
             backend,
             sticky: Some(Chosen {
                 stickiness,
                 tell: placed.tell,
                 only_with_session: placed.only_with_session,
+                home: home.and_then(|home| home.backend),
+                key: home.map(|home| home.key.to_ne_bytes()),
             }),
         }
     }
@@ -468,6 +476,7 @@ mod tests {
         sticky.remember(
             &chosen,
             &answer,
+            sticky.given(&answer),
             false,
             &mut |bytes| bytes.fill(9),
             &mut edits,

@@ -3,8 +3,9 @@
 //! The walk goes on in `route.rs`, `persist/` and `balance/`, which are given these facts.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::balance::BackendIndex;
 use crate::http::head::RequestHead;
 
 /// The facts of one decision.
@@ -16,6 +17,8 @@ pub struct Facts<'a> {
     pub listener: usize,
     /// The request; absent on layer 4.
     pub request: Option<RequestFacts<'a>>,
+    /// The application's session that it shows, on a sticky route.
+    pub session: Option<SessionFacts>,
     /// Monotonic time, for rates.
     pub now: Instant,
     /// Wall time in milliseconds since the epoch, for tokens.
@@ -31,4 +34,24 @@ pub struct RequestFacts<'a> {
     pub path: &'a [u8],
     /// Whether the client came by TLS, as far as weir or a trusted proxy knows.
     pub secure: bool,
+}
+
+/// The application's session that a request shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionFacts {
+    /// A keyed hash of its id, good within one pool.
+    pub key: u64,
+    /// What weir remembers of it.
+    pub known: Option<KnownSession>,
+}
+
+/// A session that a backend accepted within the idle timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownSession {
+    /// Who did last; `None`: one that the pool does not have any more.
+    pub backend: Option<BackendIndex>,
+    /// How long it was idle, in whole seconds.
+    pub idle: Duration,
+    /// How long ago it was opened, in whole seconds.
+    pub age: Duration,
 }

@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use super::backend::{Backend, Epoch, Live, Override};
 use super::diff::key;
+use super::live_sessions::LiveSessions;
 use super::snapshot::{Listener, Pool, Route, Snapshot};
-use crate::config::model::{self, Check, Config};
+use crate::config::model::{self, Check, Config, Sessions};
 use crate::policy::health::Health;
 use crate::policy::persist::token::Secrets;
-use crate::policy::persist::{self, AnyPersistence, CookieHash, Header, Insert, Source, Sticky};
+use crate::policy::persist::{
+    self, AnyPersistence, CookieHash, Header, Insert, InsertTimes, Source, Sticky,
+};
 use crate::policy::placement::Bound;
 use crate::policy::rendezvous::Rendezvous;
 use crate::policy::route::{RouteMatch, Router};
@@ -27,7 +30,10 @@ pub fn compile(
 ) -> Snapshot {
     let known = Known::of(previous);
     let listeners = config.listeners.iter().map(|from| listener(from, &known));
-    let pools = config.pools.iter().map(|from| pool(from, &known, workers));
+    let pools = config.pools.iter().map(|from| Pool {
+        sessions: live_sessions(&config, from, &known),
+        ..pool(from, &known, workers)
+    });
     let pool_ordinals = ordinals(config.pools.iter().map(|pool| &pool.name));
     let routes = config.routes.iter().map(|from| Route {
         name: from.name.as_str().into(),
@@ -130,7 +136,26 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
                 .map(|backend| (backend.name.as_str(), backend.weight)),
         ),
         epoch: epoch.clone(),
+        sessions: None,
     }
+}
+
+/// The live sessions of a pool that a sticky route leads to.
+fn live_sessions(config: &Config, pool: &model::Pool, known: &Known<'_>) -> Option<LiveSessions> {
+    let routes = config.routes.iter().filter(|route| route.pool == pool.name);
+    let stickies = || routes.clone().filter_map(|route| route.sticky.as_ref());
+    let idle = stickies().map(|sticky| sticky.idle_timeout).max()?;
+    let known = known.pools.get(pool.name.as_str());
+    let names: Vec<_> = (pool.backends.iter())
+        .map(|backend| Arc::from(backend.name.as_str()))
+        .collect();
+    Some(LiveSessions::new(
+        known.and_then(|known| known.sessions.as_ref()),
+        &names,
+        pool.max_sessions,
+        idle,
+        stickies().any(|sticky| sticky.sessions == Sessions::Local),
+    ))
 }
 
 /// What counts as known of a server before its first check; one that is never checked is up.
@@ -150,7 +175,7 @@ fn sticky(from: &model::Sticky, pool: &model::Pool, secrets: &Secrets) -> Sticky
             secrets,
             &pool.name,
             backends.map(|backend| backend.name.as_str()),
-            times.into(),
+            InsertTimes::new(from.idle_timeout, times),
         )),
         StickyMode::CookieHash => {
             AnyPersistence::CookieHash(CookieHash::new(&from.cookie, secrets))

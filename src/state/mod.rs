@@ -1,14 +1,18 @@
 //! What is true now: the compiled configuration of a generation and the words that outlive it.
 //! It never opens a socket and never waits.
-//! Read `snapshot.rs`, then `backend.rs` (the shared words), `compile.rs` and `diff.rs` (how one generation follows another).
+//! Read `snapshot.rs`, then `backend.rs` (the shared words), `sessions.rs` (the live sessions), `compile.rs` and `diff.rs` (how one
+//! generation follows another).
 
 pub mod access_log;
 pub mod backend;
 pub mod compile;
 pub mod diff;
+pub mod live_sessions;
 pub mod losses;
+pub mod sessions;
 pub mod snapshot;
 pub mod summary;
+pub mod table;
 
 #[cfg(test)]
 pub(crate) mod sample;

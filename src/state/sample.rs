@@ -89,6 +89,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
         balancer: BalancerKind::RoundRobin,
         max_idle: 256,
         slow_start: None,
+        max_sessions: 1000,
         backends: backends.iter().map(|address| backend(*address)).collect(),
         health: Health {
             check: Check::Tcp,

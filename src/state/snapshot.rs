@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::backend::{Backend, Epoch};
+use super::live_sessions::LiveSessions;
 use crate::config::model::{BalancerKind, Config, PathChecks, Protocol, Timeouts};
 use crate::policy::persist::Sticky;
 use crate::policy::rendezvous::Rendezvous;
@@ -97,4 +98,6 @@ pub struct Pool {
     pub ring: Rendezvous,
     /// Advances when the state of one of its backends changes; survives reloads under the same name.
     pub epoch: Arc<Epoch>,
+    /// Its live sessions, which survive reloads; absent where no route to it is sticky.
+    pub sessions: Option<LiveSessions>,
 }

@@ -13,7 +13,6 @@ use crate::config::model::AdminState;
 use crate::metrics::rows::{NONE, RequestCounts, RequestLabels, RouteCounts, RouteLabels, Rows};
 use crate::policy::balance::{AnyBalancer, BackendIndex, EligibleSet, Loads, Member};
 use crate::policy::health::slow_start::share;
-use crate::state::backend::Backend;
 use crate::state::snapshot::{Pool, Snapshot};
 
 /// Idle connections by pool name and address: what identifies a backend's sockets from one generation to the next.
@@ -51,23 +50,24 @@ struct RouteRows {
     requests: OnceCell<Box<[OnceCell<Arc<RequestCounts>>]>>,
 }
 
-/// The live words of a pool's backends, as balancers read them.
+/// The live words and live sessions of a pool, as balancers read them.
 #[derive(Clone, Copy, Debug)]
-pub struct PoolLoads<'a>(pub &'a [Backend]);
+pub struct PoolLoads<'a>(pub &'a Pool);
 
 impl Loads for PoolLoads<'_> {
     #[inline]
     fn in_flight(&self, backend: BackendIndex) -> u32 {
-        self.0
-            .get(usize::from(backend.0))
-            .map_or(0, |backend| backend.live.in_flight())
+        let backend = self.0.backends.get(backend.index());
+        backend.map_or(0, |backend| backend.live.in_flight())
     }
 
+    /// Those that are known, and the new clients whose session is only on its way.
     #[inline]
     fn sessions(&self, backend: BackendIndex) -> u32 {
-        self.0
-            .get(usize::from(backend.0))
-            .map_or(0, |backend| backend.live.arriving())
+        let known = self.0.sessions.as_ref();
+        let arriving = self.0.backends.get(backend.index());
+        known.map_or(0, |sessions| sessions.count(backend))
+            + arriving.map_or(0, |backend| backend.live.arriving())
     }
 }
 

@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 use super::{At, Report, Section};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
+use crate::config::keys;
 use crate::config::model::{
     Cookie, InsertTimes, OnFailure, SameSite, Secure, Sessions, Sticky, StickyMode,
 };
@@ -47,15 +48,13 @@ pub(super) fn lower(
     let on_failure = on_failure(report, &section, &mode, sessions);
     report.extend(no_balance(&section, &mode, sessions));
     let session_cookie = section.text(report, "session_cookie", cookies::name);
+    let idle_timeout = section.duration(report, "idle_timeout");
     let mode_text = section
         .value("mode")
         .and_then(|mode| mode.value.as_str().map(str::to_owned));
     if let Some(text) = &mode_text {
         report.extend(KEYS_OF_MODES.iter().filter_map(|(key, modes)| {
-            let known = KEYS_OF_MODES
-                .iter()
-                .any(|(_, modes)| modes.contains(&text.as_str()));
-            (known && !modes.contains(&text.as_str()))
+            (keys::MODE.words.contains(&text.as_str()) && !modes.contains(&text.as_str()))
                 .then(|| of_other_modes(&section, key, modes))?
         }));
     }
@@ -75,16 +74,15 @@ pub(super) fn lower(
             .unwrap_or_default(),
         first_flight: section.flag(report, "first_flight"),
         session_cookie: session_cookie.unwrap_or_default(),
+        idle_timeout: idle_timeout.unwrap_or_default(),
         cookie,
     };
     (Some(sticky), Some(places))
 }
 
 /// The keys that not every mode has a use for, with the modes that do.
-const KEYS_OF_MODES: [(&str, &[&str]); 9] = [
+const KEYS_OF_MODES: [(&str, &[&str]); 7] = [
     ("first_flight", &["insert", "cookie-hash", "route"]),
-    ("session_cookie", &["insert", "cookie-hash", "route"]),
-    ("idle_timeout", &["insert"]),
     ("absolute_timeout", &["insert"]),
     ("rehome_after", &["insert"]),
     ("header", &["header"]),
@@ -111,7 +109,6 @@ fn of_other_modes(section: &Section<'_>, key: &'static str, modes: &[&str]) -> O
 }
 
 fn mode(report: &mut Report, section: &Section<'_>) -> StickyMode {
-    let idle_timeout = section.duration(report, "idle_timeout");
     let absolute_timeout = section.duration(report, "absolute_timeout");
     let rehome_after = section.duration(report, "rehome_after");
     let header = section.text(report, "header", names::header_name);
@@ -133,7 +130,6 @@ fn mode(report: &mut Report, section: &Section<'_>) -> StickyMode {
     ) {
         Mode::CookieHash => StickyMode::CookieHash,
         Mode::Insert => StickyMode::Insert(InsertTimes {
-            idle_timeout: idle_timeout.unwrap_or_default(),
             absolute_timeout,
             rehome_after: rehome_after.unwrap_or_default(),
         }),

@@ -367,6 +367,8 @@ mod tests {
             stickiness: Stickiness::New,
             tell: Some(Tell::Id(id)),
             only_with_session: false,
+            home: None,
+            key: None,
         };
         let mut edits = Edits::default();
         let answer = Answered {

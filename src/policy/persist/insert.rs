@@ -62,11 +62,12 @@ pub struct InsertTimes {
     pub rehome_after: u32,
 }
 
-impl From<&model::InsertTimes> for InsertTimes {
-    fn from(times: &model::InsertTimes) -> InsertTimes {
+impl InsertTimes {
+    /// As the file says.
+    pub fn new(idle_timeout: Duration, times: &model::InsertTimes) -> InsertTimes {
         let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
         InsertTimes {
-            idle: seconds(times.idle_timeout),
+            idle: seconds(idle_timeout),
             absolute: times.absolute_timeout.map(seconds),
             rehome_after: seconds(times.rehome_after),
         }

@@ -35,7 +35,7 @@ use super::facts::Facts;
 use super::placement::Bound;
 use super::rendezvous::Rendezvous;
 use crate::config::model::{OnFailure, Sessions};
-use crate::http::cookie;
+use crate::http::cookie::{self, Given};
 use crate::http::edits::Edits;
 use crate::http::head::{AnswerHead, RequestHead};
 
@@ -191,6 +191,10 @@ pub struct Chosen {
     pub tell: Option<Tell>,
     /// Whether it is told only if the answer opens a session of the application, which then lives where the client is now.
     pub only_with_session: bool,
+    /// The backend that was its home when it came.
+    pub home: Option<BackendIndex>,
+    /// What a client with a home is known by, as [`Home::key`].
+    pub key: Option<[u8; 8]>,
 }
 
 /// What a mode may use to make a token.
@@ -268,17 +272,36 @@ impl Sticky {
         self.mode.conceal(head, edits);
     }
 
-    /// Tells the client on its final answer what to show from now on. `secure` says whether it came by TLS.
+    /// The application's session id that a request shows. A path parameter counts where the mode reads it.
+    #[inline]
+    pub fn session<'a>(&self, head: &RequestHead<'a>) -> Option<&'a [u8]> {
+        let name = self.session_cookie.as_bytes();
+        cookie::values(head, name)
+            .next()
+            .or_else(|| match &self.mode {
+                AnyPersistence::Route(_) => route::parameters(head.path, name).next(),
+                _ => None,
+            })
+    }
+
+    /// What an answer does to the application's session id.
+    pub fn given<'a>(&self, head: &AnswerHead<'a>) -> Given<'a> {
+        cookie::given(head, self.session_cookie.as_bytes())
+    }
+
+    /// Tells the client on its final answer what to show from now on. `session` is what the answer does to the application's
+    /// session id, `secure` says whether the client came by TLS.
     pub fn remember(
         &self,
         chosen: &Chosen,
         head: &AnswerHead<'_>,
+        session: Given<'_>,
         secure: bool,
         fill_secure: &mut dyn FnMut(&mut [u8]),
         edits: &mut Edits,
     ) -> Stickiness {
         if chosen.tell.is_some() {
-            let opens_session = cookie::is_set(head, self.session_cookie.as_bytes());
+            let opens_session = matches!(session, Given::Value(_));
             if opens_session || !chosen.only_with_session {
                 let answer = Answered {
                     head,

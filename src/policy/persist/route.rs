@@ -65,7 +65,7 @@ impl Persistence for Route {
 }
 
 /// The values of the path parameters of this name (RFC 3986 section 3.3), in order.
-fn parameters<'a, 'n>(
+pub(super) fn parameters<'a, 'n>(
     path: &'a [u8],
     name: &'n [u8],
 ) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {

@@ -36,6 +36,7 @@ pub(super) fn line(record: &Record<'_>, date: &mut DateCache, out: &mut Vec<u8>)
         false => b",\"reused\":false",
     });
     optional(b",\"sticky\":\"", record.sticky, out);
+    optional(b",\"home\":\"", record.home, out);
     out.extend_from_slice(b",\"duration\":");
     push_seconds(record.duration, out);
     out.extend_from_slice(b",\"overhead\":");
@@ -121,7 +122,7 @@ mod tests {
             r#"{"time":"2026-11-20T23:59:59.042Z","id":"00000000deadbeef","listener":"web","client":"192.0.2.7","#,
             r#""method":"GET","host":"shop.example.com","path":"/cart;jsessionid=***?q=1","version":"HTTP/1.1","#,
             r#""status":200,"bytes_in":120,"bytes_out":4096,"route":"cart","pool":"was","backend":"was1","tries":1,"#,
-            r#""reused":true,"sticky":"kept","duration":0.001500,"overhead":0.000020}"#,
+            r#""reused":true,"sticky":"kept","home":"was1","duration":0.001500,"overhead":0.000020}"#,
             "\n"
         );
         assert_eq!(String::from_utf8(out).unwrap(), wanted);

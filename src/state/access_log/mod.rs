@@ -65,6 +65,8 @@ pub struct Record<'a> {
     pub reused: bool,
     /// What persistence did; empty on a route that is not sticky.
     pub sticky: &'static str,
+    /// The backend that was the client's home when it came; empty where it had none.
+    pub home: &'a str,
     /// First byte to the last.
     pub duration: Duration,
     /// weir's own time.
@@ -291,6 +293,7 @@ mod tests {
             tries: 1,
             reused: true,
             sticky: "kept",
+            home: "was1",
             duration: Duration::from_micros(1500),
             overhead: Duration::from_micros(20),
             error: "",

@@ -286,6 +286,8 @@ fn answered(
         stickiness: Stickiness::New,
         tell: Some(Tell::Ticket(chosen)),
         only_with_session: false,
+        home: None,
+        key: None,
     };
     let answer = Answered {
         head: &sample.answer(),

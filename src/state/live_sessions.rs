@@ -1,0 +1,206 @@
+//! The live sessions of a pool as one generation sees them: by backend, and within the longest idle timeout of its routes.
+//! It is an index and nothing more; what it indexes outlives it.
+//! The walk goes on in `l7/plan.rs`, which looks a session up, and `l7/session.rs`, which writes down what became of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::sessions::{Sessions, Slot};
+use crate::policy::balance::BackendIndex;
+use crate::policy::facts::{KnownSession, SessionFacts};
+
+/// A session that was noted is not noted again for this part of the idle timeout, so that few requests write what others read.
+const GRAIN: u32 = 256;
+
+/// A pool's live sessions.
+#[derive(Clone, Debug)]
+pub struct LiveSessions {
+    sessions: Arc<Sessions>,
+    /// Every name that has a number, by that number. A backend that comes back finds its sessions again.
+    names: Arc<[Arc<str>]>,
+    slots: Box<[Slot]>,
+    backends: Box<[Option<BackendIndex>]>,
+    idle: Duration,
+    is_local: bool,
+}
+
+impl LiveSessions {
+    /// The live sessions of a pool whose backends' names come in pool order, after `previous`. `idle` is the longest time that a session
+    /// may be idle on any of its routes; `is_local` says whether one of them leads to sessions in the memory of one server.
+    pub fn new(
+        previous: Option<&LiveSessions>,
+        names: &[Arc<str>],
+        capacity: usize,
+        idle: Duration,
+        is_local: bool,
+    ) -> LiveSessions {
+        let sessions = match previous.map(|known| &known.sessions) {
+            Some(known) if known.capacity() == capacity => known.clone(),
+            Some(known) => Arc::new(known.resized(capacity)),
+            None => Arc::new(Sessions::new(capacity)),
+        };
+        let (names_by_slot, slots) = number(previous, names);
+        let mut backends = vec![None; names_by_slot.len()];
+        for (slot, index) in slots.iter().zip(0..=u16::MAX) {
+            backends[usize::from(slot.0)] = Some(BackendIndex(index));
+        }
+        LiveSessions {
+            sessions,
+            names: names_by_slot.into(),
+            slots: slots.into(),
+            backends: backends.into(),
+            idle,
+            is_local,
+        }
+    }
+
+    /// What a request shows of a session, and what is known of it.
+    #[inline]
+    pub fn look(&self, shown: &[u8], now: Instant) -> SessionFacts {
+        let key = self.sessions.key(shown);
+        let found = self.sessions.find(key, self.idle, now);
+        SessionFacts {
+            key,
+            known: found.map(|session| KnownSession {
+                backend: self
+                    .backends
+                    .get(usize::from(session.slot.0))
+                    .copied()
+                    .flatten(),
+                idle: session.idle,
+                age: session.age,
+            }),
+        }
+    }
+
+    /// The key of a session whose id is `shown`.
+    #[inline]
+    pub fn key(&self, shown: &[u8]) -> u64 {
+        self.sessions.key(shown)
+    }
+
+    /// Notes that a backend accepted a session now, whichever had it before.
+    #[inline]
+    pub fn note(&self, key: u64, backend: BackendIndex, now: Instant) {
+        if let Some(slot) = self.slots.get(backend.index()) {
+            let grain = (self.idle / GRAIN).max(Duration::from_secs(1));
+            self.sessions.note(key, *slot, grain, now);
+        }
+    }
+
+    /// Forgets a session.
+    pub fn end(&self, key: u64) {
+        self.sessions.end(key);
+    }
+
+    /// How many live sessions a backend has.
+    #[inline]
+    pub fn count(&self, backend: BackendIndex) -> u32 {
+        let slot = self.slots.get(backend.index());
+        slot.map_or(0, |slot| self.sessions.count(*slot))
+    }
+
+    /// How many live sessions would be lost with a backend.
+    pub fn held(&self, backend: BackendIndex) -> u32 {
+        match self.is_local {
+            true => self.count(backend),
+            false => 0,
+        }
+    }
+
+    /// When the last session of a backend will have expired, if none is used again; `None` when there is none. It costs a look at
+    /// the whole table.
+    pub fn expires_in(&self, backend: BackendIndex, now: Instant) -> Option<Duration> {
+        let slot = self.slots.get(backend.index())?;
+        let idle = self.sessions.last_seen(*slot, now)?;
+        Some(self.idle.saturating_sub(idle))
+    }
+
+    /// Forgets what expired, all of it within an eighth of the idle timeout if asked once a second.
+    pub fn sweep(&self, now: Instant) {
+        let turn = (self.idle.as_secs_f64() / 8.0).clamp(1.0, 16.0);
+        self.sessions.sweep(1.0 / turn, self.idle, now);
+    }
+}
+
+/// A number for every name: the one that it had before, else one that nobody needs, else a new one.
+fn number(previous: Option<&LiveSessions>, names: &[Arc<str>]) -> (Vec<Arc<str>>, Vec<Slot>) {
+    let mut by_slot = previous.map_or_else(Vec::new, |known| known.names.to_vec());
+    let mut known: HashMap<Arc<str>, u16> = by_slot.iter().cloned().zip(0..=u16::MAX).collect();
+    let count = |slot| previous.map_or(0, |known| known.sessions.count(Slot(slot)));
+    let wanted: std::collections::HashSet<&Arc<str>> = names.iter().collect();
+    let mut free: Vec<u16> = (0..by_slot.len() as u16)
+        .filter(|slot| !wanted.contains(&by_slot[usize::from(*slot)]) && count(*slot) == 0)
+        .collect();
+    let slots = names.iter().map(|name| {
+        let slot = known.get(name).copied().unwrap_or_else(|| {
+            let slot = free.pop().unwrap_or_else(|| {
+                by_slot.push(name.clone());
+                (by_slot.len() - 1).min(usize::from(u16::MAX - 1)) as u16
+            });
+            by_slot[usize::from(slot)] = name.clone();
+            slot
+        });
+        known.insert(name.clone(), slot);
+        Slot(slot)
+    });
+    let slots = slots.collect();
+    (by_slot, slots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    const IDLE: Duration = Duration::from_secs(1800);
+
+    fn live_sessions(previous: Option<&LiveSessions>, names: &[&str]) -> LiveSessions {
+        let names: Vec<Arc<str>> = names.iter().copied().map(Arc::from).collect();
+        LiveSessions::new(previous, &names, 100, IDLE, true)
+    }
+
+    #[test]
+    fn a_session_belongs_to_a_name_through_every_reload() {
+        let now = clock::now();
+        let one = live_sessions(None, &["a", "b", "c"]);
+        let shown =
+            |live: &LiveSessions, id: &[u8]| live.look(id, now).known.map(|known| known.backend);
+        one.note(one.key(b"1"), BackendIndex(1), now);
+        one.note(one.key(b"2"), BackendIndex(2), now);
+        assert_eq!(shown(&one, b"1"), Some(Some(BackendIndex(1))));
+        assert_eq!(shown(&one, b"3"), None);
+
+        let two = live_sessions(Some(&one), &["c", "d", "a"]);
+        assert_eq!(shown(&two, b"1"), Some(None), "its backend is gone");
+        assert_eq!(shown(&two, b"2"), Some(Some(BackendIndex(0))));
+        assert_eq!(
+            [0, 1, 2].map(|index| two.count(BackendIndex(index))),
+            [1, 0, 0]
+        );
+
+        let three = live_sessions(Some(&two), &["b", "e"]);
+        assert_eq!(
+            shown(&three, b"1"),
+            Some(Some(BackendIndex(0))),
+            "it came back"
+        );
+        assert_eq!(three.held(BackendIndex(0)), 1);
+        assert!(
+            three.names.len() <= 5,
+            "numbers are used again: {:?}",
+            three.names
+        );
+    }
+
+    #[test]
+    fn numbers_do_not_run_out() {
+        let mut last = live_sessions(None, &["a", "b"]);
+        for reload in 0..1000 {
+            let name = format!("was{reload}");
+            last = live_sessions(Some(&last), &["a", &name]);
+        }
+        assert!(last.names.len() <= 4);
+    }
+}

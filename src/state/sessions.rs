@@ -1,0 +1,299 @@
+//! The live sessions of a pool: who accepted a session last, when it was opened and when it was seen, within a fixed bound.
+//! What it forgets is never needed to serve a request rightly; it knows no session id, only keyed hashes of them.
+//! The walk goes on in `live_sessions.rs`, which looks at it as one generation does, and in `table.rs`, which holds it.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use super::table::Table;
+use crate::clock;
+use crate::rng;
+
+/// The number that a backend's name has in a pool; at most 65,534.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slot(pub u16);
+
+/// Counters that are made at once.
+const CHUNK: usize = 256;
+
+/// Seconds are kept in so many bits: half a year, after which they begin anew. Nothing idle is kept for so long.
+const SECONDS: u32 = 24;
+const SECONDS_MASK: u64 = (1 << SECONDS) - 1;
+
+/// The live sessions of one pool, over all workers. They survive reloads as long as there is a pool of that name.
+///
+/// At most twice `capacity` are held. A session beyond that pushes out the one that was idle longest among the 16 or so that might lie in
+/// its place, so that counts are exact until the table is more than half full, and too low above.
+#[derive(Debug)]
+pub struct Sessions {
+    table: Table,
+    capacity: usize,
+    hash: RandomState,
+    began: Instant,
+    counts: Box<[OnceLock<Box<[AtomicU32]>>]>,
+    total: AtomicUsize,
+    /// Where the next sweep begins.
+    hand: AtomicUsize,
+}
+
+/// What is known of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Who accepted it last.
+    pub slot: Slot,
+    /// How long ago it was opened, in whole seconds.
+    pub age: Duration,
+    /// How long ago it was seen, in whole seconds and within the grain that it was noted with.
+    pub idle: Duration,
+}
+
+impl Sessions {
+    /// Room for `capacity` sessions.
+    pub fn new(capacity: usize) -> Sessions {
+        let chunks = usize::from(u16::MAX).div_ceil(CHUNK);
+        Sessions {
+            table: Table::new(capacity),
+            capacity,
+            hash: rng::keyed_hash(),
+            began: clock::now(),
+            counts: (0..chunks).map(|_| OnceLock::new()).collect(),
+            total: AtomicUsize::new(0),
+            hand: AtomicUsize::new(0),
+        }
+    }
+
+    /// The same sessions, with room for `capacity`.
+    pub fn resized(&self, capacity: usize) -> Sessions {
+        let resized = Sessions {
+            hash: self.hash.clone(),
+            began: self.began,
+            ..Sessions::new(capacity)
+        };
+        for (key, value) in (0..self.table.sets()).flat_map(|set| self.table.pairs(set)) {
+            resized.count_up(slot_of(value));
+            if let Some(displaced) = resized.table.put(key, value, |_| 0) {
+                resized.count_down(displaced);
+            }
+        }
+        resized
+    }
+
+    /// What it was made for.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The key of what a client shows.
+    #[inline]
+    pub fn key(&self, shown: &[u8]) -> u64 {
+        self.hash.hash_one(shown)
+    }
+
+    /// What is known of a session that was seen within `idle`.
+    #[inline]
+    pub fn find(&self, key: u64, idle: Duration, now: Instant) -> Option<Session> {
+        let session = self.unpack(self.table.get(key)?, now);
+        (session.idle <= idle).then_some(session)
+    }
+
+    /// Notes that the backend accepted a session now. Nothing is written if it is the one that did so less than `grain` ago.
+    #[inline]
+    pub fn note(&self, key: u64, slot: Slot, grain: Duration, now: Instant) {
+        let old = self.table.get(key);
+        let session = old.map(|old| self.unpack(old, now));
+        if session.is_some_and(|known| known.slot == slot && known.idle < grain) {
+            return;
+        }
+        self.write(
+            key,
+            slot,
+            session.map_or(Duration::ZERO, |known| known.age),
+            now,
+        );
+    }
+
+    #[cold]
+    fn write(&self, key: u64, slot: Slot, age: Duration, now: Instant) {
+        let seen = self.seconds(now);
+        let opened = seen.wrapping_sub(age.as_secs()) & SECONDS_MASK;
+        let value = (u64::from(slot.0) + 1) << (2 * SECONDS) | opened << SECONDS | seen;
+        self.count_up(slot);
+        let idle = |value| self.unpack(value, now).idle.as_secs() as u32;
+        if let Some(displaced) = self.table.put(key, value, idle) {
+            self.count_down(displaced);
+        }
+    }
+
+    /// Forgets a session.
+    pub fn end(&self, key: u64) {
+        if let Some(value) = self.table.remove(key) {
+            self.count_down(value);
+        }
+    }
+
+    /// How many sessions a backend has.
+    #[inline]
+    pub fn count(&self, slot: Slot) -> u32 {
+        self.counter(slot).load(Relaxed)
+    }
+
+    /// How many sessions all backends have.
+    #[inline]
+    pub fn total(&self) -> usize {
+        self.total.load(Relaxed)
+    }
+
+    /// Forgets the sessions among the next `share` of the table that were not seen within `idle`.
+    pub fn sweep(&self, share: f64, idle: Duration, now: Instant) {
+        if self.total() == 0 {
+            return;
+        }
+        let sets = (self.table.sets() as f64 * share).ceil() as usize;
+        let from = self.hand.fetch_add(sets, Relaxed);
+        for set in from..from.wrapping_add(sets) {
+            let stays = |value| self.unpack(value, now).idle <= idle;
+            self.table.sweep(set, stays, |value| self.count_down(value));
+        }
+    }
+
+    /// The shortest time for which any session of the backend has been idle; `None` when it has none. It looks at the whole table.
+    pub fn last_seen(&self, slot: Slot, now: Instant) -> Option<Duration> {
+        let sets = 0..self.table.sets();
+        let sessions = sets.flat_map(|set| self.table.pairs(set));
+        sessions
+            .map(|(_, value)| self.unpack(value, now))
+            .filter(|session| session.slot == slot)
+            .map(|session| session.idle)
+            .min()
+    }
+
+    fn seconds(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.began).as_secs() & SECONDS_MASK
+    }
+
+    #[inline]
+    fn unpack(&self, value: u64, now: Instant) -> Session {
+        let now = self.seconds(now);
+        let since = |then: u64| {
+            let ago = now.wrapping_sub(then) & SECONDS_MASK;
+            // Another thread's clock was read a moment later.
+            Duration::from_secs(if ago > SECONDS_MASK / 2 { 0 } else { ago })
+        };
+        Session {
+            slot: slot_of(value),
+            age: since(value >> SECONDS),
+            idle: since(value),
+        }
+    }
+
+    fn counter(&self, slot: Slot) -> &AtomicU32 {
+        let slot = usize::from(slot.0);
+        let chunk = self.counts[slot / CHUNK]
+            .get_or_init(|| (0..CHUNK).map(|_| AtomicU32::new(0)).collect());
+        &chunk[slot % CHUNK]
+    }
+
+    fn count_up(&self, slot: Slot) {
+        self.counter(slot).fetch_add(1, Relaxed);
+        self.total.fetch_add(1, Relaxed);
+    }
+
+    fn count_down(&self, value: u64) {
+        self.counter(slot_of(value)).fetch_sub(1, Relaxed);
+        self.total.fetch_sub(1, Relaxed);
+    }
+}
+
+fn slot_of(value: u64) -> Slot {
+    Slot(((value >> (2 * SECONDS)) as u16).wrapping_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(60);
+    const NO_GRAIN: Duration = Duration::ZERO;
+
+    fn after(sessions: &Sessions, seconds: u64) -> Instant {
+        sessions.began + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn sessions_are_opened_seen_moved_and_ended() {
+        let sessions = Sessions::new(100);
+        let at = |seconds| after(&sessions, seconds);
+        let (a, b) = (Slot(0), Slot(7));
+        let key = sessions.key(b"1.was1");
+        assert_eq!(sessions.find(key, IDLE, at(0)), None);
+        sessions.note(key, a, NO_GRAIN, at(1));
+        sessions.note(key, a, Duration::from_secs(10), at(5));
+        let found = sessions.find(key, IDLE, at(9)).unwrap();
+        let secs = Duration::from_secs;
+        assert_eq!((found.slot, found.age, found.idle), (a, secs(8), secs(8)));
+        sessions.note(key, b, Duration::from_secs(10), at(9));
+        let found = sessions.find(key, IDLE, at(10)).unwrap();
+        assert_eq!((found.slot, found.age, found.idle), (b, secs(9), secs(1)));
+        assert_eq!((sessions.count(a), sessions.count(b)), (0, 1));
+        assert_eq!(sessions.last_seen(b, at(19)), Some(secs(10)));
+        assert_eq!(sessions.last_seen(a, at(19)), None);
+        assert_eq!(sessions.find(key, IDLE, at(70)), None);
+        sessions.end(key);
+        sessions.end(key);
+        assert_eq!((sessions.count(b), sessions.total()), (0, 0));
+    }
+
+    #[test]
+    fn what_was_idle_is_swept() {
+        let sessions = Sessions::new(1000);
+        for id in 0..500_u32 {
+            let slot = Slot((id % 5) as u16);
+            let now = after(&sessions, u64::from(id % 100));
+            sessions.note(sessions.key(&id.to_ne_bytes()), slot, NO_GRAIN, now);
+        }
+        assert_eq!((sessions.total(), sessions.count(Slot(3))), (500, 100));
+        for _ in 0..4 {
+            sessions.sweep(0.25, IDLE, after(&sessions, 109));
+        }
+        // Seen at 49 and later.
+        assert_eq!(sessions.total(), 255);
+    }
+
+    #[test]
+    fn counts_are_exact_below_the_bound_and_follow_into_another_size() {
+        let sessions = Sessions::new(10_000);
+        let now = after(&sessions, 0);
+        for id in 0..10_000_u32 {
+            sessions.note(sessions.key(&id.to_ne_bytes()), Slot(1), NO_GRAIN, now);
+        }
+        let counted = sessions.count(Slot(1));
+        assert!((9_900..=10_000).contains(&counted), "{counted}");
+        let large = sessions.resized(40_000);
+        assert_eq!(large.count(Slot(1)), counted);
+        let known = (0..10_000_u32).filter(|id| {
+            let key = large.key(&id.to_ne_bytes());
+            large.find(key, IDLE, now).is_some()
+        });
+        assert_eq!(known.count() as u32, counted);
+        // However many come, no more are held than there is room for.
+        for id in 0..100_000_u32 {
+            sessions.note(sessions.key(&id.to_ne_bytes()), Slot(2), NO_GRAIN, now);
+        }
+        assert_eq!(
+            sessions.total(),
+            (sessions.count(Slot(1)) + sessions.count(Slot(2))) as usize
+        );
+        assert!(sessions.total() <= sessions.table.sets() * 8);
+    }
+
+    #[test]
+    fn seconds_begin_anew_without_harm() {
+        let sessions = Sessions::new(10);
+        let end = 1 << SECONDS;
+        sessions.note(5, Slot(0), NO_GRAIN, after(&sessions, end - 2));
+        let found = sessions.find(5, IDLE, after(&sessions, end + 3)).unwrap();
+        assert_eq!(found.idle, Duration::from_secs(5));
+    }
+}
