@@ -70,7 +70,10 @@ mod tests {
     const TIME: Duration = Duration::from_secs(10);
 
     fn snapshot(slow_start: Option<Duration>) -> Snapshot {
-        let mut config = config(&[], &[("was", &[loopback(1), loopback(2)])]);
+        let mut config = config(
+            &[("web", &[loopback(80)])],
+            &[("was", &[loopback(1), loopback(2)])],
+        );
         config.pools[0].slow_start = slow_start;
         compile(Arc::new(config), None, None, 1, 1)
     }
