@@ -53,7 +53,10 @@ impl<'a> FirstFlight<'a> {
         facts: &Facts<'_>,
     ) -> Option<FirstFlight<'a>> {
         let flights = snapshot.pools[route.pool].flights.as_ref()?;
-        let is_wanted = route.sticky.as_ref().is_some_and(|sticky| sticky.first_flight);
+        let is_wanted = route
+            .sticky
+            .as_ref()
+            .is_some_and(|sticky| sticky.first_flight);
         let head = facts.request.filter(|_| is_wanted)?.head;
         let agent = head.field(Field::UserAgent).next();
         let agent = agent.map_or(&b""[..], |(_, value)| value);

@@ -2,6 +2,7 @@
 //! It runs within one poll, decides nothing that `policy/` does not decide, and sends nothing.
 //! The walk goes on in `exchange.rs`, which carries the plan out.
 
+use super::arrival::FirstFlight;
 use super::client::Client;
 use super::exchange::{Exchange, Plan};
 use super::reject::Failure;
@@ -14,6 +15,7 @@ use crate::http::request::{self, Request};
 use crate::policy::balance::BackendIndex;
 use crate::policy::choose::{Choice, Nowhere, PoolView, StickyView, choose};
 use crate::policy::facts::{Facts, RequestFacts};
+use crate::policy::persist::{Chosen, Scope, Sticky, Told};
 use crate::policy::retry::{self, MAX_RETRIES, Retry, Try};
 use crate::rng;
 use crate::state::backend::Backend;
@@ -28,7 +30,8 @@ pub(super) struct Attempts {
     count: usize,
     retries: u8,
     led_by: Option<Retry>,
-    last: Option<Choice>,
+    /// Whether the next one goes where the last one went.
+    repeats: bool,
     failure: Option<Failure>,
 }
 
@@ -64,10 +67,10 @@ impl Attempts {
         });
         match retry {
             Retry::Never => return Err(failure),
-            Retry::SameBackendFresh => self.last = Some(plan.choice),
+            Retry::SameBackendFresh => self.repeats = true,
             Retry::Elsewhere => {
-                self.last = None;
-                self.tried[self.count] = plan.choice.backend;
+                self.repeats = false;
+                self.tried[self.count] = plan.backend;
                 self.count += 1;
             }
         }
@@ -145,9 +148,20 @@ pub(super) fn plan(exchange: &mut Exchange<'_>, attempts: &Attempts) -> Result<P
     }
     facts.session = look_up(snapshot, route, &facts);
     exchange.facts.session = facts.session.map(Shown::from);
-    let choice = match attempts.last {
+    let first_flight = FirstFlight::of(snapshot, route, &facts);
+    let choice = match exchange.facts.choice.filter(|_| attempts.repeats) {
         Some(choice) => choice,
-        None => choose_backend(exchange.client, &generation, route, &facts, attempts)?,
+        None => {
+            let companions = first_flight.as_ref();
+            choose_backend(
+                exchange.client,
+                &generation,
+                route,
+                &facts,
+                attempts,
+                companions,
+            )?
+        }
     };
     exchange.facts.choice = Some(choice);
     edits.clear();
@@ -157,9 +171,15 @@ pub(super) fn plan(exchange: &mut Exchange<'_>, attempts: &Attempts) -> Result<P
     forwarding::edit(head, &source, snapshot.config.forwarding, edits);
     let backend = &snapshot.pools[route.pool].backends[usize::from(choice.backend.0)];
     compose(&request, backend, edits, out);
+    let is_new = choice
+        .sticky
+        .is_some_and(|chosen| chosen.stickiness.is_new());
+    let flight = first_flight.filter(|_| is_new);
     Ok(Plan {
         pool: route.pool,
-        choice,
+        backend: choice.backend,
+        is_new,
+        flight: flight.map(|flight| flight.join(&choice, &facts, exchange.client)),
     })
 }
 
@@ -170,6 +190,7 @@ fn choose_backend(
     route: &Route,
     facts: &Facts<'_>,
     attempts: &Attempts,
+    first_flight: Option<&FirstFlight<'_>>,
 ) -> Result<Choice, Failure> {
     let pool = &generation.snapshot.pools[route.pool];
     let view = generation.pool(route.pool);
@@ -182,11 +203,20 @@ fn choose_backend(
         loads: &loads,
     };
     let mut fill_secure = rng::fill_secure;
+    let scope = |sticky| scope(generation, route, sticky);
+    let told = route
+        .sticky
+        .as_ref()
+        .and_then(|sticky| Told::within(&client.told, scope(sticky)));
+    let companions = || match told {
+        Some((backend, _)) => Some(backend),
+        None => first_flight?.destination(facts),
+    };
     let sticky = route.sticky.as_ref().map(|sticky| StickyView {
         sticky,
         remembered: &mut client.remembered,
-        told: None,
-        first_flight: &|| None,
+        told: told.and_then(|(_, home)| home),
+        companions: &companions,
         fill_secure: &mut fill_secure,
     });
     let rng = &mut client.local.rng.borrow_mut();
@@ -194,6 +224,15 @@ fn choose_backend(
         Nowhere::HomeDown => Failure::HomeDown,
         Nowhere::NoBackend => attempts.failure.unwrap_or(Failure::NoBackend),
     })
+}
+
+/// What is told on a route is good for the same cookie of the same pool, in the same generation.
+fn scope(generation: &Generation, route: &Route, sticky: &Sticky) -> Scope {
+    Scope {
+        generation: generation.snapshot.generation,
+        pool: route.pool,
+        cookie: sticky.mode.scope(),
+    }
 }
 
 /// Writes the request's head as the backend gets it.
@@ -248,15 +287,35 @@ impl Exchange<'_> {
         if let Some(chosen) = self.facts.choice.and_then(|choice| choice.sticky) {
             let (secure, session) = (self.facts.secure, sticky.given(answer));
             self.note_session(&chosen, session);
-            self.facts.stickiness = Some(sticky.remember(
+            self.facts.stickiness = Some(chosen.stickiness);
+            let is_told = sticky.remember(
                 &chosen,
                 answer,
                 session,
                 secure,
                 &mut rng::fill_secure,
                 edits,
-            ));
+            );
+            if chosen.stickiness.is_new() && !self.client.early.is_empty() {
+                self.keep_told(sticky, &chosen, is_told);
+            }
         }
+    }
+
+    /// Remembers what a new client is told for those of its requests that are here already.
+    #[cold]
+    fn keep_told(&mut self, sticky: &Sticky, chosen: &Chosen, is_told: bool) {
+        let generation = &*self.generation;
+        let route = self
+            .facts
+            .route
+            .map(|route| &generation.snapshot.routes[route]);
+        let sent = route.zip(self.facts.choice).and_then(|(route, choice)| {
+            let home = chosen.told_home(choice.backend).filter(|_| is_told);
+            let scope = scope(generation, route, sticky);
+            Told::new(scope, choice.backend, home, self.client.early.len())
+        });
+        self.client.told = sent;
     }
 
     /// Counts a request that is tried again.

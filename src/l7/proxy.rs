@@ -2,6 +2,7 @@
 //! It knows no framing and no socket option, and decides nothing itself: decisions are in `policy/`.
 //! The walk goes on in `plan.rs` (route, persistence, balancer), `exchange.rs` (head and body in), `answer.rs` (answer out).
 
+use super::arrival::Arrival;
 use super::client::{Client, Next};
 use super::exchange::Exchange;
 use super::plan::{Attempts, plan};
@@ -27,10 +28,9 @@ async fn forward(exchange: &mut Exchange<'_>) -> Result<Next, Failure> {
     let mut attempts = Attempts::default();
     loop {
         let plan = plan(exchange, &attempts)?;
-        let backend =
-            &generation.snapshot.pools[plan.pool].backends[usize::from(plan.choice.backend.0)];
+        let backend = &generation.snapshot.pools[plan.pool].backends[plan.backend.index()];
         let _lease = backend.live.lease();
-        let arrival = plan.is_arrival().then(|| backend.live.arrival());
+        let arrival = Arrival::of(&generation.snapshot, &plan);
         match exchange
             .attempt(&plan, backend, attempts.wants_fresh())
             .await

@@ -32,10 +32,10 @@ pub struct StickyView<'a> {
     pub sticky: &'a Sticky,
     /// What the client's connection remembers.
     pub remembered: &'a mut Option<Remembered>,
-    /// Where a client belongs that came with this connection and could not yet have read what it was told.
+    /// Where this client belongs if it shows nothing: it was told so when this request was on its way already.
     pub told: Option<Home>,
-    /// Finds where others went that may be this client; asked only for one without a home.
-    pub first_flight: &'a dyn Fn() -> Option<BackendIndex>,
+    /// Finds where requests went that may be this client's; asked only for one without a home.
+    pub companions: &'a dyn Fn() -> Option<BackendIndex>,
     /// Fills bytes from the system's CSPRNG.
     pub fill_secure: &'a mut dyn FnMut(&mut [u8]),
 }
@@ -126,7 +126,7 @@ fn choose_sticky<L: Loads>(
         (Recall::Expired, _) => Stickiness::Expired,
         (Recall::Forged, _) => Stickiness::Forged,
     };
-    let with = (view.first_flight)();
+    let with = (view.companions)();
     let backend = placement::place(pool, view.sticky, with, tried, facts, rng)?;
     // The page before it gave the client its home: what comes without that must not put another in its place.
     let is_part_of_page = facts
@@ -367,7 +367,7 @@ mod tests {
                 sticky: &self.sticky,
                 remembered: &mut self.remembered,
                 told: None,
-                first_flight: &|| None,
+                companions: &|| None,
                 fill_secure: &mut |bytes| bytes.fill_with(|| secure.next_u64() as u8),
             };
             let choice = choose(&view, Some(client), &tried, &facts, &mut self.rng);

@@ -106,7 +106,10 @@ mod tests {
         let found = Some((flight, BackendIndex(u16::MAX)));
         assert_eq!(flights.find(key, now), found);
         assert_eq!(flights.find(key, now + LONGEST), found);
-        assert_eq!(flights.find(key, now + LONGEST + Duration::from_secs(2)), None);
+        assert_eq!(
+            flights.find(key, now + LONGEST + Duration::from_secs(2)),
+            None
+        );
         flights.close(flight);
         assert_eq!(flights.find(key, now), None);
         flights.close(flight);

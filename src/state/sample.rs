@@ -86,6 +86,8 @@ fn route(name: &str, pool: &str, path: &str) -> Route {
 /// The stickiness that needs no cookie.
 pub fn sticky_by_source() -> Sticky {
     Sticky {
+        balance_factor: 0.25,
+        first_flight: false,
         mode: StickyMode::Source {
             prefix_v4: 32,
             prefix_v6: 64,

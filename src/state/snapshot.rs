@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::backend::{Backend, Epoch};
+use super::flights::Flights;
 use super::live_sessions::LiveSessions;
 use crate::config::model::{BalancerKind, Config, PathChecks, Protocol, Timeouts};
 use crate::policy::persist::Sticky;
@@ -98,6 +99,8 @@ pub struct Pool {
     pub ring: Rendezvous,
     /// Advances when the state of one of its backends changes; survives reloads under the same name.
     pub epoch: Arc<Epoch>,
+    /// New clients under way, if a route to the pool wants them found; survive reloads under the same name.
+    pub flights: Option<Arc<Flights>>,
     /// Its live sessions, which survive reloads; absent where no route to it is sticky.
     pub sessions: Option<LiveSessions>,
 }

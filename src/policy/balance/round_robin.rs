@@ -19,7 +19,7 @@ use crate::rng::Rng;
 /// each reload all of them start a golden section of the round further: reloads, however many, favour nobody.
 ///
 /// When only weights change, as those of backends that warm up do every moment, the round goes on where it is: whose weight stayed
-/// keeps its turn, and the others take the next one that their new weight gives them.
+/// keeps its turn, and the others wait on for as much longer or shorter as their turns are further apart or closer.
 #[derive(Debug)]
 pub struct RoundRobin {
     turns: RefCell<Turns>,
@@ -162,19 +162,17 @@ impl Turn {
         }
     }
 
-    /// Takes another weight, and the first turn of it that comes after `last`. A turn that is due at the same time as `last` stays due.
+    /// Takes another weight at the time of `last`. What is left of the wait for the turn grows or shrinks with the time between two
+    /// turns, and the turn nearest to its end is the next: weights may change at every pick, and nobody gains or loses by it.
     fn reweigh(&mut self, weight: u16, last: &Turn) {
-        let is_due = self.compare_times(last).is_le();
-        // Turn n comes at (2n + 1) / 2w, so those with n <= w * t - 1/2 are over at the time t, or one of them is due.
-        let over = i64::from(weight) * (2 * i64::from(last.done) + 1) - i64::from(last.weight);
-        let period = 2 * i64::from(last.weight);
-        let done = match is_due {
-            true => -(-over).div_euclid(period),
-            false => over.div_euclid(period) + 1,
-        };
-        let wraps = done >= i64::from(weight);
-        self.round = last.round.wrapping_add(u32::from(wraps));
-        self.done = if wraps { 0 } else { done.max(0) as u16 };
+        // With t = (2 done + 1) / 2w for turn and last, the wait ends at t' = last + (t - last) * w / weight, in turn t' * weight.
+        let [old, new, period] = [self.weight, weight, last.weight].map(i64::from);
+        let rounds = i64::from(self.round.wrapping_sub(last.round) as i32);
+        let now = 2 * i64::from(last.done) + 1;
+        let twice = 2 * (old * rounds + i64::from(self.done)) + 1;
+        let turn = ((new - old) * now + twice * period).div_euclid(2 * period);
+        self.round = last.round.wrapping_add(turn.div_euclid(new) as u32);
+        self.done = turn.rem_euclid(new) as u16;
         self.weight = weight;
     }
 
@@ -324,7 +322,7 @@ mod tests {
                 }
             }
             for (&count, &fair) in counts.iter().zip(&fair) {
-                prop_assert!((f64::from(count) - fair).abs() <= 6.0 + fair / 20.0, "{counts:?} {fair:?}");
+                prop_assert!((f64::from(count) - fair).abs() <= 6.0 + fair / 20.0, "{counts:?}, one {count} for {fair}");
             }
             let even = &counts[..steady];
             prop_assert!(even.iter().max().unwrap() - even.iter().min().unwrap() <= 1, "{counts:?}");
