@@ -165,6 +165,7 @@ fn pool(pool: &snapshot::Pool, overrides: &Overrides) -> Pool {
         balancer: match pool.balancer {
             BalancerKind::RoundRobin => "round-robin",
             BalancerKind::LeastConnections => "least-connections",
+            BalancerKind::LeastSessions => "least-sessions",
             BalancerKind::RandomTwo => "random-two",
         },
         backends: backends.collect(),
