@@ -15,7 +15,7 @@ use crate::state::snapshot::{Pool, Route, Snapshot};
 /// A new client under way.
 #[derive(Debug)]
 pub(super) struct Arrival<'a> {
-    _counted: backend::Arrival<'a>,
+    _counted: Option<backend::Arrival<'a>>,
     pool: &'a Pool,
     flight: Option<Flight>,
 }
@@ -24,8 +24,9 @@ impl<'a> Arrival<'a> {
     /// The arrival that a plan speaks of; `None` when its client has a home, or needs none.
     pub(super) fn of(snapshot: &'a Snapshot, plan: &Plan) -> Option<Arrival<'a>> {
         let pool = &snapshot.pools[plan.pool];
-        plan.is_new.then(|| Arrival {
-            _counted: pool.backends[plan.backend.index()].live.arrival(),
+        let arrival = || pool.backends[plan.backend.index()].live.arrival();
+        (plan.counts || plan.flight.is_some()).then(|| Arrival {
+            _counted: plan.counts.then(arrival),
             pool,
             flight: plan.flight,
         })
@@ -68,18 +69,27 @@ impl<'a> FirstFlight<'a> {
 
     /// Where others went.
     pub(super) fn destination(&self, facts: &Facts<'_>) -> Option<BackendIndex> {
-        let (_, backend) = self.flights.find(self.key, facts.now)?;
-        Some(backend)
+        self.flights.destination(self.key, facts.now)
     }
 
-    /// Joins the flight that goes where this request goes, or opens one.
-    pub(super) fn join(&self, choice: &Choice, facts: &Facts<'_>, client: &Client) -> Flight {
-        match self.flights.find(self.key, facts.now) {
-            Some((flight, backend)) if backend == choice.backend => flight,
-            _ => {
-                let salt = client.local.rng.borrow_mut().next_u64();
-                self.flights.open(self.key, choice.backend, salt, facts.now)
-            }
-        }
+    /// Whether others left for somewhere else while this one was being chosen for.
+    pub(super) fn is_missed(&self, choice: &Choice, facts: &Facts<'_>) -> bool {
+        let destination = self.destination(facts);
+        destination.is_some_and(|backend| backend != choice.backend)
+    }
+
+    /// Joins the flight that goes where this request goes, or opens one; whether it did the latter.
+    pub(super) fn take(
+        &self,
+        choice: &Choice,
+        facts: &Facts<'_>,
+        client: &Client,
+    ) -> (Flight, bool) {
+        let joined = self.flights.join(self.key, choice.backend, facts.now);
+        let open = || {
+            let salt = client.local.rng.borrow_mut().next_u64();
+            self.flights.open(self.key, choice.backend, salt, facts.now)
+        };
+        (joined.unwrap_or_else(open), joined.is_none())
     }
 }

@@ -16,6 +16,7 @@ use crate::config::model::Timeouts;
 use crate::http::framing::Framing;
 use crate::http::head::{Line, RequestHead, Span, TargetForm, Version};
 use crate::http::request::{self, Request};
+use crate::metrics::rows::Hold;
 use crate::net::backlog::Backlog;
 use crate::net::stream::Stream;
 use crate::policy::balance::BackendIndex;
@@ -53,9 +54,9 @@ pub(super) struct Plan {
     pub(super) pool: usize,
     /// The chosen backend.
     pub(super) backend: BackendIndex,
-    /// Whether its client has no home yet.
-    pub(super) is_new: bool,
-    /// What of it such a client's other requests can find.
+    /// Whether a client that has no home yet counts there until its answer.
+    pub(super) counts: bool,
+    /// What the other requests of such a client can find.
     pub(super) flight: Option<Flight>,
 }
 
@@ -119,6 +120,9 @@ pub(super) struct Facts {
     pub(super) started: Instant,
     pub(super) client: std::net::IpAddr,
     pub(super) overhead: Duration,
+    /// How long it was held for its home, and what became of that.
+    pub(super) held: Duration,
+    pub(super) hold: Option<Hold>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) tries: u8,
@@ -145,6 +149,8 @@ impl<'c> Exchange<'c> {
             started,
             client: client.remote.ip().to_canonical(),
             overhead: Duration::ZERO,
+            held: Duration::ZERO,
+            hold: None,
             bytes_in: 0,
             bytes_out: 0,
             tries: 0,
@@ -268,12 +274,12 @@ impl<'c> Exchange<'c> {
     ) -> Result<(), Failure> {
         let local = self.client.local.clone();
         let mut head = std::mem::take(&mut local.scratch.borrow_mut().out);
-        let began = if self.facts.tries == 0 {
+        let began = if self.facts.tries == 0 && self.facts.hold.is_none() {
             self.facts.started
         } else {
             clock::now()
         };
-        self.facts.tries += 1;
+        self.facts.tries = self.facts.tries.saturating_add(1);
         let idle = self.generation.pool(plan.pool).idle(plan.backend).clone();
         let kept = if fresh { None } else { idle.take(began) };
         self.facts.reused = kept.is_some();

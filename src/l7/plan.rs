@@ -2,11 +2,15 @@
 //! It runs within one poll, decides nothing that `policy/` does not decide, and sends nothing.
 //! The walk goes on in `exchange.rs`, which carries the plan out.
 
+use std::time::Instant;
+
 use super::arrival::FirstFlight;
 use super::client::Client;
 use super::exchange::{Exchange, Plan};
 use super::reject::Failure;
 use super::session::{Shown, look_up};
+use crate::clock;
+use crate::config::model::OnFailure;
 use crate::http::edits::Edits;
 use crate::http::forwarding::{self, Source};
 use crate::http::head::{AnswerHead, Field, RequestHead, TargetForm, Version};
@@ -15,7 +19,7 @@ use crate::http::request::{self, Request};
 use crate::policy::balance::BackendIndex;
 use crate::policy::choose::{Choice, Nowhere, PoolView, StickyView, choose};
 use crate::policy::facts::{Facts, RequestFacts};
-use crate::policy::persist::{Chosen, Scope, Sticky, Told};
+use crate::policy::persist::{Chosen, Scope, Stickiness, Sticky, Told};
 use crate::policy::retry::{self, MAX_RETRIES, Retry, Try};
 use crate::rng;
 use crate::state::backend::Backend;
@@ -30,15 +34,37 @@ pub(super) struct Attempts {
     count: usize,
     retries: u8,
     led_by: Option<Retry>,
-    /// Whether the next one goes where the last one went.
+    /// Whether the choice before stands.
     repeats: bool,
     failure: Option<Failure>,
+    /// What the request waits for before its next plan.
+    pub(super) held: Option<Held>,
+    /// Whether it is not to be held any more.
+    pub(super) is_impatient: bool,
+    /// Whether there was a plan before.
+    is_planned: bool,
+}
+
+/// What a request waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Held {
+    /// For a change of the pool's state, in which its home could not serve: this is the epoch of that.
+    Change(u64),
+    /// For a pause, since its home refused a connection.
+    Pause,
 }
 
 impl Attempts {
     /// Whether the next attempt must not use a pooled connection.
     pub(super) fn wants_fresh(&self) -> bool {
         self.led_by == Some(Retry::SameBackendFresh)
+    }
+
+    /// Whether the request may still be held for its home.
+    fn is_patient(&self, route: &Route, started: Instant) -> bool {
+        let until = patience(route, started).filter(|_| !self.is_impatient);
+        // A first plan knows what time it is.
+        until.is_some_and(|until| !self.is_planned || clock::now() < until)
     }
 
     /// Backends that are of no more use to this request.
@@ -57,6 +83,11 @@ impl Attempts {
             .backend
             .as_ref()
             .is_some_and(|upstream| upstream.sent);
+        let chosen = exchange.facts.choice.and_then(|choice| choice.sticky);
+        let is_kept = chosen.is_some_and(|chosen| chosen.stickiness == Stickiness::Kept);
+        let snapshot = &*exchange.generation.snapshot;
+        let route = exchange.facts.route.map(|route| &snapshot.routes[route]);
+        let patient = |route| self.is_patient(route, exchange.facts.started);
         let retry = retry::after(Try {
             failure: kind_of(failure, exchange),
             idempotent: exchange.head.is_some_and(|head| head.is_idempotent),
@@ -64,9 +95,17 @@ impl Attempts {
             replayable: exchange.is_replayable(),
             retries: self.retries,
             led_by: self.led_by,
+            patient: is_kept && route.is_some_and(patient),
         });
         match retry {
             Retry::Never => return Err(failure),
+            Retry::Later => {
+                self.repeats = false;
+                exchange.backend = None;
+                self.failure = Some(failure);
+                self.held = Some(Held::Pause);
+                return Ok(());
+            }
             Retry::SameBackendFresh => self.repeats = true,
             Retry::Elsewhere => {
                 self.repeats = false;
@@ -80,6 +119,32 @@ impl Attempts {
         exchange.backend = None;
         exchange.count_retry();
         Ok(())
+    }
+
+    /// What becomes of a request for which no backend was chosen.
+    fn stay(
+        &mut self,
+        nowhere: Nowhere,
+        generation: &Generation,
+        route: &Route,
+    ) -> Result<Option<Plan>, Failure> {
+        self.is_planned = true;
+        match nowhere {
+            Nowhere::HomeAway => {
+                self.held = Some(Held::Change(generation.pool(route.pool).epoch()));
+                Ok(None)
+            }
+            Nowhere::HomeDown => Err(Failure::HomeDown),
+            Nowhere::NoBackend => Err(self.failure.unwrap_or(Failure::NoBackend)),
+        }
+    }
+}
+
+/// Until when a request of the route may be held; `None` when it is not.
+pub(super) fn patience(route: &Route, started: Instant) -> Option<Instant> {
+    match route.sticky.as_ref()?.on_failure {
+        OnFailure::Wait(wait) => started.checked_add(wait),
+        _ => None,
     }
 }
 
@@ -99,8 +164,11 @@ fn kind_of(failure: Failure, exchange: &Exchange<'_>) -> retry::Failure {
     }
 }
 
-/// Chooses where the next attempt goes, and composes the head for it in the worker's scratch.
-pub(super) fn plan(exchange: &mut Exchange<'_>, attempts: &Attempts) -> Result<Plan, Failure> {
+/// Chooses where the next attempt goes, and composes the head for it in the worker's scratch. `None`: the request is held first.
+pub(super) fn plan(
+    exchange: &mut Exchange<'_>,
+    attempts: &mut Attempts,
+) -> Result<Option<Plan>, Failure> {
     let local = exchange.client.local.clone();
     let generation = exchange.generation.clone();
     let snapshot = &*generation.snapshot;
@@ -112,7 +180,7 @@ pub(super) fn plan(exchange: &mut Exchange<'_>, attempts: &Attempts) -> Result<P
         ..
     } = &mut *local.scratch.borrow_mut();
     // No wait lies between the first plan and the reading of the head: the scratch still has its lines.
-    let known = exchange.head.filter(|_| attempts.retries == 0);
+    let known = exchange.head.filter(|_| !attempts.is_planned);
     let request = match known.and_then(|head| head.request(&exchange.received, lines)) {
         Some(request) => request,
         None => request::parse(&exchange.received, lines, &snapshot.config.limits)
@@ -152,35 +220,56 @@ pub(super) fn plan(exchange: &mut Exchange<'_>, attempts: &Attempts) -> Result<P
     let choice = match exchange.facts.choice.filter(|_| attempts.repeats) {
         Some(choice) => choice,
         None => {
-            let companions = first_flight.as_ref();
-            choose_backend(
-                exchange.client,
-                &generation,
-                route,
-                &facts,
-                attempts,
-                companions,
-            )?
+            let (client, flight) = (&mut *exchange.client, first_flight.as_ref());
+            match choose_together(client, &generation, route, &facts, attempts, flight) {
+                Ok(choice) => choice,
+                Err(nowhere) => return attempts.stay(nowhere, &generation, route),
+            }
         }
     };
+    attempts.is_planned = true;
     exchange.facts.choice = Some(choice);
     edits.clear();
     if let Some(sticky) = &route.sticky {
         sticky.conceal(head, edits);
     }
     forwarding::edit(head, &source, snapshot.config.forwarding, edits);
-    let backend = &snapshot.pools[route.pool].backends[usize::from(choice.backend.0)];
+    let pool = route.pool;
+    let backend = &snapshot.pools[pool].backends[choice.backend.index()];
     compose(&request, backend, edits, out);
-    let is_new = choice
-        .sticky
-        .is_some_and(|chosen| chosen.stickiness.is_new());
-    let flight = first_flight.filter(|_| is_new);
-    Ok(Plan {
-        pool: route.pool,
+    let flight = first_flight.filter(|_| is_new(&choice));
+    let flight = flight.map(|flight| flight.take(&choice, &facts, exchange.client));
+    Ok(Some(Plan {
+        pool,
         backend: choice.backend,
-        is_new,
-        flight: flight.map(|flight| flight.join(&choice, &facts, exchange.client)),
-    })
+        // Those who follow are the same client as the first.
+        counts: is_new(&choice) && flight.is_none_or(|(_, leads)| leads),
+        flight: flight.map(|(flight, _)| flight),
+    }))
+}
+
+/// Whether a client without a home was chosen for.
+fn is_new(choice: &Choice) -> bool {
+    choice
+        .sticky
+        .is_some_and(|chosen| chosen.stickiness.is_new())
+}
+
+/// Chooses, and chooses again if the client's other requests were chosen for elsewhere meanwhile, by another worker.
+fn choose_together(
+    client: &mut Client,
+    generation: &Generation,
+    route: &Route,
+    facts: &Facts<'_>,
+    attempts: &Attempts,
+    first_flight: Option<&FirstFlight<'_>>,
+) -> Result<Choice, Nowhere> {
+    let mut choose = || choose_backend(client, generation, route, facts, attempts, first_flight);
+    let choice = choose()?;
+    match first_flight {
+        Some(flight) if is_new(&choice) && flight.is_missed(&choice, facts) => choose(),
+        _ => Ok(choice),
+    }
 }
 
 /// Persistence first, then the balancer.
@@ -191,7 +280,7 @@ fn choose_backend(
     facts: &Facts<'_>,
     attempts: &Attempts,
     first_flight: Option<&FirstFlight<'_>>,
-) -> Result<Choice, Failure> {
+) -> Result<Choice, Nowhere> {
     let pool = &generation.snapshot.pools[route.pool];
     let view = generation.pool(route.pool);
     let loads = PoolLoads(pool);
@@ -208,22 +297,17 @@ fn choose_backend(
         .sticky
         .as_ref()
         .and_then(|sticky| Told::within(&client.told, scope(sticky)));
-    let companions = || match told {
-        Some((backend, _)) => Some(backend),
-        None => first_flight?.destination(facts),
-    };
+    let companions = || first_flight?.destination(facts);
     let sticky = route.sticky.as_ref().map(|sticky| StickyView {
         sticky,
         remembered: &mut client.remembered,
-        told: told.and_then(|(_, home)| home),
+        told,
         companions: &companions,
         fill_secure: &mut fill_secure,
+        patient: attempts.is_patient(route, facts.now),
     });
     let rng = &mut client.local.rng.borrow_mut();
-    choose(&view, sticky, attempts.tried(), facts, rng).map_err(|nowhere| match nowhere {
-        Nowhere::HomeDown => Failure::HomeDown,
-        Nowhere::NoBackend => attempts.failure.unwrap_or(Failure::NoBackend),
-    })
+    choose(&view, sticky, attempts.tried(), facts, rng)
 }
 
 /// What is told on a route is good for the same cookie of the same pool, in the same generation.

@@ -5,8 +5,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::config::model::AdminState;
 use crate::metrics::counter::Counter;
 use crate::policy::health::Health;
@@ -40,6 +41,9 @@ pub struct Live {
     health: AtomicU8,
     /// For how long it has been serving, in milliseconds, as far as that matters to its pool.
     warm: AtomicU32,
+    /// When the health changed last, in milliseconds after `made`.
+    changed: AtomicU64,
+    made: Instant,
     load: Line<Load>,
     connections: Box<[Line<ConnectionCounts>]>,
 }
@@ -112,6 +116,8 @@ impl Live {
             epoch,
             health: AtomicU8::new(health as u8),
             warm: AtomicU32::new(0),
+            changed: AtomicU64::new(0),
+            made: clock::now(),
             load: Line::default(),
             connections: (0..workers).map(|_| Line::default()).collect(),
         }
@@ -123,8 +129,19 @@ impl Live {
         Health::from_u8(self.health.load(Ordering::Relaxed))
     }
 
-    /// Records the observed state and makes every worker look again. One that is not up grows cold.
+    /// Since when that has been the observed state.
+    pub fn health_since(&self) -> Instant {
+        self.made + Duration::from_millis(self.changed.load(Ordering::Relaxed))
+    }
+
+    /// Records the observed state and makes every worker look again; one that is not up grows cold. Only control
+    /// may call it.
     pub fn set_health(&self, health: Health) {
+        if self.health() != health {
+            let after = clock::now() - self.made;
+            let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            self.changed.store(after, Ordering::Relaxed);
+        }
         if health != Health::Up {
             self.warm.store(0, Ordering::Relaxed);
         }

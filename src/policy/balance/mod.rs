@@ -113,6 +113,7 @@ mod tests {
             share: 1,
             admin: [AdminState::Ready, AdminState::Drain, AdminState::Maint][admin as usize],
             health: Health::from_u8(health),
+            since: None,
         });
         proptest::collection::vec(member, 0..100)
     }

@@ -29,6 +29,7 @@ pub fn up(weights: &[u16]) -> impl Iterator<Item = Member> {
         share: 1,
         admin: AdminState::Ready,
         health: Health::Up,
+        since: None,
     })
 }
 
