@@ -10,32 +10,32 @@ use crate::policy::choose::Choice;
 use crate::policy::facts::Facts;
 use crate::state::backend;
 use crate::state::flights::{Flight, Flights};
-use crate::state::snapshot::{Pool, Route, Snapshot};
+use crate::state::snapshot::{Route, Snapshot};
 
 /// A new client under way.
 #[derive(Debug)]
 pub(super) struct Arrival<'a> {
     _counted: Option<backend::Arrival<'a>>,
-    pool: &'a Pool,
-    flight: Option<Flight>,
+    flight: Option<(&'a Flights, Box<Flight>)>,
 }
 
 impl<'a> Arrival<'a> {
     /// The arrival that a plan speaks of; `None` when its client has a home, or needs none.
-    pub(super) fn of(snapshot: &'a Snapshot, plan: &Plan) -> Option<Arrival<'a>> {
+    pub(super) fn of(snapshot: &'a Snapshot, plan: &mut Plan) -> Option<Arrival<'a>> {
         let pool = &snapshot.pools[plan.pool];
         let arrival = || pool.backends[plan.backend.index()].live.arrival();
-        (plan.counts || plan.flight.is_some()).then(|| Arrival {
-            _counted: plan.counts.then(arrival),
-            pool,
-            flight: plan.flight,
+        let counted = plan.counts.then(arrival);
+        let flight = pool.flights.as_deref().zip(plan.flight.take());
+        (counted.is_some() || flight.is_some()).then_some(Arrival {
+            _counted: counted,
+            flight,
         })
     }
 }
 
 impl Drop for Arrival<'_> {
     fn drop(&mut self) {
-        if let Some((flights, flight)) = self.pool.flights.as_ref().zip(self.flight) {
+        if let Some((flights, flight)) = &self.flight {
             flights.close(flight);
         }
     }

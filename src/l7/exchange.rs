@@ -48,7 +48,7 @@ pub struct Exchange<'c> {
 }
 
 /// Where an attempt goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Plan {
     /// Ordinal of the pool.
     pub(super) pool: usize,
@@ -56,8 +56,8 @@ pub(super) struct Plan {
     pub(super) backend: BackendIndex,
     /// Whether a client that has no home yet counts there until its answer.
     pub(super) counts: bool,
-    /// What the other requests of such a client can find.
-    pub(super) flight: Option<Flight>,
+    /// What the other requests of such a client can find; boxed, since few have it and a request in flight is small.
+    pub(super) flight: Option<Box<Flight>>,
 }
 
 /// A request head by its places in the buffer, and what follows from it.

@@ -244,7 +244,7 @@ pub(super) fn plan(
         backend: choice.backend,
         // Those who follow are the same client as the first.
         counts: is_new(&choice) && flight.is_none_or(|(_, leads)| leads),
-        flight: flight.map(|(flight, _)| flight),
+        flight: flight.map(|(flight, _)| Box::new(flight)),
     }))
 }
 

@@ -96,7 +96,7 @@ impl Flights {
     }
 
     /// Closes a flight; one that is closed, or was taken the place of, stays what it is.
-    pub fn close(&self, flight: Flight) {
+    pub fn close(&self, flight: &Flight) {
         let is_other = |value| (value ^ flight.value) & !COUNT_MASK != 0;
         self.table.sweep(flight.key as usize, is_other, |_| {});
     }
@@ -140,9 +140,9 @@ mod tests {
         assert_eq!(flights.destination(key, now + LONGEST), Some(last));
         let late = now + LONGEST + Duration::from_secs(2);
         assert_eq!(flights.destination(key, late), None);
-        flights.close(flight);
+        flights.close(&flight);
         assert_eq!(flights.destination(key, now), None);
-        flights.close(flight);
+        flights.close(&flight);
     }
 
     #[test]
@@ -156,12 +156,12 @@ mod tests {
         assert_eq!(flights.join(3, at, now), None);
         assert_eq!(flights.destination(3, now), None);
         let second = flights.open(3, at, 2, now);
-        flights.close(joined[4].unwrap());
+        flights.close(&joined[4].unwrap());
         assert_eq!(flights.destination(3, now), Some(at), "another one");
         let joined = flights.join(3, at, now).unwrap();
-        flights.close(joined);
+        flights.close(&joined);
         assert_eq!(flights.destination(3, now), None);
-        flights.close(second);
+        flights.close(&second);
     }
 
     #[test]
