@@ -10,31 +10,32 @@ use crate::policy::choose::Choice;
 use crate::policy::facts::Facts;
 use crate::state::backend;
 use crate::state::flights::{Flight, Flights};
-use crate::state::snapshot::{Pool, Route, Snapshot};
+use crate::state::snapshot::{Route, Snapshot};
 
 /// A new client under way.
 #[derive(Debug)]
 pub(super) struct Arrival<'a> {
-    _counted: backend::Arrival<'a>,
-    pool: &'a Pool,
-    flight: Option<Flight>,
+    _counted: Option<backend::Arrival<'a>>,
+    flight: Option<(&'a Flights, Box<Flight>)>,
 }
 
 impl<'a> Arrival<'a> {
     /// The arrival that a plan speaks of; `None` when its client has a home, or needs none.
-    pub(super) fn of(snapshot: &'a Snapshot, plan: &Plan) -> Option<Arrival<'a>> {
+    pub(super) fn of(snapshot: &'a Snapshot, plan: &mut Plan) -> Option<Arrival<'a>> {
         let pool = &snapshot.pools[plan.pool];
-        plan.is_new.then(|| Arrival {
-            _counted: pool.backends[plan.backend.index()].live.arrival(),
-            pool,
-            flight: plan.flight,
+        let arrival = || pool.backends[plan.backend.index()].live.arrival();
+        let counted = plan.counts.then(arrival);
+        let flight = pool.flights.as_deref().zip(plan.flight.take());
+        (counted.is_some() || flight.is_some()).then_some(Arrival {
+            _counted: counted,
+            flight,
         })
     }
 }
 
 impl Drop for Arrival<'_> {
     fn drop(&mut self) {
-        if let Some((flights, flight)) = self.pool.flights.as_ref().zip(self.flight) {
+        if let Some((flights, flight)) = &self.flight {
             flights.close(flight);
         }
     }
@@ -68,18 +69,27 @@ impl<'a> FirstFlight<'a> {
 
     /// Where others went.
     pub(super) fn destination(&self, facts: &Facts<'_>) -> Option<BackendIndex> {
-        let (_, backend) = self.flights.find(self.key, facts.now)?;
-        Some(backend)
+        self.flights.destination(self.key, facts.now)
     }
 
-    /// Joins the flight that goes where this request goes, or opens one.
-    pub(super) fn join(&self, choice: &Choice, facts: &Facts<'_>, client: &Client) -> Flight {
-        match self.flights.find(self.key, facts.now) {
-            Some((flight, backend)) if backend == choice.backend => flight,
-            _ => {
-                let salt = client.local.rng.borrow_mut().next_u64();
-                self.flights.open(self.key, choice.backend, salt, facts.now)
-            }
-        }
+    /// Whether others left for somewhere else while this one was being chosen for.
+    pub(super) fn is_missed(&self, choice: &Choice, facts: &Facts<'_>) -> bool {
+        let destination = self.destination(facts);
+        destination.is_some_and(|backend| backend != choice.backend)
+    }
+
+    /// Joins the flight that goes where this request goes, or opens one; whether it did the latter.
+    pub(super) fn take(
+        &self,
+        choice: &Choice,
+        facts: &Facts<'_>,
+        client: &Client,
+    ) -> (Flight, bool) {
+        let joined = self.flights.join(self.key, choice.backend, facts.now);
+        let open = || {
+            let salt = client.local.rng.borrow_mut().next_u64();
+            self.flights.open(self.key, choice.backend, salt, facts.now)
+        };
+        (joined.unwrap_or_else(open), joined.is_none())
     }
 }

@@ -50,16 +50,16 @@ pub struct Exchange<'c> {
 }
 
 /// Where an attempt goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Plan {
     /// Ordinal of the pool.
     pub(super) pool: usize,
     /// The chosen backend.
     pub(super) backend: BackendIndex,
-    /// Whether its client has no home yet.
-    pub(super) is_new: bool,
-    /// What of it such a client's other requests can find.
-    pub(super) flight: Option<Flight>,
+    /// Whether a client that has no home yet counts there until its answer.
+    pub(super) counts: bool,
+    /// What the other requests of such a client can find; boxed, since few have it and a request in flight is small.
+    pub(super) flight: Option<Box<Flight>>,
 }
 
 /// A request head by its places in the buffer, and what follows from it.

@@ -221,16 +221,8 @@ pub(super) fn plan(
     let choice = match exchange.facts.choice.filter(|_| attempts.repeats) {
         Some(choice) => choice,
         None => {
-            let companions = first_flight.as_ref();
-            let chosen = choose_backend(
-                exchange.client,
-                &generation,
-                route,
-                &facts,
-                attempts,
-                companions,
-            );
-            match chosen {
+            let (client, flight) = (&mut *exchange.client, first_flight.as_ref());
+            match choose_together(client, &generation, route, &facts, attempts, flight) {
                 Ok(choice) => choice,
                 Err(nowhere) => return attempts.stay(nowhere, &generation, route),
             }
@@ -246,16 +238,39 @@ pub(super) fn plan(
     let pool = route.pool;
     let backend = &snapshot.pools[pool].backends[choice.backend.index()];
     compose(&request, backend, edits, out);
-    let is_new = choice
-        .sticky
-        .is_some_and(|chosen| chosen.stickiness.is_new());
-    let flight = first_flight.filter(|_| is_new);
+    let flight = first_flight.filter(|_| is_new(&choice));
+    let flight = flight.map(|flight| flight.take(&choice, &facts, exchange.client));
     Ok(Some(Plan {
         pool,
         backend: choice.backend,
-        is_new,
-        flight: flight.map(|flight| flight.join(&choice, &facts, exchange.client)),
+        // Those who follow are the same client as the first.
+        counts: is_new(&choice) && flight.is_none_or(|(_, leads)| leads),
+        flight: flight.map(|(flight, _)| Box::new(flight)),
     }))
+}
+
+/// Whether a client without a home was chosen for.
+fn is_new(choice: &Choice) -> bool {
+    choice
+        .sticky
+        .is_some_and(|chosen| chosen.stickiness.is_new())
+}
+
+/// Chooses, and chooses again if the client's other requests were chosen for elsewhere meanwhile, by another worker.
+fn choose_together(
+    client: &mut Client,
+    generation: &Generation,
+    route: &Route,
+    facts: &Facts<'_>,
+    attempts: &Attempts,
+    first_flight: Option<&FirstFlight<'_>>,
+) -> Result<Choice, Nowhere> {
+    let mut choose = || choose_backend(client, generation, route, facts, attempts, first_flight);
+    let choice = choose()?;
+    match first_flight {
+        Some(flight) if is_new(&choice) && flight.is_missed(&choice, facts) => choose(),
+        _ => Ok(choice),
+    }
 }
 
 /// Persistence first, then the balancer.
@@ -283,14 +298,11 @@ fn choose_backend(
         .sticky
         .as_ref()
         .and_then(|sticky| Told::within(&client.told, scope(sticky)));
-    let companions = || match told {
-        Some((backend, _)) => Some(backend),
-        None => first_flight?.destination(facts),
-    };
+    let companions = || first_flight?.destination(facts);
     let sticky = route.sticky.as_ref().map(|sticky| StickyView {
         sticky,
         remembered: &mut client.remembered,
-        told: told.and_then(|(_, home)| home),
+        told,
         companions: &companions,
         fill_secure: &mut fill_secure,
         patient: attempts.is_patient(route, facts.now),

@@ -35,12 +35,12 @@ async fn forward(exchange: &mut Exchange<'_>) -> Result<Next, Failure> {
         if attempts.held.is_some() {
             Box::pin(hold(exchange, &mut attempts)).await?;
         }
-        let Some(plan) = plan(exchange, &mut attempts)? else {
+        let Some(mut plan) = plan(exchange, &mut attempts)? else {
             continue;
         };
         let backend = &generation.snapshot.pools[plan.pool].backends[plan.backend.index()];
         let _lease = backend.live.lease();
-        let arrival = Arrival::of(&generation.snapshot, &plan);
+        let arrival = Arrival::of(&generation.snapshot, &mut plan);
         match exchange
             .attempt(&plan, backend, attempts.wants_fresh())
             .await

@@ -34,8 +34,8 @@ pub struct StickyView<'a> {
     pub sticky: &'a Sticky,
     /// What the client's connection remembers.
     pub remembered: &'a mut Option<Remembered>,
-    /// Where this client belongs if it shows nothing: it was told so when this request was on its way already.
-    pub told: Option<Home>,
+    /// Where this client was sent last, if it shows nothing, and its home if it was told one: this request was on its way already.
+    pub told: Option<(BackendIndex, Option<Home>)>,
     /// Finds where requests went that may be this client's; asked only for one without a home.
     pub companions: &'a dyn Fn() -> Option<BackendIndex>,
     /// Fills bytes from the system's CSPRNG.
@@ -117,7 +117,7 @@ fn choose_sticky<L: Loads>(
         fill_secure: view.fill_secure,
     };
     let stickiness = match (recall, view.told) {
-        (Recall::Keep(home), _) | (Recall::New, Some(home)) => {
+        (Recall::Keep(home), _) | (Recall::New, Some((_, Some(home)))) => {
             let home = placement::warm_home(pool, view.sticky, home);
             let waits = view.patient.then_some(facts.now);
             let place = keep(pool, view.sticky, &home, tried, waits)?;
@@ -129,12 +129,15 @@ fn choose_sticky<L: Loads>(
             };
             return Ok(Choice::new(backend, stickiness, placed, Some(&home)));
         }
-        (Recall::New, None) => Stickiness::New,
+        (Recall::New, _) => Stickiness::New,
         (Recall::Expired, _) => Stickiness::Expired,
         (Recall::Forged, _) => Stickiness::Forged,
     };
-    let with = (view.companions)();
-    let backend = placement::place(pool, view.sticky, with, tried, facts, rng)?;
+    let companions = placement::Companions {
+        surely: view.told.map(|(backend, _)| backend),
+        maybe: view.companions,
+    };
+    let backend = placement::place(pool, view.sticky, companions, tried, facts, rng)?;
     // The page before it gave the client its home: what comes without that must not put another in its place.
     let is_part_of_page = facts
         .request

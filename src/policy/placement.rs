@@ -37,10 +37,11 @@ impl Bound {
 /// At least one backend always has room, and where there is nothing yet everyone has.
 #[derive(Clone, Copy, Debug)]
 struct Room {
-    /// `(1 + factor) * (all + 1)`, in thousandths.
-    most: u128,
+    all: u64,
     /// The sum of the weights, times a thousand.
     weights: u128,
+    /// In thousandths.
+    factor: u32,
 }
 
 impl Room {
@@ -51,36 +52,60 @@ impl Room {
             .map(|&backend| u64::from(of(backend)))
             .sum();
         Room {
-            most: u128::from(all + 1) * u128::from(1000 + u64::from(bound.0)),
+            all,
             weights: u128::from(subset.total_weight()) * 1000,
+            factor: 1000 + bound.0,
         }
     }
 
     /// Whether a backend that has so much may take more. (A whole number is below a bound rounded up when it is below the bound.)
     fn has(&self, own: u32, weight: u16) -> bool {
-        u128::from(own) * self.weights < self.most * u128::from(weight)
+        let most = u128::from(self.all + 1) * u128::from(self.factor);
+        u128::from(own) * self.weights < most * u128::from(weight)
+    }
+
+    /// Whether there is room for one that is counted there already.
+    fn holds(&self, own: u32, weight: u16) -> bool {
+        let without = Room {
+            all: self.all.saturating_sub(1),
+            ..*self
+        };
+        without.has(own.saturating_sub(1), weight)
     }
 }
 
+/// Where other requests of a client went that has no home yet.
+pub(super) struct Companions<'a> {
+    /// Those that came before this one on its connection.
+    pub surely: Option<BackendIndex>,
+    /// Finds those that may be the same client's.
+    pub maybe: &'a dyn Fn() -> Option<BackendIndex>,
+}
+
 /// Chooses a backend for a client that has none: where the balancer says, unless that backend has its part of the live sessions, and more than
-/// `balance_factor` allows. `with` is where others went that may be the same client.
+/// `balance_factor` allows. Requests that may be one client's go together within the bound, and count as one; those that are go together.
 ///
 /// # Errors
 /// There is no backend to go to.
 pub(super) fn place<L: Loads>(
     pool: &PoolView<'_, L>,
     sticky: &Sticky,
-    with: Option<BackendIndex>,
+    companions: Companions<'_>,
     tried: &[BackendIndex],
     facts: &Facts<'_>,
     rng: &mut Rng,
 ) -> Result<BackendIndex, Nowhere> {
     let fresh = pool.sets.fresh();
     let eligible = Eligible::new(fresh, tried, pool.loads);
+    if let Some(backend) = companions.surely.filter(|own| eligible.contains(*own)) {
+        return Ok(backend);
+    }
     let sessions = |backend| pool.loads.sessions(backend);
     let room = Room::new(fresh, sticky.bound, sessions);
     let has_room = |backend: BackendIndex| room.has(sessions(backend), fresh.weight(backend));
-    if let Some(backend) = with.filter(|with| eligible.contains(*with) && has_room(*with)) {
+    let holds = |backend: BackendIndex| room.holds(sessions(backend), fresh.weight(backend));
+    let maybe = (companions.maybe)();
+    if let Some(backend) = maybe.filter(|maybe| eligible.contains(*maybe) && holds(*maybe)) {
         return Ok(backend);
     }
     let mut picked = pool
@@ -470,13 +495,19 @@ mod tests {
                     continue;
                 }
                 let sets = fleet.sets();
+                let mut last = None;
                 for client in 0..clients {
-                    let with = (client % 3 == 0).then_some(backend as u16);
+                    // Now and then another request of the client before, which is counted already.
+                    let with = last.filter(|_| client % 3 == 0);
                     let (chosen, result) = fleet.ask_among(&sets, &[], with);
                     prop_assert_eq!(result, Stickiness::New);
+                    if with == Some(chosen as u16) {
+                        fleet.loads.sessions[chosen] -= 1;
+                    }
                     let bound = fleet.bound(&sets, chosen, factor);
                     prop_assert!(fleet.loads.sessions[chosen] < bound, "{:?} {bound}", fleet.loads);
                     fleet.loads.sessions[chosen] += 1;
+                    last = Some(chosen as u16);
                 }
             }
         }

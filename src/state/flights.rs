@@ -17,9 +17,17 @@ const MOST: usize = 4096;
 /// A first answer that takes longer than this is no longer what a page load waits for: others of the same address go their own way.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// A value is a backend's ordinal plus one, a time in seconds, and bits that tell two flights apart.
+/// Requests of one flight: a browser has up to six connections to a host. Who comes after so many is probably another client behind the
+/// same address, and begins a flight of its own.
+const TOGETHER: u64 = 8;
+
+/// A value is, from the lowest bit on: how many requests, a backend's ordinal plus one, a time in seconds, and bits that tell two
+/// flights apart. All but the first are what a flight is known by.
+const COUNT_BITS: u32 = 4;
 const BACKEND_BITS: u32 = 17;
 const SECONDS_BITS: u32 = 24;
+const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
+const BACKEND_MASK: u64 = (1 << BACKEND_BITS) - 1;
 const SECONDS_MASK: u64 = (1 << SECONDS_BITS) - 1;
 
 /// The first flights of a pool, over all workers.
@@ -53,30 +61,54 @@ impl Flights {
         self.hash.hash_one((generation, client, user_agent))
     }
 
-    /// The flight under a key, and where it goes.
-    pub fn find(&self, key: u64, now: Instant) -> Option<(Flight, BackendIndex)> {
-        let value = self.table.get(key)?;
-        let backend = (value & ((1 << BACKEND_BITS) - 1)).checked_sub(1)?;
-        (self.age(value, now) <= LONGEST.as_secs() as u32)
-            .then_some((Flight { key, value }, BackendIndex(backend as u16)))
+    /// Where the flight under a key goes, if there is one with room.
+    pub fn destination(&self, key: u64, now: Instant) -> Option<BackendIndex> {
+        let value = self.open_to_more(key, now)?;
+        let backend = (value >> COUNT_BITS & BACKEND_MASK).checked_sub(1)?;
+        Some(BackendIndex(backend as u16))
+    }
+
+    /// Joins the flight under a key, if it goes to that backend and has room.
+    pub fn join(&self, key: u64, backend: BackendIndex, now: Instant) -> Option<Flight> {
+        while self.destination(key, now) == Some(backend) {
+            let value = self.open_to_more(key, now)?;
+            // Whoever is faster leaves one place less, so this ends.
+            if self.table.replace(key, value, value + 1) {
+                return Some(Flight { key, value });
+            }
+        }
+        None
     }
 
     /// Opens a flight in place of the one under its key, if any. `salt` is any number that is not used twice.
     pub fn open(&self, key: u64, backend: BackendIndex, salt: u64, now: Instant) -> Flight {
-        let time = self.seconds(now) << BACKEND_BITS;
-        let value = salt << (BACKEND_BITS + SECONDS_BITS) | time | (u64::from(backend.0) + 1);
+        let parts = [
+            (1, 0),
+            (u64::from(backend.0) + 1, COUNT_BITS),
+            (self.seconds(now), COUNT_BITS + BACKEND_BITS),
+            (salt, COUNT_BITS + BACKEND_BITS + SECONDS_BITS),
+        ];
+        let value = parts
+            .iter()
+            .fold(0, |value, (part, shift)| value | part << shift);
         self.table.put(key, value, |value| self.age(value, now));
         Flight { key, value }
     }
 
     /// Closes a flight; one that is closed, or was taken the place of, stays what it is.
-    pub fn close(&self, flight: Flight) {
-        let set = flight.key as usize;
-        self.table.sweep(set, |value| value != flight.value, |_| {});
+    pub fn close(&self, flight: &Flight) {
+        let is_other = |value| (value ^ flight.value) & !COUNT_MASK != 0;
+        self.table.sweep(flight.key as usize, is_other, |_| {});
+    }
+
+    fn open_to_more(&self, key: u64, now: Instant) -> Option<u64> {
+        let value = self.table.get(key)?;
+        let is_late = self.age(value, now) > LONGEST.as_secs() as u32;
+        (value & COUNT_MASK < TOGETHER && !is_late).then_some(value)
     }
 
     fn age(&self, value: u64, now: Instant) -> u32 {
-        let then = value >> BACKEND_BITS;
+        let then = value >> (COUNT_BITS + BACKEND_BITS);
         (self.seconds(now).wrapping_sub(then) & SECONDS_MASK) as u32
     }
 
@@ -97,32 +129,39 @@ mod tests {
         let flights = Flights::default();
         let now = clock::now();
         let key = flights.key(1, CLIENT, b"browser");
-        assert_eq!(flights.find(key, now), None);
-        let flight = flights.open(key, BackendIndex(u16::MAX), 7, now);
+        assert_eq!(flights.destination(key, now), None);
+        let last = BackendIndex(u16::MAX);
+        let flight = flights.open(key, last, 7, now);
         let other = flights.key(1, CLIENT, b"other");
         assert_ne!(key, other);
         assert_ne!(key, flights.key(2, CLIENT, b"browser"));
-        assert_eq!(flights.find(other, now), None);
-        let found = Some((flight, BackendIndex(u16::MAX)));
-        assert_eq!(flights.find(key, now), found);
-        assert_eq!(flights.find(key, now + LONGEST), found);
-        assert_eq!(
-            flights.find(key, now + LONGEST + Duration::from_secs(2)),
-            None
-        );
-        flights.close(flight);
-        assert_eq!(flights.find(key, now), None);
-        flights.close(flight);
+        assert_eq!(flights.destination(other, now), None);
+        assert_eq!(flights.destination(key, now), Some(last));
+        assert_eq!(flights.destination(key, now + LONGEST), Some(last));
+        let late = now + LONGEST + Duration::from_secs(2);
+        assert_eq!(flights.destination(key, late), None);
+        flights.close(&flight);
+        assert_eq!(flights.destination(key, now), None);
+        flights.close(&flight);
     }
 
     #[test]
-    fn a_flight_that_was_replaced_closes_nothing_else() {
+    fn so_many_go_together_and_any_of_them_ends_it() {
         let flights = Flights::default();
-        let now = clock::now();
-        let first = flights.open(3, BackendIndex(0), 1, now);
-        let second = flights.open(3, BackendIndex(0), 2, now);
-        flights.close(first);
-        assert_eq!(flights.find(3, now), Some((second, BackendIndex(0))));
+        let (now, at) = (clock::now(), BackendIndex(2));
+        flights.open(3, at, 1, now);
+        assert_eq!(flights.join(3, BackendIndex(1), now), None);
+        let joined: Vec<_> = (1..TOGETHER).map(|_| flights.join(3, at, now)).collect();
+        assert!(joined.iter().all(Option::is_some));
+        assert_eq!(flights.join(3, at, now), None);
+        assert_eq!(flights.destination(3, now), None);
+        let second = flights.open(3, at, 2, now);
+        flights.close(&joined[4].unwrap());
+        assert_eq!(flights.destination(3, now), Some(at), "another one");
+        let joined = flights.join(3, at, now).unwrap();
+        flights.close(&joined);
+        assert_eq!(flights.destination(3, now), None);
+        flights.close(&second);
     }
 
     #[test]
@@ -135,7 +174,7 @@ mod tests {
         }
         let key = flights.key(0, CLIENT, b"late");
         let later = now + Duration::from_secs(1);
-        let flight = flights.open(key, BackendIndex(2), 0, later);
-        assert_eq!(flights.find(key, later), Some((flight, BackendIndex(2))));
+        flights.open(key, BackendIndex(2), 0, later);
+        assert_eq!(flights.destination(key, later), Some(BackendIndex(2)));
     }
 }
