@@ -231,7 +231,7 @@ impl Exchange<'_> {
                 .answer
                 .idle_hint
                 .unwrap_or(snapshot.config.timeouts.upstream_idle);
-            let stack = self.generation.pool(plan.pool).idle(plan.choice.backend);
+            let stack = self.generation.pool(plan.pool).idle(plan.backend);
             stack.put(upstream.stream, self.facts.ended + idle);
         }
         // Who did not ask for the end may have sent more before it hears of it.

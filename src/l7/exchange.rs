@@ -19,10 +19,12 @@ use crate::http::request::{self, Request};
 use crate::metrics::rows::Hold;
 use crate::net::backlog::Backlog;
 use crate::net::stream::Stream;
+use crate::policy::balance::BackendIndex;
 use crate::policy::choose::Choice;
-use crate::policy::persist::Stickiness;
+use crate::policy::persist::{Stickiness, Told};
 use crate::policy::retry;
 use crate::state::backend::{Backend, UpgradeLease};
+use crate::state::flights::Flight;
 use crate::upstream::generation::Generation;
 
 /// Bytes of a body that go into one buffer with the head, which is cheaper than a second address for the kernel.
@@ -48,12 +50,16 @@ pub struct Exchange<'c> {
 }
 
 /// Where an attempt goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Plan {
     /// Ordinal of the pool.
     pub(super) pool: usize,
     /// The chosen backend.
-    pub(super) choice: Choice,
+    pub(super) backend: BackendIndex,
+    /// Whether a client that has no home yet counts there until its answer.
+    pub(super) counts: bool,
+    /// What the other requests of such a client can find; boxed, since few have it and a request in flight is small.
+    pub(super) flight: Option<Box<Flight>>,
 }
 
 /// A request head by its places in the buffer, and what follows from it.
@@ -229,6 +235,7 @@ impl<'c> Exchange<'c> {
         if end < self.received.len() {
             self.client.early = self.received.split_off(end);
         }
+        Told::begin_request(&mut self.client.told, end);
         self.facts.bytes_in = end as u64;
         self.upload = upload;
         self.head = Some(head);
@@ -278,11 +285,7 @@ impl<'c> Exchange<'c> {
             clock::now()
         };
         self.facts.tries = self.facts.tries.saturating_add(1);
-        let idle = self
-            .generation
-            .pool(plan.pool)
-            .idle(plan.choice.backend)
-            .clone();
+        let idle = self.generation.pool(plan.pool).idle(plan.backend).clone();
         let kept = if fresh { None } else { idle.take(began) };
         self.facts.reused = kept.is_some();
         let counts = backend.live.connections(local.index);

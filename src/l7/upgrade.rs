@@ -41,7 +41,7 @@ impl Exchange<'_> {
     /// Counts the connection as switched from now on, while its request is still counted as in flight.
     pub(super) fn switch(&mut self, plan: &Plan) {
         let backends = &self.generation.snapshot.pools[plan.pool].backends;
-        let backend = &backends[usize::from(plan.choice.backend.0)];
+        let backend = &backends[plan.backend.index()];
         self.switched = Some(backend.live.upgrade());
     }
 

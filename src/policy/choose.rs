@@ -10,6 +10,7 @@ use super::health::Health;
 use super::persist::{
     Chosen, Home, Means, Persistence, Placed, Recall, Remembered, Stickiness, Sticky,
 };
+use super::placement;
 use super::rendezvous::Rendezvous;
 use crate::config::model::{AdminState, OnFailure, Sessions};
 use crate::rng::Rng;
@@ -33,6 +34,10 @@ pub struct StickyView<'a> {
     pub sticky: &'a Sticky,
     /// What the client's connection remembers.
     pub remembered: &'a mut Option<Remembered>,
+    /// Where this client was sent last, if it shows nothing, and its home if it was told one: this request was on its way already.
+    pub told: Option<(BackendIndex, Option<Home>)>,
+    /// Finds where requests went that may be this client's; asked only for one without a home.
+    pub companions: &'a dyn Fn() -> Option<BackendIndex>,
     /// Fills bytes from the system's CSPRNG.
     pub fill_secure: &'a mut dyn FnMut(&mut [u8]),
     /// Whether the request may still be held for its home.
@@ -62,7 +67,8 @@ pub enum Nowhere {
 /// Chooses a backend that is not in `tried`.
 ///
 /// On a sticky route a client goes home while it can. While its home cannot serve, a client goes to its successor, the next in
-/// its own order, on which every weir agrees, for a while or for good as the route says. Everyone else goes where the balancer says.
+/// its own order, on which every weir agrees, for a while or for good as the route says. Everyone else goes where the balancer says,
+/// within the bounds of `placement.rs`.
 ///
 /// # Errors
 /// There is no backend to go to.
@@ -110,8 +116,9 @@ fn choose_sticky<L: Loads>(
         facts,
         fill_secure: view.fill_secure,
     };
-    let stickiness = match recall {
-        Recall::Keep(home) => {
+    let stickiness = match (recall, view.told) {
+        (Recall::Keep(home), _) | (Recall::New, Some((_, Some(home)))) => {
+            let home = placement::warm_home(pool, view.sticky, home);
             let waits = view.patient.then_some(facts.now);
             let place = keep(pool, view.sticky, &home, tried, waits)?;
             let placed = mode.place(&home, place.backend, place.for_good, &mut means);
@@ -119,17 +126,26 @@ fn choose_sticky<L: Loads>(
                 only_with_session: placed.only_with_session || place.in_passing,
                 ..placed
             };
-            let mut choice = Choice::new(place.backend, place.stickiness, placed, Some(&home));
+            let elsewhere = placement::elsewhere(pool, view.sticky, &home, place.backend, tried);
+            let (backend, stickiness) = match elsewhere {
+                Some(backend) => (backend, Stickiness::Moved),
+                None => (place.backend, place.stickiness),
+            };
+            let mut choice = Choice::new(backend, stickiness, placed, Some(&home));
             if let Some(chosen) = &mut choice.sticky {
                 chosen.in_passing = place.in_passing;
             }
             return Ok(choice);
         }
-        Recall::New => Stickiness::New,
-        Recall::Expired => Stickiness::Expired,
-        Recall::Forged => Stickiness::Forged,
+        (Recall::New, _) => Stickiness::New,
+        (Recall::Expired, _) => Stickiness::Expired,
+        (Recall::Forged, _) => Stickiness::Forged,
     };
-    let backend = balance(pool, tried, facts, rng)?;
+    let companions = placement::Companions {
+        surely: view.told.map(|(backend, _)| backend),
+        maybe: view.companions,
+    };
+    let backend = placement::place(pool, view.sticky, companions, tried, facts, rng)?;
     // The page before it gave the client its home: what comes without that must not put another in its place.
     let is_part_of_page = facts
         .request
@@ -297,6 +313,7 @@ mod tests {
     use crate::policy::facts::RequestFacts;
     use crate::policy::persist::token::Secrets;
     use crate::policy::persist::{AnyPersistence, CookieHash, Insert, InsertTimes};
+    use crate::policy::placement::Bound;
     use crate::rng::Rng;
     use AdminState::{Drain, Maint, Ready};
     use Health::{Down, Unknown, Up};
@@ -361,6 +378,8 @@ mod tests {
                     mode,
                     sessions,
                     on_failure,
+                    bound: Bound::new(0.25),
+                    first_flight: false,
                     session_cookie: "JSESSIONID".into(),
                 },
                 rng: Rng::from_seed(1),
@@ -382,6 +401,7 @@ mod tests {
             self.sets = EligibleSet::new(states.into_iter().enumerate().map(
                 |(index, (admin, health))| Member {
                     weight: index as u16 + 1,
+                    share: 1,
                     admin,
                     health,
                     since: self.since,
@@ -419,6 +439,8 @@ mod tests {
             let client = StickyView {
                 sticky: &self.sticky,
                 remembered: &mut self.remembered,
+                told: None,
+                companions: &|| None,
                 fill_secure: &mut |bytes| bytes.fill_with(|| secure.next_u64() as u8),
                 patient: self.patient,
             };
@@ -496,17 +518,8 @@ mod tests {
             assert_eq!(missed.stickiness, Stickiness::Moved);
             // The token stays as it is, so that the next request tells the same way what became of the session.
             assert!(missed.in_passing && missed.only_with_session);
-            let sample = Sample::new("HTTP/1.1 200 OK", &[]);
-            let mut edits = Edits::default();
-            for (given, result) in [
-                (Given::Nothing, Stickiness::Moved),
-                (Given::Value(b"new"), Stickiness::Lost),
-            ] {
-                let answer = sample.answer();
-                let sticky = &pool.sticky;
-                let told = sticky.remember(&missed, &answer, given, false, &mut |_| {}, &mut edits);
-                assert_eq!(told, result);
-            }
+            assert_eq!(missed.came_to(Given::Nothing), Stickiness::Moved);
+            assert_eq!(missed.came_to(Given::Value(b"new")), Stickiness::Lost);
             // Whoever leaves a home that is down was counted when he left.
             pool.set(but(home, (Ready, Down)));
             let choice = pool.ask(Some(&token), &[]).unwrap().sticky.unwrap();

@@ -39,6 +39,8 @@ pub struct Live {
     pub address: SocketAddr,
     epoch: Arc<Epoch>,
     health: AtomicU8,
+    /// For how long it has been serving, in milliseconds, as far as that matters to its pool.
+    warm: AtomicU32,
     load: Line<Load>,
     /// When the health changed last, in milliseconds after `made`.
     changed: AtomicU64,
@@ -46,11 +48,13 @@ pub struct Live {
     connections: Box<[Line<ConnectionCounts>]>,
 }
 
-/// What a backend has to do at the moment; one line, because it is read together.
+/// What a backend has to do at the moment, over all workers; one line, because it is read together.
 #[derive(Debug, Default)]
 struct Load {
     in_flight: AtomicU32,
     upgraded: AtomicU32,
+    /// New clients whose first answer is not there yet.
+    arriving: AtomicU32,
 }
 
 /// Connections that one worker made toward a backend.
@@ -80,7 +84,8 @@ impl Epoch {
         self.0.load(Ordering::Acquire)
     }
 
-    fn advance(&self) {
+    /// Makes every worker look again.
+    pub fn advance(&self) {
         self.0.fetch_add(1, Ordering::Release);
     }
 }
@@ -113,6 +118,7 @@ impl Live {
             health: AtomicU8::new(health as u8),
             changed: AtomicU64::new(0),
             made: clock::now(),
+            warm: AtomicU32::new(0),
             load: Line::default(),
             connections: (0..workers).map(|_| Line::default()).collect(),
         }
@@ -129,8 +135,11 @@ impl Live {
         self.made + Duration::from_millis(self.changed.load(Ordering::Relaxed))
     }
 
-    /// Records the observed state and makes every worker look again. Only control may call it.
+    /// Records the observed state and makes every worker look again. One that is not up grows cold. Only control may call it.
     pub fn set_health(&self, health: Health) {
+        if health != Health::Up {
+            self.warm.store(0, Ordering::Relaxed);
+        }
         if self.health() != health {
             let after = clock::now() - self.made;
             let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
@@ -138,6 +147,17 @@ impl Live {
         }
         self.health.store(health as u8, Ordering::Relaxed);
         self.epoch.advance();
+    }
+
+    /// For how long it has been serving, as far as [`set_warm`](Self::set_warm) was told.
+    pub fn warm(&self) -> Duration {
+        Duration::from_millis(self.warm.load(Ordering::Relaxed).into())
+    }
+
+    /// Records for how long it has been serving; no worker looks again by this.
+    pub fn set_warm(&self, warm: Duration) {
+        let millis = u32::try_from(warm.as_millis()).unwrap_or(u32::MAX);
+        self.warm.store(millis, Ordering::Relaxed);
     }
 
     /// Requests in flight, over all workers.
@@ -156,6 +176,19 @@ impl Live {
     #[inline]
     pub fn load(&self) -> u32 {
         self.in_flight().saturating_add(self.upgraded())
+    }
+
+    /// New clients that were sent here and whose first answer is not there yet, over all workers.
+    #[inline]
+    pub fn arriving(&self) -> u32 {
+        self.load.0.arriving.load(Ordering::Relaxed)
+    }
+
+    /// Counts a new client until the arrival is dropped.
+    #[inline]
+    pub fn arrival(&self) -> Arrival<'_> {
+        self.load.0.arriving.fetch_add(1, Ordering::Relaxed);
+        Arrival(self)
     }
 
     /// Counts a request in flight until the lease is dropped.
@@ -201,5 +234,16 @@ pub struct UpgradeLease(Arc<Live>);
 impl Drop for UpgradeLease {
     fn drop(&mut self) {
         self.0.load.0.upgraded.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One new client on its way to a backend, whose session is not counted yet.
+#[derive(Debug)]
+pub struct Arrival<'a>(&'a Live);
+
+impl Drop for Arrival<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.load.0.arriving.fetch_sub(1, Ordering::Relaxed);
     }
 }

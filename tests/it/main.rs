@@ -15,6 +15,7 @@ mod headers;
 mod limits;
 mod live_sessions;
 mod machinery;
+mod placement;
 mod regressions;
 mod reload;
 mod retries;
