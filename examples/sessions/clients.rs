@@ -17,6 +17,8 @@ pub const WHO: &str = "/shop?do=who";
 
 /// Threads over which the clients are spread: at most so many requests are in flight at once.
 pub const IN_FLIGHT: usize = 12;
+/// Clients that are asked about one by one.
+const SAMPLE: usize = 16;
 /// Between two requests of a thread, so that the machine keeps some room.
 const THINK: Duration = Duration::from_millis(2);
 /// Failures of a thread that are kept word for word.
@@ -133,6 +135,25 @@ impl Crowd {
                 [it.word("user"), it.word("count")] == own.each_ref().map(|own| Some(own.as_str()))
             })
         })
+    }
+
+    /// Asks the server at `address` itself about some clients of `server`, one after another; what `measure` counted for each.
+    pub fn ask_at(
+        &mut self,
+        server: &str,
+        address: SocketAddr,
+        measure: impl Fn() -> u64,
+    ) -> Vec<u64> {
+        let mut line = Line::new(address);
+        let own = self.clients.iter_mut().filter(|it| it.server == server);
+        let ask = |client: &mut Client| {
+            let before = measure();
+            let answer = client.cookies.get(&mut line, WHO);
+            let is_known = answer.is_ok_and(|answer| answer.status == 200);
+            assert!(is_known, "a client of {server} is known at {address}");
+            measure() - before
+        };
+        own.take(SAMPLE).map(ask).collect()
     }
 
     fn drive(&mut self, goes_on: &(impl Fn(usize) -> bool + Sync)) -> Tally {

@@ -10,13 +10,16 @@ use super::Plan;
 use super::clients::{Crowd, Tally};
 use super::fleet::{Fleet, Keeping, Was};
 use super::meter::Meter;
-use super::row::Row;
+use super::row::{Elsewhere, Row};
 use crate::process::wait;
 use crate::weir::{FALL, INTERVAL, Manner, Setup, TIMEOUT, Weir, sum};
 
 const SOON: Duration = Duration::from_secs(30);
 /// `idle_timeout` of weir's route where sessions are local: a drain waits so long for sessions that nobody ends.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// Bytes of the shopping cart in every session.
+const CART: u64 = 1024;
 
 /// How much a course does.
 #[derive(Clone, Copy, Debug)]
@@ -104,8 +107,27 @@ impl Course {
         let meter = Meter::start(&self.fleet.ports());
         let tally = self.check(self.scale.rounds);
         let counted = meter.map(|meter| meter.bytes());
+        self.elsewhere();
         self.row.bytes = counted.map(|bytes| bytes as f64 / tally.requests as f64);
         self.row.mean = mean(&tally.durations);
+    }
+
+    /// What it takes a server of a cluster to answer for a client of another one.
+    fn elsewhere(&mut self) {
+        let meter = Meter::start(&self.fleet.ports()).filter(|_| self.fleet.is_cluster());
+        let Some(meter) = meter else {
+            return;
+        };
+        let (own, other) = (&self.fleet.servers[1].name, self.fleet.servers[2].address);
+        let asked = self.crowd.ask_at(own, other, || meter.bytes());
+        // The whole session was sent once more than for the others.
+        let least = asked.iter().min().copied().unwrap_or(0);
+        let fetched = asked.iter().filter(|bytes| **bytes > least + CART);
+        self.row.elsewhere = Some(Elsewhere {
+            bytes: asked.iter().sum::<u64>() as f64 / asked.len().max(1) as f64,
+            fetched: fetched.count(),
+            asked: asked.len(),
+        });
     }
 
     /// Rounds in which nothing may go wrong.
