@@ -17,8 +17,6 @@ pub const WHO: &str = "/shop?do=who";
 
 /// Threads over which the clients are spread: at most so many requests are in flight at once.
 pub const IN_FLIGHT: usize = 12;
-/// Clients that are asked about one by one.
-const SAMPLE: usize = 16;
 /// Between two requests of a thread, so that the machine keeps some room.
 const THINK: Duration = Duration::from_millis(2);
 /// Failures of a thread that are kept word for word.
@@ -137,23 +135,17 @@ impl Crowd {
         })
     }
 
-    /// Asks the server at `address` itself about some clients of `server`, one after another; what `measure` counted for each.
-    pub fn ask_at(
-        &mut self,
-        server: &str,
-        address: SocketAddr,
-        measure: impl Fn() -> u64,
-    ) -> Vec<u64> {
+    /// Asks the server at `address` itself about one client after another; what `measure` counted for each.
+    pub fn ask_at(&mut self, address: SocketAddr, measure: impl Fn() -> u64) -> Vec<u64> {
         let mut line = Line::new(address);
-        let own = self.clients.iter_mut().filter(|it| it.server == server);
         let ask = |client: &mut Client| {
             let before = measure();
             let answer = client.cookies.get(&mut line, WHO);
             let is_known = answer.is_ok_and(|answer| answer.status == 200);
-            assert!(is_known, "a client of {server} is known at {address}");
+            assert!(is_known, "client {} is not known at {address}", client.user);
             measure() - before
         };
-        own.take(SAMPLE).map(ask).collect()
+        self.clients.iter_mut().map(ask).collect()
     }
 
     fn drive(&mut self, goes_on: &(impl Fn(usize) -> bool + Sync)) -> Tally {
