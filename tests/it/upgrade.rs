@@ -599,7 +599,9 @@ fn a_drain_waits_for_upgraded_connections() {
     let weir = Weir::start(&sticky(&[&a, &b], "insert"));
     // The first backend's.
     let mut client = until("a client at the first backend", || {
-        let client = switched(&weir);
+        let mut client = switched(&weir);
+        // Whoever is answered is counted.
+        says_back(&mut client, "x");
         (backend(&weir, "upgraded") == 1).then_some(client)
     });
     let drain = |arguments: &[&str]| {
@@ -691,7 +693,9 @@ fn least_connections_counts_switched_connections() {
         "[pools.was]\nbalancer = \"least-connections\"\n",
     );
     let weir = Weir::start(&config);
-    let clients: Vec<Client> = (0..8).map(|_| switched(&weir)).collect();
+    let mut clients: Vec<Client> = (0..8).map(|_| switched(&weir)).collect();
+    // Whoever is answered is counted.
+    clients.iter_mut().for_each(|client| says_back(client, "x"));
     let counts: Vec<_> = (0..2)
         .map(|ordinal| weir.status()["pools"][0]["backends"][ordinal]["upgraded"].clone())
         .collect();
