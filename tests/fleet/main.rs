@@ -5,6 +5,7 @@
 mod client;
 mod crowd;
 mod load;
+mod login;
 mod ports;
 mod process;
 mod prometheus;
@@ -52,6 +53,7 @@ fn claims() -> Vec<Claim> {
         ("fleet::spread", scenarios::spread, tomcat.clone()),
         ("fleet::scrape", scenarios::scrape, scraper),
         ("fleet::rewrites", scenarios::rewrites, tomcat.clone()),
+        ("fleet::login", login::login, tomcat.clone()),
         ("fleet::grow", scenarios::grow, tomcat.clone()),
         ("fleet::kill", scenarios::kill, tomcat),
     ]
@@ -98,7 +100,7 @@ fn run(claims: Vec<Claim>) -> ExitCode {
 fn set_stage() -> Stage {
     let began = Instant::now();
     let directory = scenarios::directory();
-    let start = |name| Tomcat::start(name, &directory);
+    let start = |name| Tomcat::start_with(name, &directory, ports::free(), &login::extras());
     let mut fleet: Vec<Tomcat> = ["was1", "was2", "was3", "was4"].map(start).into();
     fleet.iter_mut().for_each(Tomcat::wait_ready);
     println!("  four Tomcats ready after {:.1?}", began.elapsed());
