@@ -19,12 +19,14 @@ use super::effective::Effective;
 use super::probes::{Ledger, RESULTS};
 use super::shared::Shared;
 use crate::l7::reject;
-use crate::metrics::rows::NewRow;
+use crate::metrics::rows::{Hold, NewRow};
+use crate::policy::balance::BackendIndex;
 use crate::policy::health::Health;
 use crate::policy::persist::Stickiness;
 use crate::state::access_log;
 use crate::state::backend::Backend;
-use crate::state::snapshot::Snapshot;
+use crate::state::live_sessions::LiveSessions;
+use crate::state::snapshot::{Pool, Snapshot};
 
 /// Buckets of the request duration that are exported: 131 µs to 69 s.
 const DURATION_BOUNDS: std::ops::Range<usize> = 7..27;
@@ -164,28 +166,23 @@ impl Collector {
             }
         }
         let (mut durations, mut retries) = (Vec::new(), Vec::new());
-        let mut by_route: BTreeMap<&str, (Times, [u64; 8])> = BTreeMap::new();
+        let mut by_route: BTreeMap<&str, ByRoute> = BTreeMap::new();
         for (labels, sum) in table.routes() {
             let values = [&*labels.route, &labels.pool];
             durations.push(metric::HTTP_DURATION.times(&values, &sum.duration, DURATION_BOUNDS));
             retries.push(metric::RETRIES.sample(&values, sum.retries as f64));
-            let (overhead, sticky) = by_route.entry(&labels.route).or_default();
-            overhead.merge(&sum.overhead);
-            sticky
-                .iter_mut()
-                .zip(sum.sticky)
-                .for_each(|(all, one)| *all += one);
+            let all = by_route.entry(&labels.route).or_default();
+            all.overhead.merge(&sum.overhead);
+            add(&mut all.sticky, &sum.sticky);
+            add(&mut all.holds, &sum.holds);
         }
-        let (mut overheads, mut stickies) = (Vec::new(), Vec::new());
-        for (route, (overhead, sticky)) in by_route {
-            overheads.push(metric::HTTP_OVERHEAD.times(&[route], &overhead, OVERHEAD_BOUNDS));
-            for (result, count) in Stickiness::ALL
-                .into_iter()
-                .zip(sticky)
-                .filter(|&(_, count)| count > 0)
-            {
-                stickies.push(metric::STICKY.sample(&[route, result.as_str()], count as f64));
-            }
+        let (mut overheads, mut stickies, mut holds) = (Vec::new(), Vec::new(), Vec::new());
+        for (route, all) in by_route {
+            overheads.push(metric::HTTP_OVERHEAD.times(&[route], &all.overhead, OVERHEAD_BOUNDS));
+            let results = Stickiness::ALL.map(Stickiness::as_str);
+            stickies.extend(counted(&metric::STICKY, route, &results, &all.sticky));
+            let results = Hold::ALL.map(Hold::as_str);
+            holds.extend(counted(&metric::STICKY_HOLDS, route, &results, &all.holds));
         }
         vec![
             metric::HTTP_REQUESTS.of(requests),
@@ -193,6 +190,7 @@ impl Collector {
             metric::RETRIES.of(retries),
             metric::HTTP_OVERHEAD.of(overheads),
             metric::STICKY.of(stickies),
+            metric::STICKY_HOLDS.of(holds),
         ]
     }
 
@@ -241,6 +239,9 @@ impl Collector {
     fn backend_families(&self, snapshot: &Snapshot) -> Vec<MetricFamily> {
         let mut samples = BackendSamples::default();
         for pool in &snapshot.pools {
+            if let Some(sessions) = &pool.sessions {
+                samples.add_sessions(pool, sessions);
+            }
             for backend in &pool.backends {
                 samples.add(&pool.name, backend);
                 let Some(probes) = self.probes.counts(&pool.name, backend.live.address) else {
@@ -262,11 +263,38 @@ impl Collector {
     }
 }
 
+/// What the rows of one route add up to, whatever pool it led to.
+#[derive(Default)]
+struct ByRoute {
+    overhead: Times,
+    sticky: [u64; 8],
+    holds: [u64; 4],
+}
+
+fn add(all: &mut [u64], more: &[u64]) {
+    all.iter_mut()
+        .zip(more)
+        .for_each(|(all, more)| *all += more);
+}
+
+/// A sample for each result of a route that was counted at all.
+fn counted<'a>(
+    family: &'a Family,
+    route: &'a str,
+    results: &'a [&str],
+    counts: &'a [u64],
+) -> impl Iterator<Item = Metric> + 'a {
+    let rows = results.iter().zip(counts).filter(|row| *row.1 > 0);
+    rows.map(move |(result, count)| family.sample(&[route, result], *count as f64))
+}
+
 #[derive(Default)]
 struct BackendSamples {
     up: Vec<Metric>,
     states: Vec<Metric>,
     in_flight: Vec<Metric>,
+    sessions: Vec<Metric>,
+    skews: Vec<Metric>,
     connections: Vec<Metric>,
     connect_errors: Vec<Metric>,
     probes: Vec<Metric>,
@@ -300,11 +328,25 @@ impl BackendSamples {
             .push(metric::BACKEND_CONNECT_ERRORS.sample(&[pool, name], failed as f64));
     }
 
+    fn add_sessions(&mut self, pool: &Pool, sessions: &LiveSessions) {
+        for (backend, index) in pool.backends.iter().zip(0..=u16::MAX) {
+            let count = f64::from(sessions.count(BackendIndex(index)));
+            let labels = [&*pool.name, &backend.name];
+            self.sessions
+                .push(metric::BACKEND_SESSIONS.sample(&labels, count));
+        }
+        let skew = super::sessions::skew(pool, sessions);
+        self.skews
+            .extend(skew.map(|skew| metric::STICKY_SKEW.sample(&[&*pool.name], skew)));
+    }
+
     fn into_families(self) -> Vec<MetricFamily> {
         vec![
             metric::BACKEND_UP.of(self.up),
             metric::BACKEND_STATE.of(self.states),
             metric::BACKEND_IN_FLIGHT.of(self.in_flight),
+            metric::BACKEND_SESSIONS.of(self.sessions),
+            metric::STICKY_SKEW.of(self.skews),
             metric::BACKEND_CONNECTIONS.of(self.connections),
             metric::BACKEND_CONNECT_ERRORS.of(self.connect_errors),
             metric::PROBES.of(self.probes),
@@ -365,6 +407,7 @@ mod tests {
             route.overhead.record(Duration::from_micros(20));
             route.sticky[Stickiness::Kept as usize].add(2);
             route.retries.increment();
+            route.holds[Hold::Over as usize].increment();
         }
         let row = |row: &reject::Row| row.reason == "no_backend";
         let ordinal = reject::TABLE.iter().position(row).unwrap();
@@ -374,6 +417,8 @@ mod tests {
         live.set_health(Health::Up);
         live.connections(0).fresh.add(1);
         live.connections(1).reused.add(9);
+        let sessions = snapshot.pools[0].sessions.as_ref().unwrap();
+        sessions.note(1, BackendIndex(0), crate::clock::now());
         workers
     }
 
@@ -391,6 +436,7 @@ mod tests {
             r#"weir_http_overhead_seconds_bucket{route="cart",le="0.000001024"} 0"#,
             r#"weir_http_overhead_seconds_bucket{route="cart",le="0.000032768"} 2"#,
             r#"weir_sticky_total{route="cart",result="kept"} 4"#,
+            r#"weir_sticky_holds_total{route="cart",result="over"} 2"#,
             r#"weir_retries_total{route="cart",pool="was"} 2"#,
             r#"weir_http_refused_total{reason="no_backend"} 3"#,
             r#"weir_http_refused_total{reason="no_route"} 0"#,
@@ -400,6 +446,9 @@ mod tests {
             r#"weir_backend_state{pool="was",backend="127.0.0.1:2",state="up"} 0"#,
             r#"weir_backend_state{pool="was",backend="127.0.0.1:2",state="unknown"} 1"#,
             r#"weir_backend_connections_total{pool="was",backend="127.0.0.1:1",reused="true"} 9"#,
+            r#"weir_backend_sessions{pool="was",backend="127.0.0.1:1"} 1"#,
+            r#"weir_backend_sessions{pool="was",backend="127.0.0.1:2"} 0"#,
+            r#"weir_sticky_skew_ratio{pool="was"} 1"#,
             r#"weir_listener_connections{listener="web"} 0"#,
             "weir_config_generation 1",
             "weir_config_last_reload_successful 1",
