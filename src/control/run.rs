@@ -23,7 +23,7 @@ use super::shared::{Lifecycle, ReloadRequest, ReloadStatus, Shared, verdicts_in}
 use super::signals::{Request, Signals};
 use super::supervisor::Supervisor;
 use super::watch::{FileWatch, Identity};
-use super::{probes, process_log, systemd};
+use super::{probes, process_log, sessions, systemd};
 use crate::clock;
 use crate::config::Loaded;
 use crate::config::diagnostic::counted;
@@ -135,6 +135,7 @@ impl Process {
         let metrics = Metrics::new(shared.clone(), rows, running.probes.ledger(), lines)
             .map_err(|error| format!("metrics: {error}"))?;
         tokio::spawn(metrics.clone().sweep());
+        tokio::spawn(sessions::sweep(current.subscribe()));
         let admin = admin::Server::start(admin, Context { shared, metrics });
         tokio::spawn(become_ready(current.subscribe(), lifecycle.clone()));
         systemd::ready();

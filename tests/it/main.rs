@@ -13,6 +13,7 @@ mod edges;
 mod framing;
 mod headers;
 mod limits;
+mod live_sessions;
 mod machinery;
 mod reload;
 mod retries;
