@@ -135,11 +135,29 @@ fn choose_sticky<L: Loads>(
 }
 
 /// Where a client with a home goes.
-struct Place {
-    backend: BackendIndex,
-    stickiness: Stickiness,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// There.
+    pub backend: BackendIndex,
+    /// How that is counted.
+    pub stickiness: Stickiness,
     /// Whether it is the home from now on.
-    for_good: bool,
+    pub for_good: bool,
+}
+
+/// What [`choose`] would do for the first try of a request on a sticky route, as far as it follows from the request: what the
+/// client is known by, and where one with a home goes. `None` is for the balancer to choose.
+pub fn foresee<L: Loads>(
+    pool: &PoolView<'_, L>,
+    sticky: &Sticky,
+    facts: &Facts<'_>,
+) -> (Recall, Option<Result<Place, Nowhere>>) {
+    let recall = sticky.mode.recall(facts, pool.ring, &mut None);
+    let place = match &recall {
+        Recall::Keep(home) => Some(keep(pool, sticky, home, &[], Some(facts.now))),
+        _ => None,
+    };
+    (recall, place)
 }
 
 /// Where a client with a home goes.

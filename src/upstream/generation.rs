@@ -235,19 +235,23 @@ impl Drop for Place<'_> {
     }
 }
 
+/// Who of a pool's backends may be chosen at this moment.
+pub fn eligible(pool: &Pool) -> EligibleSet {
+    EligibleSet::new(pool.backends.iter().map(|backend| Member {
+        weight: backend.weight,
+        admin: backend.admin(),
+        health: backend.live.health(),
+        since: Some(backend.live.health_since()),
+    }))
+}
+
 impl Sets {
     fn new(pool: &Pool) -> Self {
         // The epoch is read first: a change in between is then seen at the next look.
         let epoch = pool.epoch.value();
-        let members = pool.backends.iter().map(|backend| Member {
-            weight: backend.weight,
-            admin: backend.admin(),
-            health: backend.live.health(),
-            since: Some(backend.live.health_since()),
-        });
         Sets {
             epoch,
-            eligible: EligibleSet::new(members),
+            eligible: eligible(pool),
         }
     }
 }

@@ -10,6 +10,7 @@ mod bodies;
 mod command_line;
 mod drain;
 mod edges;
+mod explain;
 mod framing;
 mod headers;
 mod limits;

@@ -161,12 +161,17 @@ fn pool(pool: &snapshot::Pool, overrides: &Overrides) -> Pool {
     });
     Pool {
         name: pool.name.to_string(),
-        balancer: match pool.balancer {
-            BalancerKind::RoundRobin => "round-robin",
-            BalancerKind::LeastConnections => "least-connections",
-            BalancerKind::RandomTwo => "random-two",
-        },
+        balancer: balancer_word(pool.balancer),
         backends: backends.collect(),
+    }
+}
+
+/// The word of the configuration.
+pub(super) fn balancer_word(balancer: BalancerKind) -> &'static str {
+    match balancer {
+        BalancerKind::RoundRobin => "round-robin",
+        BalancerKind::LeastConnections => "least-connections",
+        BalancerKind::RandomTwo => "random-two",
     }
 }
 

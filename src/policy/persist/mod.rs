@@ -140,6 +140,15 @@ impl Home {
     }
 }
 
+impl Home {
+    /// When the client's token was issued, when it was written last, and when the client left its home, in seconds since the
+    /// epoch; absent where the mode does not know it.
+    pub fn times(&self) -> [Option<u32>; 3] {
+        let Times { issued, seen, left } = self.times;
+        [issued, seen, left].map(|time| (time > 0).then_some(time))
+    }
+}
+
 /// Points of time of a token, in seconds since the epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Times {
