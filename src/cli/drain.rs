@@ -16,12 +16,11 @@ use super::backend_state::{Place, Target};
 use super::print;
 use super::status::time;
 use crate::clock;
-use crate::config::diagnostic::counted;
 use crate::config::model::AdminState;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
-/// Looks in a row that must find nothing in flight: a worker may just have chosen the backend when it was drained.
+/// Looks in a row that must find nothing left: a worker may just have chosen the backend when it was drained.
 const QUIET: u32 = 2;
 
 /// Drains, and waits if asked to.
@@ -69,30 +68,47 @@ struct Left {
     sessions: u64,
     expire_seconds: Option<u64>,
     in_flight: u64,
+    upgraded: u64,
 }
 
 /// Time alone is no progress.
 impl PartialEq for Left {
     fn eq(&self, other: &Left) -> bool {
-        (self.sessions, self.in_flight) == (other.sessions, other.in_flight)
+        self.counts() == other.counts()
     }
 }
 
 impl fmt::Display for Left {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sessions = counted(self.sessions as usize, "live session");
-        match (self.sessions, self.in_flight) {
-            (0, 0) => write!(to, "no live session, nothing in flight"),
-            (0, in_flight) => write!(to, "{in_flight} in flight"),
-            (_, 0) => write!(to, "{sessions}"),
-            (_, in_flight) => write!(to, "{sessions}, {in_flight} in flight"),
+        if self.is_nothing() {
+            return write!(to, "no live session, nothing in flight, nothing upgraded");
         }
+        let session = if self.sessions == 1 {
+            "live session"
+        } else {
+            "live sessions"
+        };
+        let kinds = [session, "in flight", "upgraded"];
+        let some = self
+            .counts()
+            .into_iter()
+            .zip(kinds)
+            .filter(|(count, _)| *count > 0);
+        for (ordinal, (count, kind)) in some.enumerate() {
+            let comma = if ordinal == 0 { "" } else { ", " };
+            write!(to, "{comma}{count} {kind}")?;
+        }
+        Ok(())
     }
 }
 
 impl Left {
     fn is_nothing(self) -> bool {
-        self.sessions == 0 && self.in_flight == 0
+        self.counts() == [0; 3]
+    }
+
+    fn counts(self) -> [u64; 3] {
+        [self.sessions, self.in_flight, self.upgraded]
     }
 
     /// When the sessions will have ended by themselves.
@@ -122,6 +138,7 @@ fn look(status: &Value, target: &Target) -> Result<Left, String> {
         sessions: count("sessions_held")?,
         expire_seconds: backend["sessions_expire_seconds"].as_u64(),
         in_flight: count("in_flight")?,
+        upgraded: count("upgraded")?,
     })
 }
 
@@ -147,7 +164,7 @@ mod tests {
         let status = |name: &str, state: &str| {
             json!({ "pools": [
                 { "name": "other", "backends": [{ "name": "was2", "state": "ready" }] },
-                { "name": "was", "backends": [{ "name": name, "state": state, "in_flight": 3,
+                { "name": "was", "backends": [{ "name": name, "state": state, "in_flight": 3, "upgraded": 0,
                     "sessions_held": 2, "sessions_expire_seconds": 61 }] },
             ] })
         };
@@ -162,5 +179,18 @@ mod tests {
         let gone = look(&status("was3", "drain"), &target).unwrap_err();
         assert!(gone.starts_with("was/was2 was removed"), "{gone}");
         assert!(look(&json!({}), &target).is_err());
+    }
+
+    #[test]
+    fn what_is_left_is_told_by_kind() {
+        let left = |counts: [u64; 3]| Left {
+            sessions: counts[0],
+            expire_seconds: None,
+            in_flight: counts[1],
+            upgraded: counts[2],
+        };
+        assert_eq!(left([1, 0, 0]).to_string(), "1 live session");
+        assert_eq!(left([0, 3, 1]).to_string(), "3 in flight, 1 upgraded");
+        assert!(left([0; 3]).is_nothing() && !left([0, 0, 1]).is_nothing());
     }
 }

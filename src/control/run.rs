@@ -115,7 +115,11 @@ impl Process {
                 generation: first.generation,
                 success_wall_millis: born.1,
                 refusal: None,
-                warnings: warnings.lines().collect(),
+                warnings: warnings
+                    .lines()
+                    .chain(source.warning().map(str::to_owned))
+                    .collect(),
+                secret_ephemeral: source.warning().is_some(),
             }),
         );
         let lifecycle = watch::Sender::new(Lifecycle::Starting);

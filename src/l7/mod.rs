@@ -14,3 +14,4 @@ mod record;
 pub mod reject;
 mod respond;
 mod session;
+mod upgrade;

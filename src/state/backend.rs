@@ -42,8 +42,15 @@ pub struct Live {
     /// When the health changed last, in milliseconds after `made`.
     changed: AtomicU64,
     made: Instant,
-    load: Line<AtomicU32>,
+    load: Line<Load>,
     connections: Box<[Line<ConnectionCounts>]>,
+}
+
+/// What a backend has to do at the moment; one line, because it is read together.
+#[derive(Debug, Default)]
+struct Load {
+    in_flight: AtomicU32,
+    upgraded: AtomicU32,
 }
 
 /// Connections that one worker made toward a backend.
@@ -136,14 +143,32 @@ impl Live {
     /// Requests in flight, over all workers.
     #[inline]
     pub fn in_flight(&self) -> u32 {
-        self.load.0.load(Ordering::Relaxed)
+        self.load.0.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Connections that were switched to another protocol and are open, over all workers.
+    #[inline]
+    pub fn upgraded(&self) -> u32 {
+        self.load.0.upgraded.load(Ordering::Relaxed)
+    }
+
+    /// What a balancer weighs: a switched connection is work like a request.
+    #[inline]
+    pub fn load(&self) -> u32 {
+        self.in_flight().saturating_add(self.upgraded())
     }
 
     /// Counts a request in flight until the lease is dropped.
     #[inline]
     pub fn lease(&self) -> Lease<'_> {
-        self.load.0.fetch_add(1, Ordering::Relaxed);
+        self.load.0.in_flight.fetch_add(1, Ordering::Relaxed);
         Lease(self)
+    }
+
+    /// Counts a switched connection until the lease is dropped. It holds no generation: such a connection may outlive many.
+    pub fn upgrade(self: &Arc<Self>) -> UpgradeLease {
+        self.load.0.upgraded.fetch_add(1, Ordering::Relaxed);
+        UpgradeLease(self.clone())
     }
 
     /// The connection counts of one worker, which alone may write them.
@@ -165,6 +190,16 @@ pub struct Lease<'a>(&'a Live);
 impl Drop for Lease<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.0.load.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.load.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One switched connection at a backend.
+#[derive(Debug)]
+pub struct UpgradeLease(Arc<Live>);
+
+impl Drop for UpgradeLease {
+    fn drop(&mut self) {
+        self.0.load.0.upgraded.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -63,7 +63,7 @@ impl Loads for PoolLoads<'_> {
     fn in_flight(&self, backend: BackendIndex) -> u32 {
         self.0
             .get(usize::from(backend.0))
-            .map_or(0, |backend| backend.live.in_flight())
+            .map_or(0, |backend| backend.live.load())
     }
 }
 

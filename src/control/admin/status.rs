@@ -80,6 +80,7 @@ struct Backend {
     sessions_held: u32,
     /// Of a backend that drains: when the last of them will have expired, if none is used again.
     sessions_expire_seconds: Option<u64>,
+    upgraded: u32,
     connections: Connections,
 }
 
@@ -197,6 +198,7 @@ fn backend(pool: &str, backend: &backend::Backend, overrides: &Overrides) -> Bac
         sessions: None,
         sessions_held: 0,
         sessions_expire_seconds: None,
+        upgraded: live.upgraded(),
         connections,
     }
 }

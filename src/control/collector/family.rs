@@ -81,6 +81,8 @@ families! {
         "Requests that were tried again, at the same backend or another.");
     STICKY = counter("weir_sticky_total", ["route", "result"],
         "What persistence did with the requests of sticky routes.");
+    STICKY_SECRET_EPHEMERAL = gauge("weir_sticky_secret_ephemeral", [],
+        "Whether the secret of the sticky cookies lives in memory only (1): they are no good after a restart.");
     STICKY_HOLDS = counter("weir_sticky_holds_total", ["route", "result"],
         "Requests that were held for their client's home, by what became of them.");
     LISTENER_CONNECTIONS = gauge("weir_listener_connections", ["listener"],
@@ -97,6 +99,8 @@ families! {
         "Live sessions at the backend, on pools that a sticky route leads to.");
     STICKY_SKEW = gauge("weir_sticky_skew_ratio", ["pool"],
         "Live sessions of the busiest ready backend for its weight over the mean; 1 is even, absent without sessions.");
+    BACKEND_UPGRADED = gauge("weir_backend_upgraded", ["pool", "backend"],
+        "Connections at the backend that were upgraded to another protocol and are open.");
     BACKEND_CONNECTIONS = counter("weir_backend_connections_total", ["pool", "backend", "reused"],
         "Requests sent to the backend on a new connection or on a reused one.");
     BACKEND_CONNECT_ERRORS = counter("weir_backend_connect_errors_total", ["pool", "backend"],

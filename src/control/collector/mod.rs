@@ -229,6 +229,10 @@ impl Collector {
             single(&metric::CONFIG_GENERATION, reload.generation as f64),
             single(&metric::CONFIG_SUCCESSFUL, f64::from(reload.successful())),
             single(&metric::CONFIG_SUCCESS_TIMESTAMP, success),
+            single(
+                &metric::STICKY_SECRET_EPHEMERAL,
+                f64::from(reload.secret_ephemeral),
+            ),
         ]
     }
 
@@ -291,6 +295,7 @@ struct BackendSamples {
     in_flight: Vec<Metric>,
     sessions: Vec<Metric>,
     skews: Vec<Metric>,
+    upgraded: Vec<Metric>,
     connections: Vec<Metric>,
     connect_errors: Vec<Metric>,
     probes: Vec<Metric>,
@@ -304,6 +309,9 @@ impl BackendSamples {
             .push(metric::BACKEND_UP.sample(&[pool, name], f64::from(health == Health::Up)));
         self.in_flight
             .push(metric::BACKEND_IN_FLIGHT.sample(&[pool, name], in_flight));
+        let upgraded = f64::from(live.upgraded());
+        self.upgraded
+            .push(metric::BACKEND_UPGRADED.sample(&[pool, name], upgraded));
         let effective = Effective::of(backend.admin(), health);
         for state in Effective::ALL {
             let holds = f64::from(state == effective);
@@ -343,6 +351,7 @@ impl BackendSamples {
             metric::BACKEND_IN_FLIGHT.of(self.in_flight),
             metric::BACKEND_SESSIONS.of(self.sessions),
             metric::STICKY_SKEW.of(self.skews),
+            metric::BACKEND_UPGRADED.of(self.upgraded),
             metric::BACKEND_CONNECTIONS.of(self.connections),
             metric::BACKEND_CONNECT_ERRORS.of(self.connect_errors),
             metric::PROBES.of(self.probes),
