@@ -39,10 +39,10 @@ pub struct Live {
     pub address: SocketAddr,
     epoch: Arc<Epoch>,
     health: AtomicU8,
+    load: Line<Load>,
     /// When the health changed last, in milliseconds after `made`.
     changed: AtomicU64,
     made: Instant,
-    load: Line<Load>,
     connections: Box<[Line<ConnectionCounts>]>,
 }
 

@@ -633,7 +633,10 @@ fn a_drain_waits_for_upgraded_connections() {
     let done = waiting.wait_with_output().unwrap();
     assert!(done.status.success());
     let told = String::from_utf8_lossy(&done.stdout);
-    assert!(told.contains("was/a drains: 1 upgraded"), "{told}");
+    assert!(
+        told.contains("was/a drains: 1 upgraded connection"),
+        "{told}"
+    );
     assert!(told.contains("was/a is drained"), "{told}");
 }
 

@@ -74,13 +74,13 @@ struct Backend {
     health: &'static str,
     effective: &'static str,
     in_flight: u32,
+    upgraded: u32,
     /// Absent where no route to the pool is sticky.
     sessions: Option<u32>,
     /// Those that a drain waits for: they would be lost with the backend.
     sessions_held: u32,
     /// Of a backend that drains: when the last of them will have expired, if none is used again.
     sessions_expire_seconds: Option<u64>,
-    upgraded: u32,
     connections: Connections,
 }
 
@@ -195,10 +195,10 @@ fn backend(pool: &str, backend: &backend::Backend, overrides: &Overrides) -> Bac
         health: health.as_str(),
         effective: Effective::of(admin, health).as_str(),
         in_flight: live.in_flight(),
+        upgraded: live.upgraded(),
         sessions: None,
         sessions_held: 0,
         sessions_expire_seconds: None,
-        upgraded: live.upgraded(),
         connections,
     }
 }

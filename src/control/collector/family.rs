@@ -95,12 +95,12 @@ families! {
         "The effective state of the backend: 1 for the one that holds, 0 for the others.");
     BACKEND_IN_FLIGHT = gauge("weir_backend_in_flight", ["pool", "backend"],
         "Requests that are in flight at the backend.");
+    BACKEND_UPGRADED = gauge("weir_backend_upgraded", ["pool", "backend"],
+        "Connections at the backend that were upgraded to another protocol and are open.");
     BACKEND_SESSIONS = gauge("weir_backend_sessions", ["pool", "backend"],
         "Live sessions at the backend, on pools that a sticky route leads to.");
     STICKY_SKEW = gauge("weir_sticky_skew_ratio", ["pool"],
         "Live sessions of the busiest ready backend for its weight over the mean; 1 is even, absent without sessions.");
-    BACKEND_UPGRADED = gauge("weir_backend_upgraded", ["pool", "backend"],
-        "Connections at the backend that were upgraded to another protocol and are open.");
     BACKEND_CONNECTIONS = counter("weir_backend_connections_total", ["pool", "backend", "reused"],
         "Requests sent to the backend on a new connection or on a reused one.");
     BACKEND_CONNECT_ERRORS = counter("weir_backend_connect_errors_total", ["pool", "backend"],
