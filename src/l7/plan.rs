@@ -36,6 +36,8 @@ pub(super) struct Attempts {
     led_by: Option<Retry>,
     /// Whether the choice before stands.
     repeats: bool,
+    /// Whether its client begins anew.
+    anew: bool,
     failure: Option<Failure>,
     /// What the request waits for before its next plan.
     pub(super) held: Option<Held>,
@@ -107,8 +109,9 @@ impl Attempts {
                 return Ok(());
             }
             Retry::SameBackendFresh => self.repeats = true,
-            Retry::Elsewhere => {
+            Retry::Elsewhere | Retry::Anew => {
                 self.repeats = false;
+                self.anew |= retry == Retry::Anew;
                 self.tried[self.count] = plan.choice.backend;
                 self.count += 1;
             }
@@ -160,6 +163,7 @@ fn kind_of(failure: Failure, exchange: &Exchange<'_>) -> retry::Failure {
         Failure::BackendClosed if answered => retry::Failure::Other,
         Failure::BackendClosed if exchange.facts.reused => retry::Failure::ReusedClosed,
         Failure::BackendClosed => retry::Failure::NewClosed,
+        Failure::SessionOver => retry::Failure::SessionOver,
         _ => retry::Failure::Other,
     }
 }
@@ -260,6 +264,7 @@ fn choose_backend(
         remembered: &mut client.remembered,
         fill_secure: &mut fill_secure,
         patient: attempts.is_patient(route, facts.now),
+        anew: attempts.anew,
     });
     let rng = &mut client.local.rng.borrow_mut();
     choose(&view, sticky, attempts.tried(), facts, rng)

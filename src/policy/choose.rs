@@ -37,6 +37,8 @@ pub struct StickyView<'a> {
     pub fill_secure: &'a mut dyn FnMut(&mut [u8]),
     /// Whether the request may still be held for its home.
     pub patient: bool,
+    /// Whether its session turned out to be over: its client begins anew.
+    pub anew: bool,
 }
 
 /// A chosen backend.
@@ -111,16 +113,22 @@ fn choose_sticky<L: Loads>(
         fill_secure: view.fill_secure,
     };
     let stickiness = match recall {
+        Recall::Keep(home) if view.anew => {
+            let backend = begin_anew(pool, &home, tried, facts)?;
+            let placed = Placed {
+                tell: mode.admit(backend, &mut means),
+                only_with_session: false,
+            };
+            let choice = Choice::new(backend, Stickiness::Moved, placed, Some(&home));
+            return Ok(choice.anew());
+        }
         Recall::Keep(home) => {
             let waits = view.patient.then_some(facts.now);
             let place = keep(pool, view.sticky, &home, tried, waits)?;
             let placed = mode.place(&home, place.backend, place.for_good, &mut means);
-            return Ok(Choice::new(
-                place.backend,
-                place.stickiness,
-                placed,
-                Some(&home),
-            ));
+            let may_leave = may_leave(pool, view.sticky, place.backend, tried);
+            let choice = Choice::new(place.backend, place.stickiness, placed, Some(&home));
+            return Ok(choice.leaving(may_leave));
         }
         Recall::New => Stickiness::New,
         Recall::Expired => Stickiness::Expired,
@@ -209,6 +217,46 @@ fn keep<L>(
     }
 }
 
+/// Whether a client need not stay at a backend that drains: its session lives there, but if it turns out to be over, another one
+/// can take the client and tell it so.
+fn may_leave<L>(
+    pool: &PoolView<'_, L>,
+    sticky: &Sticky,
+    backend: BackendIndex,
+    tried: &[BackendIndex],
+) -> bool {
+    let own = pool.sets.member(backend);
+    own.is_some_and(|own| own.admin == AdminState::Drain)
+        && sticky.sessions == Sessions::Local
+        && sticky.mode.can_move()
+        && takers(pool, tried).any(|other| other != backend)
+}
+
+/// The backends that take new clients and were not tried.
+fn takers<'a, L>(
+    pool: &PoolView<'a, L>,
+    tried: &'a [BackendIndex],
+) -> impl Iterator<Item = BackendIndex> + use<'a, L> {
+    let fresh = pool.sets.fresh().list().iter().copied();
+    fresh.filter(move |backend| !tried.contains(backend))
+}
+
+/// Where a client begins anew whose session is over: where its session was accepted last, if that was elsewhere, else at its
+/// successor, so that all of its requests at the time go to one.
+fn begin_anew<L>(
+    pool: &PoolView<'_, L>,
+    home: &Home,
+    tried: &[BackendIndex],
+    facts: &Facts<'_>,
+) -> Result<BackendIndex, Nowhere> {
+    let takes = |backend: BackendIndex| takers(pool, tried).any(|taker| taker == backend);
+    let known = facts.session.and_then(|session| session.known?.backend);
+    known
+        .filter(|backend| takes(*backend))
+        .or_else(|| pool.ring.first(home.key, takes))
+        .ok_or(Nowhere::NoBackend)
+}
+
 /// Whether a request is held for its home: one that should be there, that failed less than the route's wait ago, and that did not
 /// fail this very request. What an operator took out of service is not waited for.
 fn awaits<L>(
@@ -279,8 +327,25 @@ impl Choice {
                 only_with_session: placed.only_with_session,
                 home: home.and_then(|home| home.backend),
                 key: home.map(|home| home.key.to_ne_bytes()),
+                may_leave: false,
             }),
         }
+    }
+
+    /// The choice for a client that need not stay if its session turns out to be over.
+    fn leaving(mut self, may_leave: bool) -> Choice {
+        if let Some(chosen) = &mut self.sticky {
+            chosen.may_leave = may_leave;
+        }
+        self
+    }
+
+    /// The choice for a client that is known by something else from now on.
+    fn anew(mut self) -> Choice {
+        if let Some(chosen) = &mut self.sticky {
+            chosen.key = None;
+        }
+        self
     }
 }
 
@@ -321,6 +386,7 @@ mod tests {
         /// Since when every state holds.
         since: Option<Instant>,
         patient: bool,
+        anew: bool,
     }
 
     impl Pool {
@@ -371,6 +437,7 @@ mod tests {
                 began: facts().now,
                 since: None,
                 patient: true,
+                anew: false,
             }
             .with(ALL_UP)
         }
@@ -423,6 +490,7 @@ mod tests {
                 remembered: &mut self.remembered,
                 fill_secure: &mut |bytes| bytes.fill_with(|| secure.next_u64() as u8),
                 patient: self.patient,
+                anew: self.anew,
             };
             let choice = choose(&view, Some(client), &tried, &facts, &mut self.rng);
             self.rng.next_u64();
@@ -529,6 +597,40 @@ mod tests {
             home,
             "a drain is no failure"
         );
+    }
+
+    #[test]
+    fn a_client_whose_session_is_over_leaves_a_draining_home() {
+        for by_insert in [true, false] {
+            let mut pool = Pool::keeping([1; 4], Sessions::Local, OnFailure::Temporary, by_insert);
+            let (home, token) = pool.new_client();
+            let may_leave = |pool: &mut Pool, tried: &[u16]| {
+                let chosen = pool.ask(Some(&token), tried).unwrap().sticky.unwrap();
+                chosen.may_leave
+            };
+            assert!(!may_leave(&mut pool, &[]), "its home does not drain");
+            pool.set(but(home, (Drain, Up)));
+            assert!(may_leave(&mut pool, &[]));
+            let others: Vec<u16> = (0..4).filter(|other| *other != home).collect();
+            assert!(!may_leave(&mut pool, &others), "nobody else is left");
+            pool.anew = true;
+            let choice = pool.ask(Some(&token), &[home]).unwrap();
+            let chosen = choice.sticky.unwrap();
+            assert_eq!(chosen.stickiness, Stickiness::Moved);
+            assert!(!chosen.may_leave && !chosen.only_with_session && chosen.key.is_none());
+            assert_eq!(chosen.home, Some(BackendIndex(home)));
+            let told = token_of(&pool.sticky, chosen).unwrap();
+            pool.anew = false;
+            let next = pool.returns(&told, &[]);
+            assert_eq!(next, Some((choice.backend.0, Stickiness::Kept)));
+            pool.set([(Drain, Up); 4]);
+            assert!(!may_leave(&mut pool, &[]), "nobody takes new clients");
+        }
+        let mut shared = Pool::keeping([1; 4], Sessions::Shared, OnFailure::Permanent, true);
+        let (home, token) = shared.new_client();
+        shared.set(but(home, (Drain, Up)));
+        let chosen = shared.ask(Some(&token), &[]).unwrap().sticky.unwrap();
+        assert!(!chosen.may_leave, "it was handed over");
     }
 
     /// A pool whose requests are held for two seconds, and a client with its home.

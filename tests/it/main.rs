@@ -24,6 +24,7 @@ mod routing;
 mod sessions;
 mod shutdown;
 mod smuggling;
+mod stale;
 mod sticky;
 mod support;
 mod upgrade;

@@ -369,6 +369,7 @@ mod tests {
             only_with_session: false,
             home: None,
             key: None,
+            may_leave: false,
         };
         let mut edits = Edits::default();
         let answer = Answered {

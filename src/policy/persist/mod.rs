@@ -191,6 +191,8 @@ pub struct Chosen {
     pub home: Option<BackendIndex>,
     /// What a client with a home is known by, as [`Home::key`].
     pub key: Option<[u8; 8]>,
+    /// Whether it need not stay if its session turns out to be over: its home drains, and others take new clients.
+    pub may_leave: bool,
 }
 
 /// What a mode may use to make a token.
@@ -324,6 +326,13 @@ pub enum AnyPersistence {
     Source(Source),
     /// See [`Header`].
     Header(Header),
+}
+
+impl AnyPersistence {
+    /// Whether a client can be told another home, or its application tells it.
+    pub fn can_move(&self) -> bool {
+        !matches!(self, AnyPersistence::Source(_) | AnyPersistence::Header(_))
+    }
 }
 
 macro_rules! of_mode {

@@ -288,6 +288,7 @@ fn answered(
         only_with_session: false,
         home: None,
         key: None,
+        may_leave: false,
     };
     let answer = Answered {
         head: &sample.answer(),
