@@ -231,9 +231,7 @@ pub(super) fn plan(
     exchange.facts.choice = Some(choice);
     let edits = &mut scratch.edits;
     edits.clear();
-    if let Some(sticky) = &route.sticky {
-        sticky.conceal(head, edits);
-    }
+    (route.sticky.iter()).for_each(|sticky| sticky.conceal(head, edits));
     forwarding::edit(head, &source, snapshot.config.forwarding, edits);
     let backend = &snapshot.pools[route.pool].backends[choice.backend.index()];
     compose(&request, backend, edits, &mut scratch.out);
