@@ -6,6 +6,7 @@
 mod client;
 mod crowd;
 mod load;
+mod login;
 mod ports;
 mod process;
 mod prometheus;
@@ -68,10 +69,11 @@ fn main() -> ExitCode {
 fn claims() -> Vec<Claim> {
     let tomcat = Tomcat::missing();
     let scraper = tomcat.clone().or_else(Prometheus::missing);
-    let stage: [(&str, Scenario, Option<String>); 5] = [
+    let stage: [(&str, Scenario, Option<String>); 6] = [
         ("spread", scenarios::spread, tomcat.clone()),
         ("scrape", scenarios::scrape, scraper),
         ("rewrites", scenarios::rewrites, tomcat.clone()),
+        ("login", login::login, tomcat.clone()),
         ("grow", scenarios::grow, tomcat.clone()),
         ("kill", scenarios::kill, tomcat),
     ];
@@ -143,7 +145,7 @@ fn run(claims: Vec<Claim>) -> ExitCode {
 
 fn set_stage(directory: &Path) -> Stage {
     let began = Instant::now();
-    let start = |name| Tomcat::start(name, directory);
+    let start = |name| Tomcat::start_with(name, directory, ports::free(), &login::extras());
     let mut fleet: Vec<Tomcat> = ["was1", "was2", "was3", "was4"].map(start).into();
     fleet.iter_mut().for_each(Tomcat::wait_ready);
     println!("  four Tomcats ready after {:.1?}", began.elapsed());

@@ -9,7 +9,7 @@
 //! | `kept` | the client went to its home | all |
 //! | `new` | it had no home; the balancer chose one | all but `source` |
 //! | `moved` | it went to its successor, for a while or for good, and its session need not be lost by that | all |
-//! | `lost` | the same, but `sessions = "local"` and its home is down or gone from the file: with `insert` once a client, else for each request; or its home was out of reach and the answer opens another session | all; of what is gone from the file, `insert` and `route` |
+//! | `lost` | the same, but `sessions = "local"` and its home is down or gone from the file: with `insert` once a client, else for each request | all; of what is gone from the file, `insert` and `route` |
 //! | `returned` | the first request back home | `insert`: no other token says where a client was |
 //! | `expired` | its token was too old; a new client | `insert` |
 //! | `forged` | it showed what weir did not make; a new client | `insert`, `cookie-hash` |
@@ -155,6 +155,15 @@ impl Home {
     }
 }
 
+impl Home {
+    /// When the client's token was issued, when it was written last, and when the client left its home, in seconds since the
+    /// epoch; absent where the mode does not know it.
+    pub fn times(&self) -> [Option<u32>; 3] {
+        let Times { issued, seen, left } = self.times;
+        [issued, seen, left].map(|time| (time > 0).then_some(time))
+    }
+}
+
 /// Points of time of a token, in seconds since the epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Times {
@@ -200,17 +209,11 @@ pub struct Chosen {
     pub home: Option<BackendIndex>,
     /// What a client with a home is known by, as [`Home::key`].
     pub key: Option<[u8; 8]>,
+    /// Whether it need not stay if its session turns out to be over: its home drains, and others take new clients.
+    pub may_leave: bool,
 }
 
 impl Chosen {
-    /// What the client's stickiness came to, by what its answer does to the application's session id.
-    pub fn came_to(&self, session: Given<'_>) -> Stickiness {
-        match session {
-            Given::Value(_) if self.in_passing => Stickiness::Lost,
-            _ => self.stickiness,
-        }
-    }
-
     /// The home of a client that was sent to `backend` and shows from now on what it was told; `None` when it was told nothing.
     pub fn told_home(&self, backend: BackendIndex) -> Option<Home> {
         match self.tell? {
@@ -219,6 +222,16 @@ impl Chosen {
                 times: ticket.times,
                 ..Home::of_key(u64::from_be_bytes(ticket.key), Some(ticket.home))
             }),
+        }
+    }
+}
+
+impl Chosen {
+    /// What it came to, now that the answer is there; `session` is what that does to the application's session id.
+    pub fn result(&self, session: Given<'_>) -> Stickiness {
+        match session {
+            Given::Value(_) if self.in_passing => Stickiness::Lost,
+            _ => self.stickiness,
         }
     }
 }
@@ -356,7 +369,7 @@ pub enum AnyPersistence {
 }
 
 impl AnyPersistence {
-    /// Whether a client's home follows from its key alone, so that nothing tells whether it has been there.
+    /// Whether a client's home follows from its key alone, so that nothing tells whether it has been there, and no other can be told.
     pub fn is_by_key(&self) -> bool {
         matches!(self, AnyPersistence::Source(_) | AnyPersistence::Header(_))
     }
