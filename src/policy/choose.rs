@@ -133,8 +133,11 @@ fn choose_sticky<L: Loads>(
             let waits = view.patient.then_some(facts.now);
             let place = keep(pool, view.sticky, &home, tried, waits)?;
             let placed = mode.place(&home, place.backend, place.for_good, &mut means);
+            // Who has waited for a home is told where he is, lest he wait for every request.
+            let is_untold =
+                place.in_passing && !matches!(view.sticky.on_failure, OnFailure::Wait(_));
             let placed = Placed {
-                only_with_session: placed.only_with_session || place.in_passing,
+                only_with_session: placed.only_with_session || is_untold,
                 ..placed
             };
             let elsewhere = placement::elsewhere(pool, view.sticky, &home, place.backend, tried);
