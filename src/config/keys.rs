@@ -110,6 +110,8 @@ pub const KEYS: &[Key] = &[
         "From the request sent to the first byte of the answer."),
     row("timeouts.response_idle", WAIT, Is("\"5m\""), NewConnections, "\"1h\"",
         "Between two bytes of an answer; server-sent events live here."),
+    row("timeouts.upgrade_idle", WAIT, Is("\"1h\""), NewConnections, "\"10m\"",
+        "Between two bytes, in either direction, of a connection that was upgraded; WebSockets live here."),
     row("timeouts.upstream_idle", WAIT, Is("\"4s\""), NewConnections, "\"30s\"",
         "A pooled connection to a backend without a request; keep it under the backend's own keep-alive time."),
 
@@ -228,6 +230,7 @@ pub const KEYS: &[Key] = &[
     again("routes[].timeouts.connect", "\"1s\"", "See timeouts.connect."),
     again("routes[].timeouts.response", "\"5m\"", "See timeouts.response."),
     again("routes[].timeouts.response_idle", "\"24h\"", "See timeouts.response_idle."),
+    again("routes[].timeouts.upgrade_idle", "\"24h\"", "See timeouts.upgrade_idle."),
     again("routes[].timeouts.upstream_idle", "\"1s\"", "See timeouts.upstream_idle."),
     row("routes[].sticky", Kind::Table, Means("not sticky"), Instant, "{ mode = \"insert\" }",
         "Keeps a client on the backend that it already has."),
@@ -279,7 +282,6 @@ pub const KEYS: &[Key] = &[
 pub const LATER: &[&str] = &[
     "discovery",
     "datapath",
-    "timeouts.upgrade_idle",
     "listeners.*.tls",
     "listeners.*.proxy_protocol",
     "listeners.*.sni",

@@ -71,6 +71,8 @@ pub struct Timeouts {
     pub response: Duration,
     /// Between bytes of an answer, in either direction of it.
     pub response_idle: Duration,
+    /// Between bytes of a connection that was switched to another protocol, in either direction.
+    pub upgrade_idle: Duration,
     /// A pooled upstream connection without a request.
     pub upstream_idle: Duration,
 }

@@ -23,7 +23,7 @@ use crate::policy::balance::BackendIndex;
 use crate::policy::choose::Choice;
 use crate::policy::persist::{Stickiness, Told};
 use crate::policy::retry;
-use crate::state::backend::Backend;
+use crate::state::backend::{Backend, UpgradeLease};
 use crate::state::flights::Flight;
 use crate::upstream::generation::Generation;
 
@@ -45,6 +45,8 @@ pub struct Exchange<'c> {
     pub(super) backend: Option<Upstream>,
     pub(super) answer: Answer,
     pub(super) facts: Facts,
+    /// There when the backend switched protocols: counts the connection from then on.
+    pub(super) switched: Option<UpgradeLease>,
 }
 
 /// Where an attempt goes.
@@ -72,6 +74,8 @@ pub(super) struct Head {
     pub(super) is_idempotent: bool,
     pub(super) keep_alive: bool,
     pub(super) expects_continue: bool,
+    /// What the client offers to switch to; empty: nothing.
+    pub(super) upgrade: Span,
     path_and_query: Span,
     path: Span,
     form: TargetForm,
@@ -113,7 +117,7 @@ pub(super) struct Answer {
 }
 
 /// What the log and the metrics want to know.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
     pub(super) id: u64,
     pub(super) wall_millis: u64,
@@ -186,6 +190,7 @@ impl<'c> Exchange<'c> {
             backend: None,
             answer,
             facts,
+            switched: None,
         }
     }
 
@@ -397,6 +402,7 @@ impl Head {
             is_idempotent: retry::is_idempotent(head.method),
             keep_alive: request.keep_alive,
             expects_continue: request.expects_continue,
+            upgrade: span_in(received, request.upgrade),
             path_and_query: span_in(received, head.path_and_query),
             path: span_in(received, head.path),
             form: head.form,
@@ -426,6 +432,7 @@ impl Head {
             keep_alive: self.keep_alive,
             connection_options: self.connection_options,
             expects_continue: self.expects_continue,
+            upgrade: self.upgrade.of(received),
         })
     }
 }

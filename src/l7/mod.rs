@@ -15,3 +15,4 @@ mod record;
 pub mod reject;
 mod respond;
 mod session;
+mod upgrade;

@@ -16,6 +16,7 @@ use crate::http::forwarding::{self, Source};
 use crate::http::head::{AnswerHead, Field, RequestHead, TargetForm, Version};
 use crate::http::path;
 use crate::http::request::{self, Request};
+use crate::http::upgrade;
 use crate::policy::balance::BackendIndex;
 use crate::policy::choose::{Choice, Nowhere, PoolView, StickyView, choose};
 use crate::policy::facts::{Facts, RequestFacts};
@@ -323,6 +324,9 @@ fn scope(generation: &Generation, route: &Route, sticky: &Sticky) -> Scope {
 fn compose(request: &Request<'_>, backend: &Backend, edits: &mut Edits, out: &mut Vec<u8>) {
     let head = &request.head;
     forwarding::remove_hop_by_hop(head.bytes, head.lines, request.connection_options, edits);
+    if !request.upgrade.is_empty() {
+        upgrade::offer(request.upgrade, edits);
+    }
     out.clear();
     out.extend_from_slice(head.method);
     out.extend_from_slice(if head.path_and_query.starts_with(b"?") {

@@ -10,6 +10,7 @@ use super::plan::{Attempts, plan};
 use super::record::record;
 use super::reject::Failure;
 use super::respond::respond;
+use super::upgrade::serve_upgraded;
 
 /// Serves one request, whose first bytes are `received`, to its end.
 pub async fn proxy(client: &mut Client, received: Vec<u8>) -> Next {
@@ -18,6 +19,9 @@ pub async fn proxy(client: &mut Client, received: Vec<u8>) -> Next {
         Ok(next) => next,
         Err(failure) => Box::pin(respond(&mut exchange, failure)).await,
     };
+    if exchange.is_switched() {
+        return Box::pin(serve_upgraded(exchange)).await;
+    }
     record(&mut exchange);
     next
 }

@@ -41,17 +41,18 @@ pub struct Live {
     health: AtomicU8,
     /// For how long it has been serving, in milliseconds, as far as that matters to its pool.
     warm: AtomicU32,
+    load: Line<Load>,
     /// When the health changed last, in milliseconds after `made`.
     changed: AtomicU64,
     made: Instant,
-    load: Line<Load>,
     connections: Box<[Line<ConnectionCounts>]>,
 }
 
-/// What is under way at a backend, over all workers.
+/// What a backend has to do at the moment, over all workers; one line, because it is read together.
 #[derive(Debug, Default)]
 struct Load {
     in_flight: AtomicU32,
+    upgraded: AtomicU32,
     /// New clients whose first answer is not there yet.
     arriving: AtomicU32,
 }
@@ -115,9 +116,9 @@ impl Live {
             address,
             epoch,
             health: AtomicU8::new(health as u8),
-            warm: AtomicU32::new(0),
             changed: AtomicU64::new(0),
             made: clock::now(),
+            warm: AtomicU32::new(0),
             load: Line::default(),
             connections: (0..workers).map(|_| Line::default()).collect(),
         }
@@ -134,16 +135,15 @@ impl Live {
         self.made + Duration::from_millis(self.changed.load(Ordering::Relaxed))
     }
 
-    /// Records the observed state and makes every worker look again; one that is not up grows cold. Only control
-    /// may call it.
+    /// Records the observed state and makes every worker look again. One that is not up grows cold. Only control may call it.
     pub fn set_health(&self, health: Health) {
+        if health != Health::Up {
+            self.warm.store(0, Ordering::Relaxed);
+        }
         if self.health() != health {
             let after = clock::now() - self.made;
             let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
             self.changed.store(after, Ordering::Relaxed);
-        }
-        if health != Health::Up {
-            self.warm.store(0, Ordering::Relaxed);
         }
         self.health.store(health as u8, Ordering::Relaxed);
         self.epoch.advance();
@@ -166,6 +166,18 @@ impl Live {
         self.load.0.in_flight.load(Ordering::Relaxed)
     }
 
+    /// Connections that were switched to another protocol and are open, over all workers.
+    #[inline]
+    pub fn upgraded(&self) -> u32 {
+        self.load.0.upgraded.load(Ordering::Relaxed)
+    }
+
+    /// What a balancer weighs: a switched connection is work like a request.
+    #[inline]
+    pub fn load(&self) -> u32 {
+        self.in_flight().saturating_add(self.upgraded())
+    }
+
     /// New clients that were sent here and whose first answer is not there yet, over all workers.
     #[inline]
     pub fn arriving(&self) -> u32 {
@@ -184,6 +196,12 @@ impl Live {
     pub fn lease(&self) -> Lease<'_> {
         self.load.0.in_flight.fetch_add(1, Ordering::Relaxed);
         Lease(self)
+    }
+
+    /// Counts a switched connection until the lease is dropped. It holds no generation: such a connection may outlive many.
+    pub fn upgrade(self: &Arc<Self>) -> UpgradeLease {
+        self.load.0.upgraded.fetch_add(1, Ordering::Relaxed);
+        UpgradeLease(self.clone())
     }
 
     /// The connection counts of one worker, which alone may write them.
@@ -206,6 +224,16 @@ impl Drop for Lease<'_> {
     #[inline]
     fn drop(&mut self) {
         self.0.load.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One switched connection at a backend.
+#[derive(Debug)]
+pub struct UpgradeLease(Arc<Live>);
+
+impl Drop for UpgradeLease {
+    fn drop(&mut self) {
+        self.0.load.0.upgraded.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -146,6 +146,7 @@ fn timeouts(seconds: u64) -> Timeouts {
         connect: wait,
         response: wait,
         response_idle: wait,
+        upgrade_idle: wait,
         upstream_idle: wait,
     }
 }

@@ -62,7 +62,7 @@ impl Loads for PoolLoads<'_> {
     #[inline]
     fn in_flight(&self, backend: BackendIndex) -> u32 {
         let backend = self.0.backends.get(backend.index());
-        backend.map_or(0, |backend| backend.live.in_flight())
+        backend.map_or(0, |backend| backend.live.load())
     }
 
     /// Those that are known, and the new clients whose session is only on its way.

@@ -26,4 +26,5 @@ mod shutdown;
 mod smuggling;
 mod sticky;
 mod support;
+mod upgrade;
 mod waiting;

@@ -77,6 +77,7 @@ struct Backend {
     health: &'static str,
     effective: &'static str,
     in_flight: u32,
+    upgraded: u32,
     /// Absent where no route to the pool is sticky.
     sessions: Option<u32>,
     /// Those that a drain waits for: they would be lost with the backend.
@@ -189,6 +190,7 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overri
         health: health.as_str(),
         effective: Effective::of(admin, health).as_str(),
         in_flight: live.in_flight(),
+        upgraded: live.upgraded(),
         sessions: None,
         sessions_held: 0,
         sessions_expire_seconds: None,
