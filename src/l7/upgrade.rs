@@ -14,7 +14,7 @@ use super::reject::Failure;
 use crate::clock;
 use crate::config::model::Limits;
 use crate::http::edits::Edits;
-use crate::http::head::{AnswerHead, Field};
+use crate::http::head::{AnswerHead, Field, Version};
 use crate::http::upgrade;
 use crate::net::backlog::Backlog;
 use crate::net::stream::Stream;
@@ -28,6 +28,7 @@ impl Exchange<'_> {
     /// Whether an answer switches to what the client offered. The request must be complete: its body is not of the new protocol.
     pub(super) fn is_switch(&self, head: &AnswerHead<'_>) -> bool {
         head.status == 101
+            && head.version == Version::Http11
             && self.upload.is_done()
             && !self.is_backend_behind()
             && self.head.is_some_and(|request| {
@@ -61,9 +62,10 @@ pub(super) fn confirm_switch(head: &AnswerHead<'_>, edits: &mut Edits) {
 /// Counts the request that led to the switch, then relays until both sides have ended, one is gone, or nothing moves any more.
 pub(super) fn serve_upgraded(exchange: Exchange<'_>) -> impl Future<Output = Next> {
     record::count(&exchange);
-    let upgraded = Upgraded::begin(exchange);
+    let mut upgraded = Upgraded::begin(exchange);
     async move {
-        let Some(mut upgraded) = upgraded else {
+        // By reference, because what is moved within a future is held twice.
+        let Some(upgraded) = &mut upgraded else {
             return Next::Close;
         };
         let end = poll_fn(|cx| upgraded.poll_relay(cx)).await;
@@ -310,5 +312,20 @@ fn end(up: State, down: State) -> Option<End> {
         (State::TargetFailed, _) => Some(End::BackendFailed),
         (_, State::TargetFailed) => Some(End::ClientFailed),
         (State::Ended, State::Ended) => Some(End::Clean),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There may be many of them, and most are idle.
+    #[test]
+    fn a_switched_connection_is_small() {
+        fn size_of_future<'a, F: Future + 'a>(_: impl FnOnce(Exchange<'a>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size_of_future(serve_upgraded);
+        assert!(size <= 768, "{size} bytes");
     }
 }

@@ -243,6 +243,7 @@ fn a_switch_that_was_not_asked_for_is_a_bad_gateway() {
         switch("Upgrade: echo/1\r\nUpgrade: other\r\n"),
         switch("Upgrade:\r\n"),
         switch(""),
+        switch("Upgrade: echo/1\r\n").replace("HTTP/1.1", "HTTP/1.0"),
     ];
     let origin = Origin::start(move |visit| {
         let Ok(request) = visit.request() else { return };
@@ -262,6 +263,7 @@ fn a_switch_that_was_not_asked_for_is_a_bad_gateway() {
         (4, asked),
         (5, asked),
         (6, asked),
+        (7, asked),
     ] {
         let answer = weir.client().ask(format!(
             "GET /{ordinal} HTTP/1.1\r\nHost: shop.example.com\r\n{fields}\r\n"
@@ -269,7 +271,7 @@ fn a_switch_that_was_not_asked_for_is_a_bad_gateway() {
         assert_eq!(answer.status(), 502, "{ordinal} {fields}");
     }
     let labels = [("reason", "switched_protocols")];
-    weir.settles("weir_http_refused_total", &labels, 9.0);
+    weir.settles("weir_http_refused_total", &labels, 10.0);
 }
 
 /// Offers that weir does not pass on, because the other protocol would be HTTP without weir, or because they are no good offer.
@@ -597,7 +599,9 @@ fn a_drain_waits_for_upgraded_connections() {
     let weir = Weir::start(&sticky(&[&a, &b], "insert"));
     // The first backend's.
     let mut client = until("a client at the first backend", || {
-        let client = switched(&weir);
+        let mut client = switched(&weir);
+        // Whoever is answered is counted.
+        says_back(&mut client, "x");
         (backend(&weir, "upgraded") == 1).then_some(client)
     });
     let drain = |arguments: &[&str]| {
@@ -692,7 +696,9 @@ fn least_connections_counts_switched_connections() {
         "[pools.was]\nbalancer = \"least-connections\"\n",
     );
     let weir = Weir::start(&config);
-    let clients: Vec<Client> = (0..8).map(|_| switched(&weir)).collect();
+    let mut clients: Vec<Client> = (0..8).map(|_| switched(&weir)).collect();
+    // Whoever is answered is counted.
+    clients.iter_mut().for_each(|client| says_back(client, "x"));
     let counts: Vec<_> = (0..2)
         .map(|ordinal| weir.status()["pools"][0]["backends"][ordinal]["upgraded"].clone())
         .collect();
