@@ -347,6 +347,11 @@ fn leave<L>(
 }
 
 impl Choice {
+    /// Whether it was made for a client of a sticky route that has no home yet.
+    pub fn is_new(&self) -> bool {
+        self.sticky.is_some_and(|chosen| chosen.stickiness.is_new())
+    }
+
     fn new(
         backend: BackendIndex,
         stickiness: Stickiness,

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `kept` | the client went to its home | all |
 //! | `new` | it had no home; the balancer chose one | all but `source` |
-//! | `moved` | it went to its successor, for a while or for good, and its session need not be lost by that | all |
+//! | `moved` | it went to its successor, for a while or for good, and its session need not be lost by that; or, with shared sessions, elsewhere this once, since its home is busy | all |
 //! | `lost` | the same, but `sessions = "local"` and its home is down or gone from the file: with `insert` once a client, else for each request | all; of what is gone from the file, `insert` and `route` |
 //! | `returned` | the first request back home | `insert`: no other token says where a client was |
 //! | `expired` | its token was too old; a new client | `insert` |
