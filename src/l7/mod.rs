@@ -3,6 +3,7 @@
 //! Read `connection.rs`, then `proxy.rs`: THE request function.
 
 mod answer;
+mod arrival;
 mod body;
 pub mod client;
 pub mod connection;
@@ -14,3 +15,4 @@ mod record;
 pub mod reject;
 mod respond;
 mod session;
+mod upgrade;

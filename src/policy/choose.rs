@@ -10,6 +10,7 @@ use super::health::Health;
 use super::persist::{
     Chosen, Home, Means, Persistence, Placed, Recall, Remembered, Stickiness, Sticky,
 };
+use super::placement;
 use super::rendezvous::Rendezvous;
 use crate::config::model::{AdminState, OnFailure, Sessions};
 use crate::rng::Rng;
@@ -33,6 +34,10 @@ pub struct StickyView<'a> {
     pub sticky: &'a Sticky,
     /// What the client's connection remembers.
     pub remembered: &'a mut Option<Remembered>,
+    /// Where this client was sent last, if it shows nothing, and its home if it was told one: this request was on its way already.
+    pub told: Option<(BackendIndex, Option<Home>)>,
+    /// Finds where requests went that may be this client's; asked only for one without a home.
+    pub companions: &'a dyn Fn() -> Option<BackendIndex>,
     /// Fills bytes from the system's CSPRNG.
     pub fill_secure: &'a mut dyn FnMut(&mut [u8]),
     /// Whether the request may still be held for its home.
@@ -62,7 +67,8 @@ pub enum Nowhere {
 /// Chooses a backend that is not in `tried`.
 ///
 /// On a sticky route a client goes home while it can. While its home cannot serve, a client goes to its successor, the next in
-/// its own order, on which every weir agrees, for a while or for good as the route says. Everyone else goes where the balancer says.
+/// its own order, on which every weir agrees, for a while or for good as the route says. Everyone else goes where the balancer says,
+/// within the bounds of `placement.rs`.
 ///
 /// # Errors
 /// There is no backend to go to.
@@ -110,23 +116,36 @@ fn choose_sticky<L: Loads>(
         facts,
         fill_secure: view.fill_secure,
     };
-    let stickiness = match recall {
-        Recall::Keep(home) => {
+    let stickiness = match (recall, view.told) {
+        (Recall::Keep(home), _) | (Recall::New, Some((_, Some(home)))) => {
+            let home = placement::warm_home(pool, view.sticky, home);
             let waits = view.patient.then_some(facts.now);
             let place = keep(pool, view.sticky, &home, tried, waits)?;
             let placed = mode.place(&home, place.backend, place.for_good, &mut means);
-            return Ok(Choice::new(
-                place.backend,
-                place.stickiness,
-                placed,
-                Some(&home),
-            ));
+            let placed = Placed {
+                only_with_session: placed.only_with_session || place.in_passing,
+                ..placed
+            };
+            let elsewhere = placement::elsewhere(pool, view.sticky, &home, place.backend, tried);
+            let (backend, stickiness) = match elsewhere {
+                Some(backend) => (backend, Stickiness::Moved),
+                None => (place.backend, place.stickiness),
+            };
+            let mut choice = Choice::new(backend, stickiness, placed, Some(&home));
+            if let Some(chosen) = &mut choice.sticky {
+                chosen.in_passing = place.in_passing;
+            }
+            return Ok(choice);
         }
-        Recall::New => Stickiness::New,
-        Recall::Expired => Stickiness::Expired,
-        Recall::Forged => Stickiness::Forged,
+        (Recall::New, _) => Stickiness::New,
+        (Recall::Expired, _) => Stickiness::Expired,
+        (Recall::Forged, _) => Stickiness::Forged,
     };
-    let backend = balance(pool, tried, facts, rng)?;
+    let companions = placement::Companions {
+        surely: view.told.map(|(backend, _)| backend),
+        maybe: view.companions,
+    };
+    let backend = placement::place(pool, view.sticky, companions, tried, facts, rng)?;
     // The page before it gave the client its home: what comes without that must not put another in its place.
     let is_part_of_page = facts
         .request
@@ -144,6 +163,8 @@ struct Place {
     stickiness: Stickiness,
     /// Whether it is the home from now on.
     for_good: bool,
+    /// See [`Chosen::in_passing`].
+    in_passing: bool,
 }
 
 /// Where a client with a home goes.
@@ -171,6 +192,7 @@ fn keep<L>(
             backend,
             stickiness: Stickiness::Moved,
             for_good: true,
+            in_passing: false,
         }),
         (Some(backend), _) => Ok(Place {
             backend,
@@ -179,6 +201,7 @@ fn keep<L>(
                 None => Stickiness::Kept,
             },
             for_good: false,
+            in_passing: false,
         }),
         // Who found a refuge has waited before.
         (None, None) if waits.is_some_and(|now| awaits(pool, sticky, home, tried, now)) => {
@@ -235,7 +258,13 @@ fn leave<L>(
     let health = home.backend.map(|own| pool.sets.health(own));
     let is_gone = health.is_none_or(|health| health == Health::Down);
     let is_permanent = sticky.on_failure == OnFailure::Permanent && health != Some(Health::Unknown);
-    let is_lost = is_gone && sticky.sessions == Sessions::Local && home.refuge != Some(backend);
+    let is_local = sticky.sessions == Sessions::Local;
+    // Out of reach just now: what became of its sessions is not known yet.
+    let is_missed = home
+        .backend
+        .is_some_and(|own| pool.sets.kept().contains(own) && tried.contains(&own));
+    let is_given_up = is_gone || (is_missed && is_permanent);
+    let is_lost = is_given_up && is_local && home.refuge != Some(backend);
     Ok(Place {
         backend,
         stickiness: match is_lost {
@@ -243,6 +272,7 @@ fn leave<L>(
             false => Stickiness::Moved,
         },
         for_good: !is_failure || is_permanent,
+        in_passing: is_missed && is_local && !is_permanent,
     })
 }
 
@@ -260,6 +290,7 @@ impl Choice {
                 tell: placed.tell,
                 only_with_session: placed.only_with_session,
                 home: home.and_then(|home| home.backend),
+                in_passing: false,
                 key: home.map(|home| home.key.to_ne_bytes()),
             }),
         }
@@ -275,12 +306,14 @@ mod tests {
     use super::*;
     use crate::config::model::{AdminState, BalancerKind, Cookie, SameSite, Secure};
     use crate::http::Sample;
+    use crate::http::cookie::Given;
     use crate::http::edits::Edits;
     use crate::policy::balance::Member;
     use crate::policy::balance::facts;
     use crate::policy::facts::RequestFacts;
     use crate::policy::persist::token::Secrets;
     use crate::policy::persist::{AnyPersistence, CookieHash, Insert, InsertTimes};
+    use crate::policy::placement::Bound;
     use crate::rng::Rng;
     use AdminState::{Drain, Maint, Ready};
     use Health::{Down, Unknown, Up};
@@ -345,6 +378,8 @@ mod tests {
                     mode,
                     sessions,
                     on_failure,
+                    bound: Bound::new(0.25),
+                    first_flight: false,
                     session_cookie: "JSESSIONID".into(),
                 },
                 rng: Rng::from_seed(1),
@@ -366,6 +401,7 @@ mod tests {
             self.sets = EligibleSet::new(states.into_iter().enumerate().map(
                 |(index, (admin, health))| Member {
                     weight: index as u16 + 1,
+                    share: 1,
                     admin,
                     health,
                     since: self.since,
@@ -403,6 +439,8 @@ mod tests {
             let client = StickyView {
                 sticky: &self.sticky,
                 remembered: &mut self.remembered,
+                told: None,
+                companions: &|| None,
                 fill_secure: &mut |bytes| bytes.fill_with(|| secure.next_u64() as u8),
                 patient: self.patient,
             };
@@ -468,6 +506,36 @@ mod tests {
             pool.set(ALL_UP);
             assert_eq!(visit(&mut pool, &mut token), (refuge, Stickiness::Moved));
             assert_eq!(visit(&mut pool, &mut token), (refuge, Stickiness::Kept));
+        }
+    }
+
+    #[test]
+    fn a_local_home_that_is_missed_is_left_in_passing_and_lost_with_a_new_session() {
+        for by_insert in [true, false] {
+            let mut pool = Pool::keeping([1; 4], Sessions::Local, OnFailure::Temporary, by_insert);
+            let (home, token) = pool.new_client();
+            let missed = pool.ask(Some(&token), &[home]).unwrap().sticky.unwrap();
+            assert_eq!(missed.stickiness, Stickiness::Moved);
+            // The token stays as it is, so that the next request tells the same way what became of the session.
+            assert!(missed.in_passing && missed.only_with_session);
+            let sample = Sample::new("HTTP/1.1 200 OK", &[]);
+            let mut edits = Edits::default();
+            for (given, result) in [
+                (Given::Nothing, Stickiness::Moved),
+                (Given::Value(b"new"), Stickiness::Lost),
+            ] {
+                let answer = sample.answer();
+                let sticky = &pool.sticky;
+                sticky.remember(&missed, &answer, given, false, &mut |_| {}, &mut edits);
+                assert_eq!(missed.result(given), result);
+            }
+            // Whoever leaves a home that is down was counted when he left.
+            pool.set(but(home, (Ready, Down)));
+            let choice = pool.ask(Some(&token), &[]).unwrap().sticky.unwrap();
+            assert_eq!(
+                (choice.stickiness, choice.in_passing),
+                (Stickiness::Lost, false)
+            );
         }
     }
 
