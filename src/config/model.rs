@@ -266,6 +266,11 @@ pub enum StickyMode {
     CookieHash,
     /// The route suffix of the application's session id.
     Route,
+    /// The application's session id, whose backend weir remembers.
+    Learn {
+        /// A session is forgotten so long after it was opened; absent: never.
+        absolute_timeout: Option<Duration>,
+    },
     /// The client's address, as far as its prefix.
     Source {
         /// Bits of an IPv4 address that count, at most 32.
@@ -281,9 +286,12 @@ pub enum StickyMode {
 }
 
 impl StickyMode {
-    /// Whether weir sets a cookie of its own.
-    pub fn has_cookie(&self) -> bool {
-        matches!(self, StickyMode::Insert(_) | StickyMode::CookieHash)
+    /// Whether a client's new home can be written down, in a cookie of weir's or in its memory.
+    pub fn can_move(&self) -> bool {
+        matches!(
+            self,
+            StickyMode::Insert(_) | StickyMode::CookieHash | StickyMode::Learn { .. }
+        )
     }
 }
 

@@ -112,7 +112,7 @@ fn choose_sticky<L: Loads>(
                 place.backend,
                 place.stickiness,
                 placed,
-                Some(&home),
+                Some((&home, place.for_good)),
             ));
         }
         Recall::New => Stickiness::New,
@@ -210,14 +210,16 @@ impl Choice {
         backend: BackendIndex,
         stickiness: Stickiness,
         placed: Placed,
-        home: Option<&Home>,
+        kept: Option<(&Home, bool)>,
     ) -> Choice {
+        let home = kept.map(|(home, _)| home);
         Choice {
             backend,
             sticky: Some(Chosen {
                 stickiness,
                 tell: placed.tell,
                 only_with_session: placed.only_with_session,
+                for_good: kept.is_some_and(|(_, for_good)| for_good),
                 home: home.and_then(|home| home.backend),
                 key: home.map(|home| home.key.to_ne_bytes()),
             }),

@@ -14,7 +14,7 @@ use crate::config::model::{self, Check, Config, Sessions};
 use crate::policy::health::Health;
 use crate::policy::persist::token::Secrets;
 use crate::policy::persist::{
-    self, AnyPersistence, CookieHash, Header, Insert, InsertTimes, Source, Sticky,
+    self, AnyPersistence, CookieHash, Header, Insert, InsertTimes, Learn, Source, Sticky,
 };
 use crate::policy::rendezvous::Rendezvous;
 use crate::policy::route::{RouteMatch, Router};
@@ -181,6 +181,12 @@ fn sticky(from: &model::Sticky, pool: &model::Pool, secrets: &Secrets) -> Sticky
         StickyMode::Route => AnyPersistence::Route(persist::Route::new(
             &from.session_cookie,
             backends.map(|backend| backend.route.as_str()),
+        )),
+        StickyMode::Learn { absolute_timeout } => AnyPersistence::Learn(Learn::new(
+            &from.session_cookie,
+            from.idle_timeout,
+            *absolute_timeout,
+            from.sessions,
         )),
         StickyMode::Source {
             prefix_v4,

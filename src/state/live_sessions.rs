@@ -84,9 +84,27 @@ impl LiveSessions {
     #[inline]
     pub fn note(&self, key: u64, backend: BackendIndex, now: Instant) {
         if let Some(slot) = self.slots.get(backend.index()) {
-            let grain = (self.idle / GRAIN).max(Duration::from_secs(1));
-            self.sessions.note(key, *slot, grain, now);
+            self.sessions.note(key, *slot, self.grain(), now);
         }
+    }
+
+    /// Notes that a backend opened a session, so that no session which a client only speaks of pushes it out.
+    pub fn open(&self, key: u64, backend: BackendIndex, now: Instant) {
+        if let Some(slot) = self.slots.get(backend.index()) {
+            self.sessions
+                .open(key, *slot, Duration::ZERO, self.grain(), now);
+        }
+    }
+
+    /// Notes that a known session was accepted now, whoever did it: it stays with the backend that it belongs to. True when that
+    /// was worth writing down.
+    #[inline]
+    pub fn touch(&self, key: u64, now: Instant) -> bool {
+        self.sessions.touch(key, self.grain(), now)
+    }
+
+    fn grain(&self) -> Duration {
+        (self.idle / GRAIN).max(Duration::from_secs(1))
     }
 
     /// Forgets a session.
@@ -137,7 +155,7 @@ fn number(previous: Option<&LiveSessions>, names: &[Arc<str>]) -> (Vec<Arc<str>>
         let slot = known.get(name).copied().unwrap_or_else(|| {
             let slot = free.pop().unwrap_or_else(|| {
                 by_slot.push(name.clone());
-                (by_slot.len() - 1).min(usize::from(u16::MAX - 1)) as u16
+                (by_slot.len() - 1).min(usize::from(Slot::MAX.0)) as u16
             });
             by_slot[usize::from(slot)] = name.clone();
             slot

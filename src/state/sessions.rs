@@ -11,9 +11,14 @@ use super::table::Table;
 use crate::clock;
 use crate::rng;
 
-/// The number that a backend's name has in a pool; at most 65,534.
+/// The number that a backend's name has in a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Slot(pub u16);
+
+impl Slot {
+    /// The greatest one.
+    pub const MAX: Slot = Slot((1 << 15) - 2);
+}
 
 /// Counters that are made at once.
 const CHUNK: usize = 256;
@@ -22,10 +27,16 @@ const CHUNK: usize = 256;
 const SECONDS: u32 = 24;
 const SECONDS_MASK: u64 = (1 << SECONDS) - 1;
 
+/// A value is, from its lowest bit: when the session was seen, when it was opened, the slot and one, and this.
+const PROVEN: u64 = 1 << 63;
+
 /// The live sessions of one pool, over all workers. They survive reloads as long as there is a pool of that name.
 ///
-/// At most twice `capacity` are held. A session beyond that pushes out the one that was idle longest among the 16 or so that might lie in
+/// At most twice `capacity` are held. A session beyond that pushes out the one that was idle longest among the 8 that might lie in
 /// its place, so that counts are exact until the table is more than half full, and too low above.
+///
+/// A session is *proven* when weir saw a backend open it. Others are what a client says and a backend did not contradict: they are pushed
+/// out first and push out none that is proven, so that who invents session ids drives nobody out.
 #[derive(Debug)]
 pub struct Sessions {
     table: Table,
@@ -71,9 +82,10 @@ impl Sessions {
             began: self.began,
             ..Sessions::new(capacity)
         };
+        let now = clock::now();
         for (key, value) in (0..self.table.sets()).flat_map(|set| self.table.pairs(set)) {
             resized.count_up(slot_of(value));
-            if let Some(displaced) = resized.table.put(key, value, |_| 0) {
+            if let Some(displaced) = resized.table.put(key, value, |value| self.rank(value, now)) {
                 resized.count_down(displaced);
             }
         }
@@ -106,23 +118,54 @@ impl Sessions {
         if session.is_some_and(|known| known.slot == slot && known.idle < grain) {
             return;
         }
-        self.write(
-            key,
-            slot,
-            session.map_or(Duration::ZERO, |known| known.age),
-            now,
-        );
+        let age = session.map_or(Duration::ZERO, |known| known.age);
+        let proven = old.is_some_and(|old| old & PROVEN != 0);
+        self.write(key, slot, proven, age, now);
+    }
+
+    /// Notes that the backend has a proven session, which is `age` old if it was not known. Nothing is written if that was
+    /// noted less than `grain` ago: many applications set their cookie on every answer.
+    pub fn open(&self, key: u64, slot: Slot, age: Duration, grain: Duration, now: Instant) {
+        let old = self.table.get(key);
+        let session = old.map(|old| self.unpack(old, now));
+        let is_proven = old.is_some_and(|old| old & PROVEN != 0);
+        if is_proven && session.is_some_and(|known| known.slot == slot && known.idle < grain) {
+            return;
+        }
+        self.write(key, slot, true, session.map_or(age, |known| known.age), now);
+    }
+
+    /// Notes that a session was seen now, wherever it is. True when that was written: when it was last seen no less than
+    /// `grain` ago, and nobody else wrote at the same time.
+    #[inline]
+    pub fn touch(&self, key: u64, grain: Duration, now: Instant) -> bool {
+        self.table.get(key).is_some_and(|old| {
+            self.unpack(old, now).idle >= grain
+                && self
+                    .table
+                    .replace(key, old, old & !SECONDS_MASK | self.seconds(now))
+        })
     }
 
     #[cold]
-    fn write(&self, key: u64, slot: Slot, age: Duration, now: Instant) {
+    fn write(&self, key: u64, slot: Slot, proven: bool, age: Duration, now: Instant) {
         let seen = self.seconds(now);
         let opened = seen.wrapping_sub(age.as_secs()) & SECONDS_MASK;
-        let value = (u64::from(slot.0) + 1) << (2 * SECONDS) | opened << SECONDS | seen;
+        let proof = if proven { PROVEN } else { 0 };
+        let value = proof | (u64::from(slot.0) + 1) << (2 * SECONDS) | opened << SECONDS | seen;
         self.count_up(slot);
-        let idle = |value| self.unpack(value, now).idle.as_secs() as u32;
-        if let Some(displaced) = self.table.put(key, value, idle) {
+        if let Some(displaced) = self.table.put(key, value, |value| self.rank(value, now)) {
             self.count_down(displaced);
+        }
+    }
+
+    /// The higher, the sooner it makes room.
+    fn rank(&self, value: u64, now: Instant) -> u32 {
+        let idle = self.unpack(value, now).idle.as_secs() as u32;
+        if value & PROVEN == 0 {
+            idle | 1 << SECONDS
+        } else {
+            idle
         }
     }
 
@@ -207,7 +250,7 @@ impl Sessions {
 }
 
 fn slot_of(value: u64) -> Slot {
-    Slot(((value >> (2 * SECONDS)) as u16).wrapping_sub(1))
+    Slot((((value & !PROVEN) >> (2 * SECONDS)) as u16).wrapping_sub(1))
 }
 
 #[cfg(test)]
@@ -243,6 +286,52 @@ mod tests {
         sessions.end(key);
         sessions.end(key);
         assert_eq!((sessions.count(b), sessions.total()), (0, 0));
+    }
+
+    #[test]
+    fn what_clients_invent_drives_no_proven_session_out() {
+        let sessions = Sessions::new(100);
+        let now = after(&sessions, 0);
+        let key = |id: u32| sessions.key(&id.to_ne_bytes());
+        (0..100).for_each(|id| sessions.open(key(id), Slot(1), Duration::ZERO, NO_GRAIN, now));
+        let proven = sessions.count(Slot(1));
+        let later = after(&sessions, 30);
+        for id in 1000..10_000 {
+            sessions.note(key(id), Slot(2), NO_GRAIN, later);
+        }
+        assert_eq!(sessions.count(Slot(1)), proven);
+        assert!(sessions.count(Slot(2)) > 0);
+        // A real one finds a place among them, and stays proven when it moves.
+        (100..200).for_each(|id| sessions.open(key(id), Slot(1), Duration::ZERO, NO_GRAIN, later));
+        let more = sessions.count(Slot(1));
+        assert!(more > proven + 80, "{more}");
+        (0..200).for_each(|id| sessions.note(key(id), Slot(3), NO_GRAIN, later));
+        for id in 10_000..20_000 {
+            sessions.note(key(id), Slot(2), NO_GRAIN, later);
+        }
+        assert!(sessions.count(Slot(3)) >= more);
+    }
+
+    #[test]
+    fn a_touch_moves_nothing() {
+        let sessions = Sessions::new(100);
+        let at = |seconds| after(&sessions, seconds);
+        let grain = Duration::from_secs(2);
+        assert!(!sessions.touch(7, grain, at(0)));
+        sessions.open(7, Slot(3), Duration::from_secs(50), grain, at(60));
+        assert!(!sessions.touch(7, grain, at(61)));
+        assert!(sessions.touch(7, grain, at(65)));
+        let found = sessions.find(7, IDLE, at(66)).unwrap();
+        let secs = Duration::from_secs;
+        assert_eq!(
+            (found.slot, found.age, found.idle),
+            (Slot(3), secs(56), secs(1))
+        );
+        // A session that is opened again is as old as it was.
+        sessions.open(7, Slot::MAX, Duration::ZERO, grain, at(70));
+        let found = sessions.find(7, IDLE, at(70)).unwrap();
+        assert_eq!((found.slot, found.age), (Slot::MAX, secs(60)));
+        assert_eq!((sessions.count(Slot(3)), sessions.count(Slot::MAX)), (0, 1));
     }
 
     #[test]

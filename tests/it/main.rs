@@ -12,6 +12,7 @@ mod drain;
 mod edges;
 mod framing;
 mod headers;
+mod learn;
 mod limits;
 mod machinery;
 mod reload;

@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use crate::support::weir::get;
 use crate::support::{Message, Origin, Weir, until};
 
-const NAMES: [&str; 3] = ["was1", "was2", "was3"];
+pub const NAMES: [&str; 3] = ["was1", "was2", "was3"];
 
 /// Three named backends; `states` are their administrative states.
-fn pool(name: &str, backends: &[SocketAddr], states: [&str; 3]) -> String {
+pub fn pool(name: &str, backends: &[SocketAddr], states: [&str; 3]) -> String {
     let entries: Vec<String> = backends
         .iter()
         .zip(NAMES)
@@ -28,7 +28,7 @@ fn pool(name: &str, backends: &[SocketAddr], states: [&str; 3]) -> String {
 
 const READY: [&str; 3] = ["ready"; 3];
 
-fn config(backends: &[SocketAddr], sticky: &str, head: &str) -> String {
+pub fn config(backends: &[SocketAddr], sticky: &str, head: &str) -> String {
     format!(
         "{head}\n[listeners.web]\nbind = [\"$web\"]\n[[routes]]\npool = \"was\"\nsticky = {{ {sticky} }}\n{}",
         pool("was", backends, READY)
@@ -54,13 +54,13 @@ fn application(name: &'static str) -> impl Fn(&mut crate::support::origin::Visit
     }
 }
 
-fn fleet() -> Vec<Option<Origin>> {
+pub fn fleet() -> Vec<Option<Origin>> {
     NAMES
         .map(|name| Some(Origin::start(application(name))))
         .into()
 }
 
-fn addresses(fleet: &[Option<Origin>]) -> Vec<SocketAddr> {
+pub fn addresses(fleet: &[Option<Origin>]) -> Vec<SocketAddr> {
     fleet
         .iter()
         .flatten()
@@ -68,7 +68,7 @@ fn addresses(fleet: &[Option<Origin>]) -> Vec<SocketAddr> {
         .collect()
 }
 
-fn up(weir: &Weir, count: f64) {
+pub fn up(weir: &Weir, count: f64) {
     until("the probes' verdict", || {
         (weir.metric("weir_backend_up", &[]) == count).then_some(())
     });
@@ -76,12 +76,12 @@ fn up(weir: &Weir, count: f64) {
 
 /// A browser with one cookie jar.
 #[derive(Clone, Default)]
-struct Browser {
-    jar: BTreeMap<String, String>,
+pub struct Browser {
+    pub jar: BTreeMap<String, String>,
 }
 
 impl Browser {
-    fn ask(&mut self, weir: &Weir, target: &str, more: &str) -> Message {
+    pub fn ask(&mut self, weir: &Weir, target: &str, more: &str) -> Message {
         let jar: Vec<String> = self.jar.iter().map(|(k, v)| format!("{k}={v}")).collect();
         let cookies = match jar.is_empty() {
             true => String::new(),
@@ -98,7 +98,7 @@ impl Browser {
         answer
     }
 
-    fn text(&mut self, weir: &Weir) -> String {
+    pub fn text(&mut self, weir: &Weir) -> String {
         let answer = self.ask(weir, "/", "");
         assert_eq!(answer.status(), 200);
         answer.text()
@@ -106,7 +106,7 @@ impl Browser {
 }
 
 /// A browser whose home is the first backend.
-fn at_home(weir: &Weir) -> Browser {
+pub fn at_home(weir: &Weir) -> Browser {
     until("a client of the first backend", || {
         let mut browser = Browser::default();
         (browser.text(weir) == NAMES[0]).then_some(browser)

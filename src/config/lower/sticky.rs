@@ -77,7 +77,7 @@ pub(super) fn lower(
 
 /// The keys that not every mode has a use for, with the modes that do.
 const KEYS_OF_MODES: [(&str, &[&str]); 6] = [
-    ("absolute_timeout", &["insert"]),
+    ("absolute_timeout", &["insert", "learn"]),
     ("rehome_after", &["insert"]),
     ("header", &["header"]),
     ("prefix_v4", &["source"]),
@@ -118,6 +118,7 @@ fn mode(report: &mut Report, section: &Section<'_>) -> StickyMode {
             ("cookie-hash", Mode::CookieHash),
             ("insert", Mode::Insert),
             ("route", Mode::Route),
+            ("learn", Mode::Learn),
             ("source", Mode::Source),
             ("header", Mode::Header),
         ],
@@ -128,6 +129,7 @@ fn mode(report: &mut Report, section: &Section<'_>) -> StickyMode {
             rehome_after: rehome_after.unwrap_or_default(),
         }),
         Mode::Route => StickyMode::Route,
+        Mode::Learn => StickyMode::Learn { absolute_timeout },
         Mode::Source => StickyMode::Source {
             prefix_v4,
             prefix_v6,
@@ -148,6 +150,7 @@ enum Mode {
     CookieHash,
     Insert,
     Route,
+    Learn,
     Source,
     Header,
 }
@@ -170,7 +173,7 @@ fn on_failure(
     sessions: Sessions,
 ) -> OnFailure {
     let default = match sessions {
-        Sessions::Replicated | Sessions::Shared if mode.has_cookie() => OnFailure::Permanent,
+        Sessions::Replicated | Sessions::Shared if mode.can_move() => OnFailure::Permanent,
         _ => OnFailure::Temporary,
     };
     let Some(value) = section.value("on_failure") else {
@@ -191,16 +194,16 @@ fn on_failure(
             ("error", OnFailure::Error),
         ],
     );
-    if read == OnFailure::Permanent && !mode.has_cookie() {
+    if read == OnFailure::Permanent && !mode.can_move() {
         report.push(
             Diagnostic::at(
                 Code::OtherMode,
                 value.span,
-                "a client cannot move for good without a cookie of weir's",
+                "a client cannot move for good in this mode",
                 "there is nowhere to write its new home",
             )
             .and(section.place("mode"), "the mode is given here")
-            .help("write \"temporary\" or \"error\", or choose the mode \"insert\" or \"cookie-hash\""),
+            .help("write \"temporary\" or \"error\", or choose the mode \"insert\", \"cookie-hash\" or \"learn\""),
         );
     }
     if read != OnFailure::Temporary {

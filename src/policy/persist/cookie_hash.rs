@@ -367,6 +367,7 @@ mod tests {
             stickiness: Stickiness::New,
             tell: Some(Tell::Id(id)),
             only_with_session: false,
+            for_good: false,
             home: None,
             key: None,
         };

@@ -7,16 +7,17 @@
 //! | result | it means | modes |
 //! |---|---|---|
 //! | `kept` | the client went to its home | all |
-//! | `new` | it had no home; the balancer chose one | all but `source` |
+//! | `new` | it had no home; the balancer chose one | all but `source`; with `learn` also who has a session that weir does not know |
 //! | `moved` | it went to its successor, for a while or for good, and its session need not be lost by that | all |
-//! | `lost` | the same, but `sessions = "local"` and its home is down or gone from the file: with `insert` once a client, else for each request | all |
+//! | `lost` | the same, but `sessions = "local"` and its home is down or gone from the file: with `insert` once a client, else for each request until it has another session or, with `learn`, another home | all |
 //! | `returned` | the first request back home | `insert`: no other token says where a client was |
-//! | `expired` | its token was too old; a new client | `insert` |
+//! | `expired` | its token or session was too old; a new client | `insert`, `learn` with `absolute_timeout` |
 //! | `forged` | it showed what weir did not make; a new client | `insert`, `cookie-hash` |
 
 mod cookie_hash;
 mod header;
 mod insert;
+mod learn;
 mod private;
 mod remembered;
 mod route;
@@ -26,6 +27,7 @@ pub mod token;
 pub use cookie_hash::CookieHash;
 pub use header::Header;
 pub use insert::{Insert, InsertTimes};
+pub use learn::{Learn, Lesson};
 pub use remembered::Remembered;
 pub use route::Route;
 pub use source::Source;
@@ -178,6 +180,8 @@ pub struct Chosen {
     pub tell: Option<Tell>,
     /// Whether it is told only if the answer opens a session of the application, which then lives where the client is now.
     pub only_with_session: bool,
+    /// Whether the backend is its home from now on, and another one was before.
+    pub for_good: bool,
     /// The backend that was its home when it came.
     pub home: Option<BackendIndex>,
     /// What a client with a home is known by, as [`Home::key`].
@@ -311,6 +315,8 @@ pub enum AnyPersistence {
     CookieHash(CookieHash),
     /// See [`Route`].
     Route(Route),
+    /// See [`Learn`].
+    Learn(Learn),
     /// See [`Source`].
     Source(Source),
     /// See [`Header`].
@@ -323,6 +329,7 @@ macro_rules! of_mode {
             AnyPersistence::Insert($mode) => $call,
             AnyPersistence::CookieHash($mode) => $call,
             AnyPersistence::Route($mode) => $call,
+            AnyPersistence::Learn($mode) => $call,
             AnyPersistence::Source($mode) => $call,
             AnyPersistence::Header($mode) => $call,
         }
