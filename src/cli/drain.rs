@@ -1,7 +1,9 @@
-//! `weir drain`: lets a backend finish what it has, and with `--wait` tells when it has.
+//! `weir drain`: lets a backend finish what it has, and with `--wait` tells when it has: no live session that would be lost with it,
+//! and nothing in flight.
 //! It gives up at the deadline and never undoes the drain: whoever waits longer asks again.
 //! The walk goes on in `control/admin/status.rs`, which it looks at.
 
+use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::thread::sleep;
@@ -12,7 +14,9 @@ use serde_json::Value;
 use super::admin_client::Client;
 use super::backend_state::{Place, Target};
 use super::print;
+use super::status::time;
 use crate::clock;
+use crate::config::diagnostic::counted;
 use crate::config::model::AdminState;
 
 /// Between two looks.
@@ -33,34 +37,75 @@ pub fn drain(place: &Place, wait: bool, deadline: Option<Duration>) -> ExitCode 
             return Ok(told);
         }
         progress(&told);
-        await_quiet(&client, &place.target, end)
+        await_end(&client, &place.target, end)
     });
     print(done)
 }
 
-/// Waits until nothing is in flight.
-fn await_quiet(client: &Client, target: &Target, end: Option<Instant>) -> Result<String, String> {
+/// Waits until nothing is left.
+fn await_end(client: &Client, target: &Target, end: Option<Instant>) -> Result<String, String> {
     let (mut quiet, mut last) = (0, None);
     loop {
-        let in_flight = look(&client.get("/api/v1/status")?, target)?;
-        quiet = if in_flight == 0 { quiet + 1 } else { 0 };
+        let left = look(&client.get("/api/v1/status")?, target)?;
+        quiet = if left.is_nothing() { quiet + 1 } else { 0 };
         if quiet == QUIET {
-            return Ok(format!("{target} is drained: nothing is in flight\n"));
+            return Ok(format!("{target} is drained: {left}\n"));
         }
-        if in_flight > 0 && last.replace(in_flight) != Some(in_flight) {
-            progress(&format!("{target} drains, {in_flight} in flight\n"));
+        if !left.is_nothing() && last.replace(left) != Some(left) {
+            progress(&format!("{target} drains: {left}{}\n", left.expiry()));
         }
-        if in_flight > 0 && end.is_some_and(|end| clock::now() >= end) {
+        if !left.is_nothing() && end.is_some_and(|end| clock::now() >= end) {
             return Err(format!(
-                "{target} is not drained by the deadline: {in_flight} in flight; it goes on draining"
+                "{target} is not drained by the deadline: {left}; it goes on draining"
             ));
         }
         sleep(LOOK);
     }
 }
 
-/// Requests in flight at the backend, as long as it drains.
-fn look(status: &Value, target: &Target) -> Result<u64, String> {
+/// What a backend still has.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    sessions: u64,
+    expire_seconds: Option<u64>,
+    in_flight: u64,
+}
+
+/// Time alone is no progress.
+impl PartialEq for Left {
+    fn eq(&self, other: &Left) -> bool {
+        (self.sessions, self.in_flight) == (other.sessions, other.in_flight)
+    }
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sessions = counted(self.sessions as usize, "live session");
+        match (self.sessions, self.in_flight) {
+            (0, 0) => write!(to, "no live session, nothing in flight"),
+            (0, in_flight) => write!(to, "{in_flight} in flight"),
+            (_, 0) => write!(to, "{sessions}"),
+            (_, in_flight) => write!(to, "{sessions}, {in_flight} in flight"),
+        }
+    }
+}
+
+impl Left {
+    fn is_nothing(self) -> bool {
+        self.sessions == 0 && self.in_flight == 0
+    }
+
+    /// When the sessions will have ended by themselves.
+    fn expiry(self) -> String {
+        let seconds = self.expire_seconds.filter(|_| self.sessions > 0);
+        seconds.map_or_else(String::new, |seconds| {
+            format!(", the last session expires in {}", time(seconds))
+        })
+    }
+}
+
+/// What the backend still has, as long as it drains.
+fn look(status: &Value, target: &Target) -> Result<Left, String> {
     let backend = named(&status["pools"], &target.pool)
         .and_then(|pool| named(&pool["backends"], &target.backend))
         .ok_or_else(|| {
@@ -69,9 +114,15 @@ fn look(status: &Value, target: &Target) -> Result<u64, String> {
     if backend["state"] == AdminState::Ready.as_str() {
         return Err(format!("{target} was set to ready meanwhile"));
     }
-    backend["in_flight"]
-        .as_u64()
-        .ok_or_else(|| "the status does not tell what is in flight".to_owned())
+    let count = |key: &str| {
+        let missing = || format!("the status does not tell `{key}`");
+        backend[key].as_u64().ok_or_else(missing)
+    };
+    Ok(Left {
+        sessions: count("sessions_held")?,
+        expire_seconds: backend["sessions_expire_seconds"].as_u64(),
+        in_flight: count("in_flight")?,
+    })
 }
 
 fn named<'a>(list: &'a Value, name: &str) -> Option<&'a Value> {
@@ -95,12 +146,17 @@ mod tests {
         let target: Target = "was/was2".parse().unwrap();
         let status = |name: &str, state: &str| {
             json!({ "pools": [
-                { "name": "other", "backends": [{ "name": "was2", "state": "ready", "in_flight": 9 }] },
-                { "name": "was", "backends": [{ "name": name, "state": state, "in_flight": 3 }] },
+                { "name": "other", "backends": [{ "name": "was2", "state": "ready" }] },
+                { "name": "was", "backends": [{ "name": name, "state": state, "in_flight": 3,
+                    "sessions_held": 2, "sessions_expire_seconds": 61 }] },
             ] })
         };
-        assert_eq!(look(&status("was2", "drain"), &target), Ok(3));
-        assert_eq!(look(&status("was2", "maint"), &target), Ok(3));
+        for state in ["drain", "maint"] {
+            let left = look(&status("was2", state), &target).unwrap();
+            assert_eq!(left.to_string(), "2 live sessions, 3 in flight");
+            assert_eq!(left.expiry(), ", the last session expires in 1m1s");
+            assert!(!left.is_nothing());
+        }
         let ready = look(&status("was2", "ready"), &target).unwrap_err();
         assert_eq!(ready, "was/was2 was set to ready meanwhile");
         let gone = look(&status("was3", "drain"), &target).unwrap_err();

@@ -10,12 +10,13 @@ use super::admin_client::AdminAddress;
 use super::print;
 
 /// Columns of the table of backends: title, key of the document, whether it is a number.
-const COLUMNS: [(&str, &str, bool); 8] = [
+const COLUMNS: [(&str, &str, bool); 9] = [
     ("BACKEND", "/name", false),
     ("ADDRESS", "/address", false),
     ("WEIGHT", "/weight", true),
     ("STATE", "/effective", false),
     ("IN FLIGHT", "/in_flight", true),
+    ("SESSIONS", "/sessions", true),
     ("NEW", "/connections/new", true),
     ("REUSED", "/connections/reused", true),
     ("FAILED", "/connections/failed", true),
@@ -104,12 +105,17 @@ fn each(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
-/// A text without its quotes, anything else as JSON.
+/// A text without its quotes, a dash for nothing, anything else as JSON.
 fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), Into::into)
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    }
 }
 
-fn time(seconds: u64) -> String {
+/// A length of time in its two greatest units.
+pub(super) fn time(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -129,7 +135,7 @@ mod tests {
     fn a_page_shows_what_matters() {
         let backend = |name: &str, effective: &str, reused: u64| {
             json!({
-                "name": name, "address": "10.0.0.11:8080", "weight": 1, "effective": effective, "in_flight": 0,
+                "name": name, "address": "10.0.0.11:8080", "weight": 1, "effective": effective, "in_flight": 0, "sessions": if reused > 9 { json!(12) } else { Value::Null },
                 "connections": { "new": 3, "reused": reused, "failed": 0 },
             })
         };
@@ -152,9 +158,9 @@ the reload at 2026-11-20T23:50:00.123Z was refused:
 listener web (http) on 0.0.0.0:80, [::]:80: 7 connections
 
 pool was (round-robin)
-  BACKEND  ADDRESS         WEIGHT  STATE  IN FLIGHT  NEW  REUSED  FAILED
-  was1     10.0.0.11:8080       1  up             0    3    1200       0
-  was-two  10.0.0.11:8080       1  down           0    3       5       0
+  BACKEND  ADDRESS         WEIGHT  STATE  IN FLIGHT  SESSIONS  NEW  REUSED  FAILED
+  was1     10.0.0.11:8080       1  up             0        12    3    1200       0
+  was-two  10.0.0.11:8080       1  down           0         -    3       5       0
   was-two: drain was set by api at 2026-11-20T23:51:00.000Z
 ";
         assert_eq!(page(&status), wanted);

@@ -109,6 +109,7 @@ codes! {
     InsecureSameSite "W0501" Tables "SameSite=None without Secure: browsers drop such a cookie."
     ScaleOutMoves "W0502" Value "Clients whose sessions live in one server move when a server is added."
     CookiePrefix "W0503" Tables "A cookie name prefix whose promise the attributes do not keep."
+    SharedCookie "W0504" Tables "Two sticky routes overwrite each other's cookie."
 
     SlowProbe "W0601" Tables "A health check may take longer than the time between two checks."
     UnusedPool "W0602" File "No route leads to a pool."

@@ -15,6 +15,7 @@ pub mod process_log;
 pub mod reload;
 pub mod run;
 pub mod secrets;
+pub mod sessions;
 pub mod shared;
 pub mod signals;
 pub mod state_dir;

@@ -129,6 +129,7 @@ impl Reloader {
             log::warn!("reload: {line}");
             warnings.push(line);
         }
+        warnings.extend(self.source.warning().map(str::to_owned));
         Ok(self.succeed(summary, warnings))
     }
 
@@ -153,6 +154,7 @@ impl Reloader {
             success_wall_millis: clock::wall_millis(),
             refusal: None,
             warnings: warnings.clone(),
+            secret_ephemeral: self.source.warning().is_some(),
         });
         Reloaded {
             generation,

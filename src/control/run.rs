@@ -23,7 +23,7 @@ use super::shared::{Lifecycle, ReloadRequest, ReloadStatus, Shared, verdicts_in}
 use super::signals::{Request, Signals};
 use super::supervisor::Supervisor;
 use super::watch::{FileWatch, Identity};
-use super::{probes, process_log, systemd};
+use super::{probes, process_log, sessions, systemd};
 use crate::clock;
 use crate::config::Loaded;
 use crate::config::diagnostic::counted;
@@ -115,7 +115,11 @@ impl Process {
                 generation: first.generation,
                 success_wall_millis: born.1,
                 refusal: None,
-                warnings: warnings.lines().collect(),
+                warnings: warnings
+                    .lines()
+                    .chain(source.warning().map(str::to_owned))
+                    .collect(),
+                secret_ephemeral: source.warning().is_some(),
             }),
         );
         let lifecycle = watch::Sender::new(Lifecycle::Starting);
@@ -135,6 +139,7 @@ impl Process {
         let metrics = Metrics::new(shared.clone(), rows, running.probes.ledger(), lines)
             .map_err(|error| format!("metrics: {error}"))?;
         tokio::spawn(metrics.clone().sweep());
+        tokio::spawn(sessions::sweep(current.subscribe()));
         let admin = admin::Server::start(admin, Context { shared, metrics });
         tokio::spawn(become_ready(current.subscribe(), lifecycle.clone()));
         systemd::ready();

@@ -234,10 +234,9 @@ pub struct Ends {
 
 /// A process with two workers that serves generation 1 of a configuration with the given pools on `127.0.0.1:8080`.
 pub fn shared(pools: &[(&str, &[SocketAddr])]) -> (Arc<Shared>, Ends) {
-    let snapshot = snapshot(
-        state::sample::config(&[("web", &[loopback(8080)])], pools),
-        None,
-    );
+    let mut config = state::sample::config(&[("web", &[loopback(8080)])], pools);
+    config.routes[0].sticky = Some(state::sample::sticky_by_source());
+    let snapshot = snapshot(config, None);
     let (reload_requests, requests) = mpsc::channel(8);
     let ends = Ends {
         current: watch::Sender::new(Arc::new(snapshot)),

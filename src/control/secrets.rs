@@ -2,8 +2,9 @@
 //! It must never replace a secret that exists, because every client would lose its place.
 //! The walk goes on in `policy/persist/token.rs`, which derives keys from them.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::state_dir;
@@ -15,7 +16,23 @@ use crate::rng;
 #[derive(Debug)]
 pub struct SecretSource {
     state_dir: PathBuf,
-    own: Option<Secrets>,
+    own: Option<Own>,
+    /// Why what is served now would not outlive the process.
+    warning: Option<String>,
+}
+
+/// The secret that weir made.
+#[derive(Debug)]
+struct Own {
+    secrets: Secrets,
+    unkept: Option<Unkept>,
+}
+
+/// What could not be written to `state_dir`, and why.
+#[derive(Debug)]
+struct Unkept {
+    text: String,
+    why: String,
 }
 
 impl SecretSource {
@@ -24,6 +41,7 @@ impl SecretSource {
         SecretSource {
             state_dir: state_dir.to_owned(),
             own: None,
+            warning: None,
         }
     }
 
@@ -33,6 +51,7 @@ impl SecretSource {
     /// # Errors
     /// When a file exists and cannot be used, in words.
     pub fn load(&mut self, config: &Config) -> Result<Option<Secrets>, String> {
+        let told = self.warning.take();
         if let Some(file) = &config.secrets_file {
             let name = format!("secrets_file {}", file.display());
             let text = fs::read_to_string(file)
@@ -40,39 +59,83 @@ impl SecretSource {
             let secrets = Secrets::parse(&text).map_err(|faults| list(&name, &faults))?;
             return Ok(Some(secrets));
         }
-        if self.own.is_none() && config.routes.iter().any(|route| route.sticky.is_some()) {
-            self.own = Some(kept(&self.state_dir)?);
+        let path = self.state_dir.join("secret");
+        match &mut self.own {
+            Some(own) => own.keep_again(&path),
+            None if config.routes.iter().any(|route| route.sticky.is_some()) => {
+                self.own = Some(Own::kept(&path)?);
+            }
+            None => return Ok(None),
         }
-        Ok(self.own.clone())
+        let unkept = self.own.as_ref().and_then(|own| own.unkept.as_ref());
+        self.warning = unkept.map(|unkept| {
+            format!(
+                "secrets: nothing can be kept in {} ({}): cookies are valid until this process ends; \
+                 set state_dir to a writable directory, or secrets_file",
+                self.state_dir.display(),
+                unkept.why
+            )
+        });
+        match (&told, &self.warning) {
+            (None, Some(warning)) => log::warn!("{warning}"),
+            (Some(_), None) => log::info!("secrets: kept in {} now", path.display()),
+            _ => {}
+        }
+        Ok(self.own.as_ref().map(|own| own.secrets.clone()))
+    }
+
+    /// What to tell the operator when what was loaded last lives in memory only: no cookie will outlive the process.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 }
 
-/// The secret kept in `directory`, made when there is none.
-fn kept(directory: &Path) -> Result<Secrets, String> {
-    let path = directory.join("secret");
-    let new = || Secrets::new_file(rng::fill_secure);
-    let text = fs::read_to_string(&path).or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => keep(&path, new()),
-        _ => Err(error),
-    });
-    let text = match text {
-        Ok(text) => text,
-        Err(error) => {
-            log::warn!(
-                "secrets: nothing can be kept in {} ({error}): cookies are valid until this process ends; \
-                 set state_dir to a writable directory, or secrets_file",
-                directory.display()
+impl Own {
+    /// The kept secret, made when there is none.
+    fn kept(path: &Path) -> Result<Own, String> {
+        let read = read_private(path).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => keep(path, Secrets::new_file(rng::fill_secure)),
+            _ => Err(error),
+        });
+        let (text, why) = match read {
+            Ok(text) => (text, None),
+            Err(error) => (Secrets::new_file(rng::fill_secure), Some(error.to_string())),
+        };
+        let secrets = Secrets::parse(&text).map_err(|faults| {
+            let name = format!(
+                "{} (without it weir makes another, and sticky clients are new once)",
+                path.display()
             );
-            new()
+            list(&name, &faults)
+        })?;
+        let unkept = why.map(|why| Unkept { text, why });
+        Ok(Own { secrets, unkept })
+    }
+
+    /// Tries once more to write down what could not be kept before, unless somebody else wrote another one.
+    fn keep_again(&mut self, path: &Path) {
+        let Some(unkept) = &mut self.unkept else {
+            return;
+        };
+        match keep(path, unkept.text.clone()) {
+            Ok(text) if text == unkept.text => self.unkept = None,
+            Ok(_) => unkept.why = format!("{} holds another secret", path.display()),
+            Err(error) => unkept.why = error.to_string(),
         }
-    };
-    Secrets::parse(&text).map_err(|faults| {
-        let name = format!(
-            "{} (without it weir makes another, and sticky clients are new once)",
+    }
+}
+
+/// Reads a secret that nobody else may read; what others could read is made private and told.
+fn read_private(path: &Path) -> io::Result<String> {
+    let text = fs::read_to_string(path)?;
+    if fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        log::warn!(
+            "secrets: others could read {}; it is private now. If somebody did, delete it: sticky clients are then new once",
             path.display()
         );
-        list(&name, &faults)
-    })
+    }
+    Ok(text)
 }
 
 fn list(name: &str, faults: &[SecretsFault]) -> String {
@@ -94,8 +157,6 @@ fn keep(path: &Path, text: String) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
     use crate::control::sample::TestDir;
 
@@ -132,9 +193,55 @@ mod tests {
     #[test]
     fn where_nothing_can_be_kept_the_secret_stays_the_same_in_memory() {
         let mut source = SecretSource::new(Path::new("/proc/nowhere"));
+        assert_eq!(source.load(&config("", false)), Ok(None));
+        assert_eq!(source.warning(), None, "nothing to keep");
         let first = source.load(&config("", true));
         assert!(matches!(first, Ok(Some(_))));
         assert_eq!(source.load(&config("", true)), first);
+        let told = source.warning().unwrap_or_default();
+        assert!(told.contains("/proc/nowhere"), "{told}");
+    }
+
+    #[test]
+    fn what_could_not_be_kept_at_first_is_kept_later() {
+        let dir = TestDir::new();
+        let state = dir.path().join("state");
+        // A file where the directory should be.
+        fs::write(&state, "").expect("a writable directory");
+        let mut source = SecretSource::new(&state);
+        let first = source.load(&config("", true));
+        assert!(source.warning().is_some());
+        fs::remove_file(&state).expect("a writable directory");
+        assert_eq!(source.load(&config("", true)), first);
+        assert_eq!(source.warning(), None);
+        assert_eq!(SecretSource::new(&state).load(&config("", true)), first);
+    }
+
+    #[test]
+    fn a_secret_that_somebody_else_kept_meanwhile_is_left_alone() {
+        let dir = TestDir::new();
+        let state = dir.path().join("state");
+        fs::write(&state, "").expect("a writable directory");
+        let mut source = SecretSource::new(&state);
+        let first = source.load(&config("", true));
+        fs::remove_file(&state).expect("a writable directory");
+        let theirs = SecretSource::new(&state).load(&config("", true));
+        assert_ne!(theirs, first);
+        assert_eq!(source.load(&config("", true)), first);
+        assert!(source.warning().is_some());
+        assert_eq!(SecretSource::new(&state).load(&config("", true)), theirs);
+    }
+
+    #[test]
+    fn a_kept_secret_that_others_may_read_is_made_private() {
+        let dir = TestDir::new();
+        let first = SecretSource::new(dir.path()).load(&config("", true));
+        let path = dir.path().join("secret");
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("our own file");
+        let again = SecretSource::new(dir.path()).load(&config("", true));
+        assert_eq!(again, first);
+        let mode = fs::metadata(&path).map(|meta| meta.permissions().mode());
+        assert_eq!(mode.ok().map(|mode| mode & 0o777), Some(0o600));
     }
 
     #[test]

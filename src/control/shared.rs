@@ -63,6 +63,8 @@ pub struct ReloadStatus {
     pub refusal: Option<Refusal>,
     /// What the served file makes weir warn about, a line each.
     pub warnings: Vec<String>,
+    /// Whether cookies are sealed with a secret that lives in memory only, and will be no good after a restart.
+    pub secret_ephemeral: bool,
 }
 
 /// Why a file was refused. The old generation goes on.

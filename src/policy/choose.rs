@@ -120,9 +120,13 @@ fn choose_sticky<L: Loads>(
         Recall::Forged => Stickiness::Forged,
     };
     let backend = balance(pool, tried, facts, rng)?;
+    // The page before it gave the client its home: what comes without that must not put another in its place.
+    let is_part_of_page = facts
+        .request
+        .is_some_and(|request| request.is_part_of_page());
     let placed = Placed {
         tell: mode.admit(backend, &mut means),
-        only_with_session: false,
+        only_with_session: is_part_of_page,
     };
     Ok(Choice::new(backend, stickiness, placed, None))
 }

@@ -36,6 +36,29 @@ pub struct RequestFacts<'a> {
     pub secure: bool,
 }
 
+impl RequestFacts<'_> {
+    /// Whether a browser asks for a part of a page that it has already: an image, a style sheet, a script, the site's icon.
+    ///
+    /// Browsers say so (Fetch Metadata, `Sec-Fetch-Dest`); those that do not ask for the icon at its agreed place (HTML, section 4.6.7.8).
+    /// Who opens an image by itself asks for a document.
+    pub fn is_part_of_page(&self) -> bool {
+        const PARTS: [&[u8]; 8] = [
+            b"audio",
+            b"font",
+            b"image",
+            b"manifest",
+            b"script",
+            b"style",
+            b"track",
+            b"video",
+        ];
+        match self.head.values("sec-fetch-dest").next() {
+            Some(destination) => PARTS.contains(&destination),
+            None => self.path == b"/favicon.ico",
+        }
+    }
+}
+
 /// The application's session that a request shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionFacts {
@@ -54,4 +77,33 @@ pub struct KnownSession {
     pub idle: Duration,
     /// How long ago it was opened, in whole seconds.
     pub age: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Sample;
+
+    #[test]
+    fn pages_are_told_from_their_parts() {
+        let is_part = |path: &str, fields: &[(&str, &str)]| {
+            let sample = Sample::new("GET / HTTP/1.1", fields);
+            let request = RequestFacts {
+                head: &sample.request(),
+                path: path.as_bytes(),
+                secure: false,
+            };
+            request.is_part_of_page()
+        };
+        for destination in ["image", "style", "script", "font", "manifest"] {
+            assert!(is_part("/", &[("Sec-Fetch-Dest", destination)]));
+        }
+        for destination in ["document", "empty", "iframe", "worker", "?", ""] {
+            assert!(!is_part("/favicon.ico", &[("sec-fetch-dest", destination)]));
+        }
+        assert!(is_part("/favicon.ico", &[]));
+        for path in ["/", "/shop/favicon.ico", "/favicon.ico/", "/logo.png"] {
+            assert!(!is_part(path, &[("Accept", "image/png")]), "{path}");
+        }
+    }
 }

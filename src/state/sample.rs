@@ -83,6 +83,29 @@ fn route(name: &str, pool: &str, path: &str) -> Route {
     }
 }
 
+/// The stickiness that needs no cookie.
+pub fn sticky_by_source() -> Sticky {
+    Sticky {
+        mode: StickyMode::Source {
+            prefix_v4: 32,
+            prefix_v6: 64,
+        },
+        sessions: Sessions::Local,
+        on_failure: OnFailure::Temporary,
+        session_cookie: "JSESSIONID".into(),
+        idle_timeout: Duration::from_secs(1800),
+        cookie: Cookie {
+            name: String::new(),
+            path: "/".into(),
+            domain: None,
+            same_site: SameSite::Lax,
+            http_only: true,
+            secure: Secure::Auto,
+            max_age: None,
+        },
+    }
+}
+
 fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
     Pool {
         name: name.into(),

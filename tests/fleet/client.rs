@@ -62,8 +62,13 @@ impl Line {
 
     /// One GET; `fields` are whole lines that end in CRLF.
     pub fn get(&mut self, path: &str, fields: &str) -> io::Result<Answer> {
+        self.send("GET", path, fields)
+    }
+
+    /// One request without a body; `fields` are whole lines that end in CRLF.
+    pub fn send(&mut self, method: &str, path: &str, fields: &str) -> io::Result<Answer> {
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\n{fields}\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{fields}\r\n",
             self.address
         );
         let outcome = self.exchange(request.as_bytes());
@@ -178,16 +183,27 @@ pub struct Session {
 impl Session {
     /// One GET over `line` with this client's cookies, keeping the ones that are set.
     pub fn get(&mut self, line: &mut Line, path: &str) -> io::Result<Answer> {
+        self.send(line, "GET", path, "")
+    }
+
+    /// The same with any method; `more` are further whole lines that end in CRLF.
+    pub fn send(
+        &mut self,
+        line: &mut Line,
+        method: &str,
+        path: &str,
+        more: &str,
+    ) -> io::Result<Answer> {
         let cookies: Vec<String> = self
             .cookies
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
         let fields = match cookies.is_empty() {
-            true => String::new(),
-            false => format!("Cookie: {}\r\n", cookies.join("; ")),
+            true => more.to_owned(),
+            false => format!("Cookie: {}\r\n{more}", cookies.join("; ")),
         };
-        let answer = line.get(path, &fields)?;
+        let answer = line.send(method, path, &fields)?;
         for set in answer.all("set-cookie") {
             let pair = set.split(';').next().and_then(|pair| pair.split_once('='));
             if let Some((name, value)) = pair {

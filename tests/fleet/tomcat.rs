@@ -44,6 +44,21 @@ const CONTEXT: &str = r#"<Context reloadable="false">
 </Context>
 "#;
 
+/// What a Tomcat has beyond the two pages.
+#[derive(Clone, Default)]
+pub struct Extras {
+    /// Elements of `<Engine>`: a cluster.
+    pub engine: String,
+    /// Elements of `<Context>`: a session manager.
+    pub context: String,
+    /// Elements of `<web-app>`.
+    pub application: String,
+    /// Files under the application's directory, and their texts.
+    pub pages: Vec<(&'static str, &'static str)>,
+    /// Jars for the server itself.
+    pub libraries: Vec<PathBuf>,
+}
+
 /// A running Tomcat.
 pub struct Tomcat {
     /// What its pages call it.
@@ -68,9 +83,13 @@ impl Tomcat {
 
     /// Starts one; it answers some seconds later.
     pub fn start(name: &str, directory: &Path) -> Self {
+        Self::start_with(name, directory, ports::free(), &Extras::default())
+    }
+
+    /// The same at `address`, with more in it.
+    pub fn start_with(name: &str, directory: &Path, address: SocketAddr, extras: &Extras) -> Self {
         let base = directory.join(name);
-        let address = ports::free();
-        write_base(&base, address.port());
+        write_base(&base, address.port(), extras);
         let arguments = arguments(name, &base);
         let process = Process::start("java", &arguments, &base.join("out.log"));
         Self {
@@ -83,9 +102,14 @@ impl Tomcat {
 
     /// Waits until both pages are compiled and answer.
     pub fn wait_ready(&mut self) {
+        self.wait_answers(&[COUNT, NAME]);
+    }
+
+    /// Waits until each of `pages` answers.
+    pub fn wait_answers(&mut self, pages: &[&str]) {
         let mut line = Line::new(self.address);
         let sign = format!("server={}", self.name);
-        for page in [COUNT, NAME] {
+        for page in pages {
             wait(&format!("{} answers {page}", self.name), START, || {
                 if let Some(status) = self.process.ended() {
                     panic!("{} ended, {status}:\n{}", self.name, self.process.tail(40));
@@ -105,17 +129,25 @@ impl Tomcat {
     }
 }
 
-fn write_base(base: &Path, port: u16) {
+fn write_base(base: &Path, port: u16, extras: &Extras) {
     let root = base.join("webapps/ROOT");
-    for directory in ["conf", "logs", "temp", "work", "webapps/ROOT/WEB-INF"] {
+    for directory in [
+        "conf",
+        "lib",
+        "logs",
+        "temp",
+        "work",
+        "webapps/ROOT/WEB-INF",
+    ] {
         fs::create_dir_all(base.join(directory)).expect("a directory can be made");
     }
+    let engine = &extras.engine;
     let server = format!(
         r#"<Server port="-1">
   <Service name="Catalina">
     <Connector port="{port}" address="127.0.0.1" protocol="HTTP/1.1"/>
     <Engine name="Catalina" defaultHost="localhost">
-      <Host name="localhost" appBase="webapps" autoDeploy="false" unpackWARs="false">
+{engine}      <Host name="localhost" appBase="webapps" autoDeploy="false" unpackWARs="false">
         <Valve className="org.apache.catalina.valves.AccessLogValve" directory="logs" prefix="access"
                suffix=".log" rotatable="false" buffered="false" pattern="%{{end:msec}}t %U %s"/>
       </Host>
@@ -126,8 +158,21 @@ fn write_base(base: &Path, port: u16) {
     );
     let write = |path: PathBuf, text: &str| fs::write(path, text).expect("a file can be written");
     write(base.join("conf/server.xml"), &server);
-    write(base.join("conf/context.xml"), CONTEXT);
-    write(root.join("WEB-INF/web.xml"), APPLICATION);
+    let within = |text: &str, element: &str, more: &str| {
+        let end = format!("</{element}>");
+        text.replace(&end, &format!("{more}{end}"))
+    };
+    let context = within(CONTEXT, "Context", &extras.context);
+    write(base.join("conf/context.xml"), &context);
+    let application = within(APPLICATION, "web-app", &extras.application);
+    write(root.join("WEB-INF/web.xml"), &application);
+    for (path, text) in &extras.pages {
+        write(root.join(path), text);
+    }
+    for jar in &extras.libraries {
+        let name = jar.file_name().expect("a jar has a name");
+        std::os::unix::fs::symlink(jar, base.join("lib").join(name)).expect("a link can be made");
+    }
     write(root.join("count.jsp"), COUNT_PAGE);
     write(root.join("name.jsp"), NAME_PAGE);
     write(root.join("healthz"), "well\n");

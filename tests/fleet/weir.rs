@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use crate::client::Line;
@@ -36,6 +37,8 @@ pub struct Setup {
     pub backends: Vec<(String, SocketAddr, u16)>,
     /// `timeouts.response` in seconds.
     pub response: u32,
+    /// What the route says of stickiness.
+    pub sticky: String,
 }
 
 impl Setup {
@@ -47,6 +50,7 @@ impl Setup {
             extra: None,
             backends: Vec::new(),
             response: 30,
+            sticky: r#"{ mode = "cookie-hash", sessions = "local" }"#.to_owned(),
         };
         for tomcat in fleet {
             setup.add(tomcat);
@@ -56,7 +60,12 @@ impl Setup {
 
     /// One more backend.
     pub fn add(&mut self, tomcat: &Tomcat) {
-        self.backends.push((tomcat.name.clone(), tomcat.address, 1));
+        self.add_server(&tomcat.name, tomcat.address);
+    }
+
+    /// One more backend, of whatever kind.
+    pub fn add_server(&mut self, name: &str, address: SocketAddr) {
+        self.backends.push((name.to_owned(), address, 1));
     }
 
     /// The file's text.
@@ -92,7 +101,7 @@ bind = ["{web}"]
 [[routes]]
 name = "shop"
 pool = "was"
-sticky = {{ mode = "cookie-hash", sessions = "local" }}
+sticky = {sticky}
 
 [pools.was]
 backends = [
@@ -109,6 +118,7 @@ rise = 2
             state = state.display(),
             drain = DRAIN.as_secs(),
             response = self.response,
+            sticky = self.sticky,
             interval = INTERVAL.as_secs(),
             timeout = TIMEOUT.as_secs(),
         )
@@ -139,14 +149,11 @@ impl Weir {
         fs::create_dir_all(directory.join("state")).expect("a directory can be made");
         let file = directory.join("weir.toml");
         fs::write(&file, setup.text(&directory.join("state"))).expect("the config can be written");
-        // Another build than the one beside the tests, say an installed one.
-        let program = std::env::var("WEIR_BINARY").ok();
-        let program = program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_weir"));
         let arguments = ["run", "-c", &file.display().to_string()].map(str::to_owned);
         let mut weir = Self {
             web: setup.web,
             admin: setup.admin,
-            process: Process::start(program, &arguments, &directory.join("weir.log")),
+            process: Process::start(&program(directory), &arguments, &directory.join("weir.log")),
             directory: directory.to_path_buf(),
         };
         wait("weir is ready, every backend up", START, || {
@@ -173,6 +180,19 @@ impl Weir {
             }
         }
         SystemTime::now()
+    }
+
+    /// Runs another command of weir's, such as `drain`, against this one; what it printed, an error a panic.
+    pub fn command(&self, arguments: &[&str]) -> String {
+        let output = Command::new(program(&self.directory))
+            .args(arguments)
+            .env("WEIR_ADMIN", self.admin.to_string())
+            .output()
+            .expect("weir can be run");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(output.status.success(), "weir {arguments:?}: {said}");
+        said
     }
 
     /// The admin server's address.
@@ -226,6 +246,20 @@ impl Drop for Weir {
             eprintln!("-- the end of weir's log --\n{}", self.process.tail(40));
         }
     }
+}
+
+/// The weir to run: what `WEIR_BINARY` names, say an installed one, else the build beside the tests. An example has none
+/// beside it: it is weir itself when it is called so.
+fn program(directory: &Path) -> String {
+    let named = std::env::var("WEIR_BINARY").ok();
+    let beside = option_env!("CARGO_BIN_EXE_weir").map(str::to_owned);
+    named.or(beside).unwrap_or_else(|| {
+        let link = directory.join("weir");
+        let own = std::env::current_exe().expect("a program knows where it is");
+        // It is there from the second call on.
+        let _ = std::os::unix::fs::symlink(own, &link);
+        link.display().to_string()
+    })
 }
 
 /// The sum of the samples of `name` whose label text contains `label`; `None` when there is none.

@@ -118,6 +118,8 @@ fn what_clients_send_makes_no_series() {
             .filter(|line| line.starts_with("weir_http"))
             .count()
     };
+    // A request is written down after its answer.
+    weir.settles("weir_http_requests_total", &[], 1.0);
     let before = series();
     for number in 0..50 {
         let request = format!(

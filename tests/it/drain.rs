@@ -331,7 +331,7 @@ fn waiting_ends_with_the_last_request() {
         stderr(&output)
     );
     assert!(
-        stdout(&output).contains("was/a drains, 1 in flight"),
+        stdout(&output).contains("was/a drains: 1 in flight"),
         "{}",
         stdout(&output)
     );

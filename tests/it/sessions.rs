@@ -26,7 +26,7 @@ pub fn pool(name: &str, backends: &[SocketAddr], states: [&str; 3]) -> String {
     )
 }
 
-const READY: [&str; 3] = ["ready"; 3];
+pub const READY: [&str; 3] = ["ready"; 3];
 
 pub fn config(backends: &[SocketAddr], sticky: &str, head: &str) -> String {
     format!(
@@ -36,7 +36,9 @@ pub fn config(backends: &[SocketAddr], sticky: &str, head: &str) -> String {
 }
 
 /// Says its name; with `X-Login` it opens a session of its own, with `X-Public` it says that anyone may keep the answer.
-fn application(name: &'static str) -> impl Fn(&mut crate::support::origin::Visit) + Send + Sync {
+pub fn application(
+    name: &'static str,
+) -> impl Fn(&mut crate::support::origin::Visit) + Send + Sync {
     move |visit| {
         while let Ok(request) = visit.request() {
             let mut head = String::new();
@@ -180,7 +182,7 @@ fn the_cookie_is_renewed_while_it_is_used_and_expires_when_not() {
 }
 
 /// Two weirs with one secret; the second has the backends in another order.
-fn twins(backends: &[SocketAddr], sticky: &str) -> [Weir; 2] {
+pub fn twins(backends: &[SocketAddr], sticky: &str) -> [Weir; 2] {
     let file = std::env::temp_dir().join(format!(
         "weir-it-secret-{}-{}",
         std::process::id(),

@@ -7,7 +7,9 @@ use std::collections::{HashMap, HashSet};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, counted};
 use crate::config::lower::Draft;
-use crate::config::model::{Check, Cookie, Pool, Protocol, SameSite, Secure, Sessions};
+use crate::config::model::{
+    Check, Cookie, Pool, Protocol, Route, SameSite, Secure, Sessions, StickyMode,
+};
 use crate::config::section::Report;
 use crate::config::values::{brief, duration_text};
 
@@ -19,6 +21,7 @@ pub(super) fn check(report: &mut Report, draft: &Draft) {
     }
     scale_out(report, draft);
     cookies(report, draft);
+    one_cookie_for_two(report, draft);
 }
 
 fn slow_probes(report: &mut Report, draft: &Draft) {
@@ -180,6 +183,64 @@ fn cookies(report: &mut Report, draft: &Draft) {
             );
         }
     }
+}
+
+/// Routes to one pool share its cookie; where it would say something else, each answer would overwrite the other's.
+fn one_cookie_for_two(report: &mut Report, draft: &Draft) {
+    let routes = &draft.config.routes;
+    for (at, (route, places)) in routes.iter().zip(&draft.routes).enumerate() {
+        let (Some(_), Some(places)) = (&route.sticky, &places.sticky) else {
+            continue;
+        };
+        let Some(other) = routes[..at]
+            .iter()
+            .find(|other| is_overwritten(other, route))
+        else {
+            continue;
+        };
+        let why = match other.pool == route.pool {
+            true => format!(
+                "the route `{}` has it with another mode",
+                brief(&other.name)
+            ),
+            false => format!("it is the cookie of the pool `{}`, too", brief(&other.pool)),
+        };
+        report.push(
+            Diagnostic::at(
+                Code::SharedCookie,
+                places.cookie_name.clone(),
+                format!(
+                    "clients of the route `{}` lose their place to another route's cookie",
+                    brief(&route.name)
+                ),
+                why,
+            )
+            .help("give each pool and mode a cookie name of its own"),
+        );
+    }
+}
+
+/// Whether a browser keeps one cookie for both routes, although they read it differently.
+fn is_overwritten(one: &Route, other: &Route) -> bool {
+    let (Some(first), Some(second)) = (&one.sticky, &other.sticky) else {
+        return false;
+    };
+    let is_insert = |mode: &StickyMode| matches!(mode, StickyMode::Insert(_));
+    let has_cookie = |mode: &StickyMode| is_insert(mode) || matches!(mode, StickyMode::CookieHash);
+    let place = |cookie: &Cookie| {
+        (
+            cookie.name.clone(),
+            cookie.domain.clone(),
+            cookie.path.clone(),
+        )
+    };
+    let is_same = place(&first.cookie) == place(&second.cookie);
+    let differs = one.pool != other.pool || is_insert(&first.mode) != is_insert(&second.mode);
+    let share_hosts = first.cookie.domain.is_some()
+        || one.hosts.is_empty()
+        || other.hosts.is_empty()
+        || one.hosts.iter().any(|host| other.hosts.contains(host));
+    has_cookie(&first.mode) && has_cookie(&second.mode) && is_same && differs && share_hosts
 }
 
 /// What a name prefix asks for (RFC 6265bis section 4.1.3), when the attributes do not have it.

@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde::Serialize;
 
 use crate::clock::{self, Rfc3339};
-use crate::config::model::{self, BalancerKind, Protocol};
+use crate::config::model::{self, AdminState, BalancerKind, Protocol};
 use crate::control::effective::Effective;
 use crate::control::overrides::Overrides;
 use crate::control::shared::{Lifecycle, ReloadStatus, Shared};
+use crate::policy::balance::BackendIndex;
 use crate::state::backend;
 use crate::state::snapshot;
 
@@ -73,6 +74,12 @@ struct Backend {
     health: &'static str,
     effective: &'static str,
     in_flight: u32,
+    /// Absent where no route to the pool is sticky.
+    sessions: Option<u32>,
+    /// Those that a drain waits for: they would be lost with the backend.
+    sessions_held: u32,
+    /// Of a backend that drains: when the last of them will have expired, if none is used again.
+    sessions_expire_seconds: Option<u64>,
     connections: Connections,
 }
 
@@ -144,8 +151,14 @@ fn route(route: &model::Route) -> Route {
 }
 
 fn pool(pool: &snapshot::Pool, overrides: &Overrides) -> Pool {
-    let backends = pool.backends.iter();
-    let backends = backends.map(|from| backend(&pool.name, from, overrides));
+    let backends = pool.backends.iter().zip(0..=u16::MAX);
+    let backends = backends.map(|(from, index)| {
+        sessions(
+            pool,
+            BackendIndex(index),
+            backend(&pool.name, from, overrides),
+        )
+    });
     Pool {
         name: pool.name.to_string(),
         balancer: match pool.balancer {
@@ -176,7 +189,26 @@ fn backend(pool: &str, backend: &backend::Backend, overrides: &Overrides) -> Bac
         health: health.as_str(),
         effective: Effective::of(admin, health).as_str(),
         in_flight: live.in_flight(),
+        sessions: None,
+        sessions_held: 0,
+        sessions_expire_seconds: None,
         connections,
+    }
+}
+
+/// Adds what is known of the backend's sessions.
+fn sessions(pool: &snapshot::Pool, index: BackendIndex, backend: Backend) -> Backend {
+    let Some(sessions) = &pool.sessions else {
+        return backend;
+    };
+    let held = sessions.held(index);
+    let drains = held > 0 && pool.backends[index.index()].admin() == AdminState::Drain;
+    let expire = drains.then(|| sessions.expires_in(index, clock::now()));
+    Backend {
+        sessions: Some(sessions.count(index)),
+        sessions_held: held,
+        sessions_expire_seconds: expire.flatten().map(|time| time.as_secs()),
+        ..backend
     }
 }
 

@@ -81,6 +81,8 @@ families! {
         "Requests that were tried again, at the same backend or another.");
     STICKY = counter("weir_sticky_total", ["route", "result"],
         "What persistence did with the requests of sticky routes.");
+    STICKY_SECRET_EPHEMERAL = gauge("weir_sticky_secret_ephemeral", [],
+        "Whether the secret of the sticky cookies lives in memory only (1): they are no good after a restart.");
     LISTENER_CONNECTIONS = gauge("weir_listener_connections", ["listener"],
         "Client connections that are open.");
     ACCEPT_ERRORS = counter("weir_accept_errors_total", [],
@@ -91,6 +93,10 @@ families! {
         "The effective state of the backend: 1 for the one that holds, 0 for the others.");
     BACKEND_IN_FLIGHT = gauge("weir_backend_in_flight", ["pool", "backend"],
         "Requests that are in flight at the backend.");
+    BACKEND_SESSIONS = gauge("weir_backend_sessions", ["pool", "backend"],
+        "Live sessions at the backend, on pools that a sticky route leads to.");
+    STICKY_SKEW = gauge("weir_sticky_skew_ratio", ["pool"],
+        "Live sessions of the busiest ready backend for its weight over the mean; 1 is even, absent without sessions.");
     BACKEND_CONNECTIONS = counter("weir_backend_connections_total", ["pool", "backend", "reused"],
         "Requests sent to the backend on a new connection or on a reused one.");
     BACKEND_CONNECT_ERRORS = counter("weir_backend_connect_errors_total", ["pool", "backend"],

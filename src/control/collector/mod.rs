@@ -20,11 +20,13 @@ use super::probes::{Ledger, RESULTS};
 use super::shared::Shared;
 use crate::l7::reject;
 use crate::metrics::rows::NewRow;
+use crate::policy::balance::BackendIndex;
 use crate::policy::health::Health;
 use crate::policy::persist::Stickiness;
 use crate::state::access_log;
 use crate::state::backend::Backend;
-use crate::state::snapshot::Snapshot;
+use crate::state::live_sessions::LiveSessions;
+use crate::state::snapshot::{Pool, Snapshot};
 
 /// Buckets of the request duration that are exported: 131 µs to 69 s.
 const DURATION_BOUNDS: std::ops::Range<usize> = 7..27;
@@ -231,12 +233,19 @@ impl Collector {
             single(&metric::CONFIG_GENERATION, reload.generation as f64),
             single(&metric::CONFIG_SUCCESSFUL, f64::from(reload.successful())),
             single(&metric::CONFIG_SUCCESS_TIMESTAMP, success),
+            single(
+                &metric::STICKY_SECRET_EPHEMERAL,
+                f64::from(reload.secret_ephemeral),
+            ),
         ]
     }
 
     fn backend_families(&self, snapshot: &Snapshot) -> Vec<MetricFamily> {
         let mut samples = BackendSamples::default();
         for pool in &snapshot.pools {
+            if let Some(sessions) = &pool.sessions {
+                samples.add_sessions(pool, sessions);
+            }
             for backend in &pool.backends {
                 samples.add(&pool.name, backend);
                 let Some(probes) = self.probes.counts(&pool.name, backend.live.address) else {
@@ -263,6 +272,8 @@ struct BackendSamples {
     up: Vec<Metric>,
     states: Vec<Metric>,
     in_flight: Vec<Metric>,
+    sessions: Vec<Metric>,
+    skews: Vec<Metric>,
     connections: Vec<Metric>,
     connect_errors: Vec<Metric>,
     probes: Vec<Metric>,
@@ -296,11 +307,25 @@ impl BackendSamples {
             .push(metric::BACKEND_CONNECT_ERRORS.sample(&[pool, name], failed as f64));
     }
 
+    fn add_sessions(&mut self, pool: &Pool, sessions: &LiveSessions) {
+        for (backend, index) in pool.backends.iter().zip(0..=u16::MAX) {
+            let count = f64::from(sessions.count(BackendIndex(index)));
+            let labels = [&*pool.name, &backend.name];
+            self.sessions
+                .push(metric::BACKEND_SESSIONS.sample(&labels, count));
+        }
+        let skew = super::sessions::skew(pool, sessions);
+        self.skews
+            .extend(skew.map(|skew| metric::STICKY_SKEW.sample(&[&*pool.name], skew)));
+    }
+
     fn into_families(self) -> Vec<MetricFamily> {
         vec![
             metric::BACKEND_UP.of(self.up),
             metric::BACKEND_STATE.of(self.states),
             metric::BACKEND_IN_FLIGHT.of(self.in_flight),
+            metric::BACKEND_SESSIONS.of(self.sessions),
+            metric::STICKY_SKEW.of(self.skews),
             metric::BACKEND_CONNECTIONS.of(self.connections),
             metric::BACKEND_CONNECT_ERRORS.of(self.connect_errors),
             metric::PROBES.of(self.probes),
@@ -370,6 +395,8 @@ mod tests {
         live.set_health(Health::Up);
         live.connections(0).fresh.add(1);
         live.connections(1).reused.add(9);
+        let sessions = snapshot.pools[0].sessions.as_ref().unwrap();
+        sessions.note(1, BackendIndex(0), crate::clock::now());
         workers
     }
 
@@ -396,6 +423,9 @@ mod tests {
             r#"weir_backend_state{pool="was",backend="127.0.0.1:2",state="up"} 0"#,
             r#"weir_backend_state{pool="was",backend="127.0.0.1:2",state="unknown"} 1"#,
             r#"weir_backend_connections_total{pool="was",backend="127.0.0.1:1",reused="true"} 9"#,
+            r#"weir_backend_sessions{pool="was",backend="127.0.0.1:1"} 1"#,
+            r#"weir_backend_sessions{pool="was",backend="127.0.0.1:2"} 0"#,
+            r#"weir_sticky_skew_ratio{pool="was"} 1"#,
             r#"weir_listener_connections{listener="web"} 0"#,
             "weir_config_generation 1",
             "weir_config_last_reload_successful 1",

@@ -5,6 +5,7 @@
 #![allow(dead_code)] // each subject uses its part
 
 pub mod client;
+pub mod clock;
 pub mod message;
 pub mod origin;
 pub mod process;

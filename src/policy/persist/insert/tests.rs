@@ -386,6 +386,36 @@ proptest! {
         prop_assert_eq!(recall(&mode(), &value, NOW), Recall::Forged);
     }
 
+    /// Several weirs whose clocks differ within the tolerance: who comes in time stays, and who does not is forgotten.
+    #[test]
+    fn expiry_does_not_depend_on_who_asks(
+        visits in proptest::collection::vec((0..1800_u32, 0..=60_u32), 1..20),
+        beyond in 0..10_000_u32,
+    ) {
+        // Clocks between half a minute behind and half a minute ahead.
+        let mine = mode();
+        let shown = |now: u32, ahead: u32| now + ahead - 30;
+        let mut now = NOW;
+        let mut token = sealed(&mine, ticket(0, 0, NOW));
+        let mut issued = NOW;
+        for (pause, ahead) in visits {
+            now += pause;
+            let clock = shown(now, ahead);
+            let home = kept(recall(&mine, &token, clock));
+            prop_assert_eq!(home.backend, Some(BackendIndex(0)));
+            if let (Some(told), _) = place(&mine, &home, 0, false, clock) {
+                prop_assert!(told.times.issued <= issued, "no clock makes a client younger");
+                issued = told.times.issued;
+                token = sealed(&mine, told);
+            }
+        }
+        // Idle time, a quarter more, and what the clocks differ by: then it is over wherever it is shown.
+        for ahead in [0, 60] {
+            let late = shown(now + 1800 + 450 + 60 + 60 + 1 + beyond, ahead);
+            prop_assert_eq!(recall(&mine, &token, late), Recall::Expired);
+        }
+    }
+
     /// Nothing that was authenticated, by whatever version of weir, does worse than to be no home.
     #[test]
     fn any_payload_is_read(bytes in proptest::collection::vec(any::<u8>(), 0..100), version in any::<bool>()) {
