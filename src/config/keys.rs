@@ -59,10 +59,7 @@ pub(super) const MODE: Choice = words(&[
     "header",
 ]);
 const SESSIONS: Choice = words(&["local", "replicated", "shared"]);
-const ON_FAILURE: Choice = Choice {
-    words: &["temporary", "permanent", "error"],
-    later: &["wait"],
-};
+const ON_FAILURE: Choice = words(&["temporary", "permanent", "wait", "error"]);
 const SAME_SITE: Choice = words(&["lax", "strict", "none"]);
 const SECURE: Choice = words(&["auto", "always", "never"]);
 const BALANCER: Choice = Choice {
@@ -237,7 +234,9 @@ pub const KEYS: &[Key] = &[
     row("routes[].sticky.sessions", Kind::Choice(&SESSIONS), Is("\"local\""), Instant, "\"replicated\"",
         "Where the application keeps its sessions: in the memory of one server, of several, or in a store apart; the last two hand clients over when a backend drains."),
     row("routes[].sticky.on_failure", Kind::Choice(&ON_FAILURE), Means("\"permanent\" with \"insert\", \"cookie-hash\" and \"learn\" unless sessions are local, else \"temporary\""), Instant, "\"temporary\"",
-        "What happens while the backend of a client cannot serve: another one until it can again, another one for good, or a 503."),
+        "What happens while the backend of a client cannot serve: another one until it can again, another one for good, its requests are held for `wait` in case it comes back and then as with \"temporary\", or a 503."),
+    row("routes[].sticky.wait", WAIT, Is("\"2s\""), Instant, "\"5s\"",
+        "With on_failure = \"wait\": how long a request is held for its client's backend, which may pause; a backend that is down for longer is not waited for."),
     row("routes[].sticky.session_cookie", Kind::Text(&COOKIE_NAME), Is("\"JSESSIONID\""), Instant, "\"PHPSESSID\"",
         "The cookie of the application's sessions: \"learn\" knows clients by it, \"route\" reads it (also as a path parameter); a client that gets one while away from its backend stays there."),
     row("routes[].sticky.idle_timeout", Kind::Duration { min: 4000 }, Is("\"30m\""), Instant, "\"8h\"",
@@ -245,7 +244,7 @@ pub const KEYS: &[Key] = &[
     row("routes[].sticky.absolute_timeout", Kind::Duration { min: 1000 }, Means("never"), Instant, "\"12h\"",
         "With \"insert\" a client is forgotten so long after it came first, with \"learn\" so long after its session was opened."),
     row("routes[].sticky.rehome_after", Kind::Duration { min: 1000 }, Is("\"10m\""), Instant, "\"1m\"",
-        "With \"insert\" and on_failure = \"temporary\": a client that is away from its backend for so long does not go back."),
+        "With \"insert\" and on_failure = \"temporary\" or \"wait\": a client that is away from its backend for so long does not go back."),
     row("routes[].sticky.header", Kind::Text(&HEADER_NAME), Means("none; the mode \"header\" needs it"), Instant, "\"x-user\"",
         "With \"header\": the request header that a client is known by."),
     row("routes[].sticky.prefix_v4", Kind::Count { min: 1, max: 32 }, Is("32"), Instant, "24",
@@ -290,7 +289,6 @@ pub const LATER: &[&str] = &[
     "routes[].limits",
     "routes[].retries",
     "routes[].sticky.balance_factor",
-    "routes[].sticky.wait",
     "routes[].sticky.store",
     "routes[].sticky.rebalance",
 ];

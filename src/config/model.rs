@@ -322,6 +322,8 @@ pub enum OnFailure {
     Temporary,
     /// Its successor becomes its home.
     Permanent,
+    /// Its requests are held for so long, in case its home comes back; then as with [`OnFailure::Temporary`].
+    Wait(Duration),
     /// It is answered 503.
     Error,
 }

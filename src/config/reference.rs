@@ -33,7 +33,8 @@ const HEAD: &str = "\
 const CHECK_TYPE: &str = "pools.*.health.type";
 
 /// Comments always: they could not stand beside the mode that the reference has.
-const OF_OTHER_MODES: [&str; 3] = [
+const OF_OTHER_MODES: [&str; 4] = [
+    "routes[].sticky.wait",
     "routes[].sticky.header",
     "routes[].sticky.prefix_v4",
     "routes[].sticky.prefix_v6",

@@ -16,6 +16,7 @@ use crate::config::model::Timeouts;
 use crate::http::framing::Framing;
 use crate::http::head::{Line, RequestHead, Span, TargetForm, Version};
 use crate::http::request::{self, Request};
+use crate::metrics::rows::Hold;
 use crate::net::backlog::Backlog;
 use crate::net::stream::Stream;
 use crate::policy::choose::Choice;
@@ -113,6 +114,9 @@ pub(super) struct Facts {
     pub(super) started: Instant,
     pub(super) client: std::net::IpAddr,
     pub(super) overhead: Duration,
+    /// How long it was held for its home, and what became of that.
+    pub(super) held: Duration,
+    pub(super) hold: Option<Hold>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) tries: u8,
@@ -139,6 +143,8 @@ impl<'c> Exchange<'c> {
             started,
             client: client.remote.ip().to_canonical(),
             overhead: Duration::ZERO,
+            held: Duration::ZERO,
+            hold: None,
             bytes_in: 0,
             bytes_out: 0,
             tries: 0,
@@ -261,12 +267,12 @@ impl<'c> Exchange<'c> {
     ) -> Result<(), Failure> {
         let local = self.client.local.clone();
         let mut head = std::mem::take(&mut local.scratch.borrow_mut().out);
-        let began = if self.facts.tries == 0 {
+        let began = if self.facts.tries == 0 && self.facts.hold.is_none() {
             self.facts.started
         } else {
             clock::now()
         };
-        self.facts.tries += 1;
+        self.facts.tries = self.facts.tries.saturating_add(1);
         let idle = self
             .generation
             .pool(plan.pool)

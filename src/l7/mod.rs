@@ -7,6 +7,7 @@ mod body;
 pub mod client;
 pub mod connection;
 mod exchange;
+mod hold;
 mod plan;
 pub mod proxy;
 mod record;

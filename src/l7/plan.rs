@@ -2,10 +2,14 @@
 //! It runs within one poll, decides nothing that `policy/` does not decide, and sends nothing.
 //! The walk goes on in `exchange.rs`, which carries the plan out.
 
+use std::time::Instant;
+
 use super::client::Client;
 use super::exchange::{Exchange, Plan};
 use super::reject::Failure;
 use super::session::{Shown, look_up};
+use crate::clock;
+use crate::config::model::OnFailure;
 use crate::http::edits::Edits;
 use crate::http::forwarding::{self, Source};
 use crate::http::head::{AnswerHead, Field, RequestHead, TargetForm, Version};
@@ -14,6 +18,7 @@ use crate::http::request::{self, Request};
 use crate::policy::balance::BackendIndex;
 use crate::policy::choose::{Choice, Nowhere, PoolView, StickyView, choose};
 use crate::policy::facts::{Facts, RequestFacts};
+use crate::policy::persist::Stickiness;
 use crate::policy::retry::{self, MAX_RETRIES, Retry, Try};
 use crate::rng;
 use crate::state::backend::Backend;
@@ -28,14 +33,37 @@ pub(super) struct Attempts {
     count: usize,
     retries: u8,
     led_by: Option<Retry>,
-    last: Option<Choice>,
+    /// Whether the choice before stands.
+    repeats: bool,
     failure: Option<Failure>,
+    /// What the request waits for before its next plan.
+    pub(super) held: Option<Held>,
+    /// Whether it is not to be held any more.
+    pub(super) is_impatient: bool,
+    /// Whether there was a plan before.
+    is_planned: bool,
+}
+
+/// What a request waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Held {
+    /// For a change of the pool's state, in which its home could not serve: this is the epoch of that.
+    Change(u64),
+    /// For a pause, since its home refused a connection.
+    Pause,
 }
 
 impl Attempts {
     /// Whether the next attempt must not use a pooled connection.
     pub(super) fn wants_fresh(&self) -> bool {
         self.led_by == Some(Retry::SameBackendFresh)
+    }
+
+    /// Whether the request may still be held for its home.
+    fn is_patient(&self, route: &Route, started: Instant) -> bool {
+        let until = patience(route, started).filter(|_| !self.is_impatient);
+        // A first plan knows what time it is.
+        until.is_some_and(|until| !self.is_planned || clock::now() < until)
     }
 
     /// Backends that are of no more use to this request.
@@ -54,6 +82,11 @@ impl Attempts {
             .backend
             .as_ref()
             .is_some_and(|upstream| upstream.sent);
+        let chosen = plan.choice.sticky;
+        let is_kept = chosen.is_some_and(|chosen| chosen.stickiness == Stickiness::Kept);
+        let snapshot = &*exchange.generation.snapshot;
+        let route = exchange.facts.route.map(|route| &snapshot.routes[route]);
+        let patient = |route| self.is_patient(route, exchange.facts.started);
         let retry = retry::after(Try {
             failure: kind_of(failure, exchange),
             idempotent: exchange.head.is_some_and(|head| head.is_idempotent),
@@ -61,12 +94,20 @@ impl Attempts {
             replayable: exchange.is_replayable(),
             retries: self.retries,
             led_by: self.led_by,
+            patient: is_kept && route.is_some_and(patient),
         });
         match retry {
             Retry::Never => return Err(failure),
-            Retry::SameBackendFresh => self.last = Some(plan.choice),
+            Retry::Later => {
+                self.repeats = false;
+                exchange.backend = None;
+                self.failure = Some(failure);
+                self.held = Some(Held::Pause);
+                return Ok(());
+            }
+            Retry::SameBackendFresh => self.repeats = true,
             Retry::Elsewhere => {
-                self.last = None;
+                self.repeats = false;
                 self.tried[self.count] = plan.choice.backend;
                 self.count += 1;
             }
@@ -77,6 +118,32 @@ impl Attempts {
         exchange.backend = None;
         exchange.count_retry();
         Ok(())
+    }
+
+    /// What becomes of a request for which no backend was chosen.
+    fn stay(
+        &mut self,
+        nowhere: Nowhere,
+        generation: &Generation,
+        route: &Route,
+    ) -> Result<Option<Plan>, Failure> {
+        self.is_planned = true;
+        match nowhere {
+            Nowhere::HomeAway => {
+                self.held = Some(Held::Change(generation.pool(route.pool).epoch()));
+                Ok(None)
+            }
+            Nowhere::HomeDown => Err(Failure::HomeDown),
+            Nowhere::NoBackend => Err(self.failure.unwrap_or(Failure::NoBackend)),
+        }
+    }
+}
+
+/// Until when a request of the route may be held; `None` when it is not.
+pub(super) fn patience(route: &Route, started: Instant) -> Option<Instant> {
+    match route.sticky.as_ref()?.on_failure {
+        OnFailure::Wait(wait) => started.checked_add(wait),
+        _ => None,
     }
 }
 
@@ -96,8 +163,11 @@ fn kind_of(failure: Failure, exchange: &Exchange<'_>) -> retry::Failure {
     }
 }
 
-/// Chooses where the next attempt goes, and composes the head for it in the worker's scratch.
-pub(super) fn plan(exchange: &mut Exchange<'_>, attempts: &Attempts) -> Result<Plan, Failure> {
+/// Chooses where the next attempt goes, and composes the head for it in the worker's scratch. `None`: the request is held first.
+pub(super) fn plan(
+    exchange: &mut Exchange<'_>,
+    attempts: &mut Attempts,
+) -> Result<Option<Plan>, Failure> {
     let local = exchange.client.local.clone();
     let generation = exchange.generation.clone();
     let snapshot = &*generation.snapshot;
@@ -109,7 +179,7 @@ pub(super) fn plan(exchange: &mut Exchange<'_>, attempts: &Attempts) -> Result<P
         ..
     } = &mut *local.scratch.borrow_mut();
     // No wait lies between the first plan and the reading of the head: the scratch still has its lines.
-    let known = exchange.head.filter(|_| attempts.retries == 0);
+    let known = exchange.head.filter(|_| !attempts.is_planned);
     let request = match known.and_then(|head| head.request(&exchange.received, lines)) {
         Some(request) => request,
         None => request::parse(&exchange.received, lines, &snapshot.config.limits)
@@ -145,22 +215,24 @@ pub(super) fn plan(exchange: &mut Exchange<'_>, attempts: &Attempts) -> Result<P
     }
     facts.session = look_up(snapshot, route, &facts);
     exchange.facts.session = facts.session.map(Shown::from);
-    let choice = match attempts.last {
+    let choice = match exchange.facts.choice.filter(|_| attempts.repeats) {
         Some(choice) => choice,
-        None => choose_backend(exchange.client, &generation, route, &facts, attempts)?,
+        None => match choose_backend(exchange.client, &generation, route, &facts, attempts) {
+            Ok(choice) => choice,
+            Err(nowhere) => return attempts.stay(nowhere, &generation, route),
+        },
     };
+    attempts.is_planned = true;
     exchange.facts.choice = Some(choice);
     edits.clear();
     if let Some(sticky) = &route.sticky {
         sticky.conceal(head, edits);
     }
     forwarding::edit(head, &source, snapshot.config.forwarding, edits);
-    let backend = &snapshot.pools[route.pool].backends[usize::from(choice.backend.0)];
+    let pool = route.pool;
+    let backend = &snapshot.pools[pool].backends[choice.backend.index()];
     compose(&request, backend, edits, out);
-    Ok(Plan {
-        pool: route.pool,
-        choice,
-    })
+    Ok(Some(Plan { pool, choice }))
 }
 
 /// Persistence first, then the balancer.
@@ -170,7 +242,7 @@ fn choose_backend(
     route: &Route,
     facts: &Facts<'_>,
     attempts: &Attempts,
-) -> Result<Choice, Failure> {
+) -> Result<Choice, Nowhere> {
     let pool = &generation.snapshot.pools[route.pool];
     let view = generation.pool(route.pool);
     let loads = PoolLoads(&pool.backends);
@@ -186,12 +258,10 @@ fn choose_backend(
         sticky,
         remembered: &mut client.remembered,
         fill_secure: &mut fill_secure,
+        patient: attempts.is_patient(route, facts.now),
     });
     let rng = &mut client.local.rng.borrow_mut();
-    choose(&view, sticky, attempts.tried(), facts, rng).map_err(|nowhere| match nowhere {
-        Nowhere::HomeDown => Failure::HomeDown,
-        Nowhere::NoBackend => attempts.failure.unwrap_or(Failure::NoBackend),
-    })
+    choose(&view, sticky, attempts.tried(), facts, rng)
 }
 
 /// Writes the request's head as the backend gets it.

@@ -1,9 +1,10 @@
 //! THE request function: head, plan, attempts, answer, log, on one screen.
 //! It knows no framing and no socket option, and decides nothing itself: decisions are in `policy/`.
-//! The walk goes on in `plan.rs` (route, persistence, balancer), `exchange.rs` (head and body in), `answer.rs` (answer out).
+//! The walk goes on in `plan.rs` (route, persistence, balancer), `hold.rs` (a pause before the next plan), `exchange.rs` (head and body in), `answer.rs` (answer out).
 
 use super::client::{Client, Next};
 use super::exchange::Exchange;
+use super::hold::hold;
 use super::plan::{Attempts, plan};
 use super::record::record;
 use super::reject::Failure;
@@ -26,7 +27,12 @@ async fn forward(exchange: &mut Exchange<'_>) -> Result<Next, Failure> {
     let generation = exchange.generation.clone();
     let mut attempts = Attempts::default();
     loop {
-        let plan = plan(exchange, &attempts)?;
+        if attempts.held.is_some() {
+            Box::pin(hold(exchange, &mut attempts)).await?;
+        }
+        let Some(plan) = plan(exchange, &mut attempts)? else {
+            continue;
+        };
         let backend =
             &generation.snapshot.pools[plan.pool].backends[usize::from(plan.choice.backend.0)];
         let _lease = backend.live.lease();

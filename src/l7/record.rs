@@ -2,10 +2,11 @@
 //! It never waits and never fails.
 //! The walk ends here.
 
-use super::exchange::{Exchange, Head};
-use super::reject::CLIENT_GONE;
+use super::exchange::{Exchange, Facts, Head};
+use super::reject::{CLIENT_GONE, Failure};
 use crate::http::head::{Field, Span, Version};
 use crate::http::request;
+use crate::metrics::rows::Hold;
 use crate::policy::persist::Stickiness;
 use crate::state::access_log::Record;
 
@@ -46,6 +47,23 @@ fn count(exchange: &Exchange<'_>) {
         if let Some(stickiness) = facts.stickiness {
             counts.sticky[stickiness as usize].increment();
         }
+        if let Some(hold) = held(facts) {
+            counts.holds[hold as usize].increment();
+        }
+    }
+}
+
+/// What became of a request that was held for its home.
+fn held(facts: &Facts) -> Option<Hold> {
+    let is_home = matches!(
+        facts.stickiness,
+        Some(Stickiness::Kept | Stickiness::Returned)
+    );
+    match (facts.hold?, facts.failure) {
+        (Hold::Full, _) => Some(Hold::Full),
+        (_, Some(Failure::ClientGone)) => Some(Hold::Gone),
+        (_, None) if is_home => Some(Hold::Home),
+        (hold, _) => Some(hold),
     }
 }
 
@@ -103,6 +121,7 @@ fn log(exchange: &Exchange<'_>) {
         home: home.unwrap_or_default(),
         duration: facts.ended - facts.started,
         overhead: facts.overhead,
+        held: facts.held,
         error: facts.failure.map_or("", |failure| failure.row().reason),
         referer: field(Field::Referer),
         user_agent: field(Field::UserAgent),

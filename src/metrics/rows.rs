@@ -34,6 +34,37 @@ pub struct RouteCounts {
     pub sticky: [Counter; 8],
     /// Requests tried again.
     pub retries: Counter,
+    /// Requests that were held for a home, by [`Hold`] as a number.
+    pub holds: [Counter; 4],
+}
+
+/// What became of a request that was held for its client's home: the `result` of `weir_sticky_holds_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Hold {
+    /// The home came back in time and answered.
+    Home,
+    /// It did not, or did not answer.
+    Over,
+    /// The client went away.
+    Gone,
+    /// Too many were held already: it was not.
+    Full,
+}
+
+impl Hold {
+    /// Every result, in the order of their numbers.
+    pub const ALL: [Hold; 4] = [Hold::Home, Hold::Over, Hold::Gone, Hold::Full];
+
+    /// The value of the label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Hold::Home => "home",
+            Hold::Over => "over",
+            Hold::Gone => "gone",
+            Hold::Full => "full",
+        }
+    }
 }
 
 /// Labels of a [`RequestCounts`].

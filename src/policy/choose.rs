@@ -2,6 +2,8 @@
 //! It must cost a route that is not sticky nothing, and never chooses a backend that was tried.
 //! The walk goes on in `l7/proxy.rs`, which takes a lease on the chosen backend.
 
+use std::time::Instant;
+
 use super::balance::{AnyBalancer, BackendIndex, Balancer, Eligible, EligibleSet, Loads};
 use super::facts::Facts;
 use super::health::Health;
@@ -9,7 +11,7 @@ use super::persist::{
     Chosen, Home, Means, Persistence, Placed, Recall, Remembered, Stickiness, Sticky,
 };
 use super::rendezvous::Rendezvous;
-use crate::config::model::{OnFailure, Sessions};
+use crate::config::model::{AdminState, OnFailure, Sessions};
 use crate::rng::Rng;
 
 /// A pool as a decision sees it.
@@ -33,6 +35,8 @@ pub struct StickyView<'a> {
     pub remembered: &'a mut Option<Remembered>,
     /// Fills bytes from the system's CSPRNG.
     pub fill_secure: &'a mut dyn FnMut(&mut [u8]),
+    /// Whether the request may still be held for its home.
+    pub patient: bool,
 }
 
 /// A chosen backend.
@@ -51,6 +55,8 @@ pub enum Nowhere {
     NoBackend,
     /// The client's home cannot serve it, and the route wants no other to.
     HomeDown,
+    /// The client's home cannot serve it, may be back soon, and the route wants the request held until then.
+    HomeAway,
 }
 
 /// Chooses a backend that is not in `tried`.
@@ -106,7 +112,8 @@ fn choose_sticky<L: Loads>(
     };
     let stickiness = match recall {
         Recall::Keep(home) => {
-            let place = keep(pool, view.sticky, &home, tried)?;
+            let waits = view.patient.then_some(facts.now);
+            let place = keep(pool, view.sticky, &home, tried, waits)?;
             let placed = mode.place(&home, place.backend, place.for_good, &mut means);
             return Ok(Choice::new(
                 place.backend,
@@ -142,12 +149,13 @@ struct Place {
 /// Where a client with a home goes.
 ///
 /// Sessions in the memory of one server hold a client at a home that drains; all others are handed over at once, as long as
-/// there is someone to take them.
+/// there is someone to take them. `waits` is the time of the request if it may be held.
 fn keep<L>(
     pool: &PoolView<'_, L>,
     sticky: &Sticky,
     home: &Home,
     tried: &[BackendIndex],
+    waits: Option<Instant>,
 ) -> Result<Place, Nowhere> {
     let is_untried = |backend: &BackendIndex| !tried.contains(backend);
     let hands_over =
@@ -172,11 +180,40 @@ fn keep<L>(
             },
             for_good: false,
         }),
+        // Who found a refuge has waited before.
+        (None, None) if waits.is_some_and(|now| awaits(pool, sticky, home, tried, now)) => {
+            Err(Nowhere::HomeAway)
+        }
         (None, refuge) => {
             let successor = || pool.ring.first(home.key, may_serve);
             leave(pool, sticky, home, tried, refuge.or_else(successor))
         }
     }
+}
+
+/// Whether a request is held for its home: one that should be there, that failed less than the route's wait ago, and that did not
+/// fail this very request. What an operator took out of service is not waited for.
+fn awaits<L>(
+    pool: &PoolView<'_, L>,
+    sticky: &Sticky,
+    home: &Home,
+    tried: &[BackendIndex],
+    now: Instant,
+) -> bool {
+    let OnFailure::Wait(wait) = sticky.on_failure else {
+        return false;
+    };
+    let own = home.backend.filter(|own| !tried.contains(own));
+    own.and_then(|own| pool.sets.member(own))
+        .is_some_and(|own| {
+            let is_wanted = match own.admin {
+                AdminState::Ready => true,
+                AdminState::Drain => sticky.sessions == Sessions::Local,
+                AdminState::Maint => false,
+            };
+            let is_recent = |since| now.saturating_duration_since(since) < wait;
+            is_wanted && own.since.is_some_and(is_recent)
+        })
 }
 
 /// Where a client goes whose home does not take it. It is *lost* when what its session held was in the memory of a server that
@@ -233,6 +270,8 @@ impl Choice {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -261,6 +300,11 @@ mod tests {
         remembered: Option<Remembered>,
         /// Wall time in seconds.
         now: u64,
+        /// Monotonic time of the start.
+        began: Instant,
+        /// Since when every state holds.
+        since: Option<Instant>,
+        patient: bool,
     }
 
     impl Pool {
@@ -308,6 +352,9 @@ mod tests {
                 rng: Rng::from_seed(1),
                 remembered: None,
                 now: 1_700_000_000,
+                began: facts().now,
+                since: None,
+                patient: true,
             }
             .with(ALL_UP)
         }
@@ -323,6 +370,7 @@ mod tests {
                     weight: index as u16 + 1,
                     admin,
                     health,
+                    since: self.since,
                 },
             ));
         }
@@ -343,6 +391,7 @@ mod tests {
             let facts = Facts {
                 request: Some(request),
                 wall_millis: self.now * 1000,
+                now: self.began,
                 ..facts()
             };
             let tried: Vec<_> = tried.iter().copied().map(BackendIndex).collect();
@@ -357,6 +406,7 @@ mod tests {
                 sticky: &self.sticky,
                 remembered: &mut self.remembered,
                 fill_secure: &mut |bytes| bytes.fill_with(|| secure.next_u64() as u8),
+                patient: self.patient,
             };
             let choice = choose(&view, Some(client), &tried, &facts, &mut self.rng);
             self.rng.next_u64();
@@ -368,6 +418,11 @@ mod tests {
             let chosen = choice.sticky.unwrap();
             assert_eq!(chosen.stickiness, Stickiness::New);
             (choice.backend.0, token_of(&self.sticky, chosen).unwrap())
+        }
+
+        fn returns_to(&mut self, token: &str) -> (u16, Stickiness) {
+            let choice = self.ask(Some(token), &[]).unwrap();
+            (choice.backend.0, choice.sticky.unwrap().stickiness)
         }
 
         fn returns(&mut self, token: &str, tried: &[u16]) -> Option<(u16, Stickiness)> {
@@ -458,6 +513,55 @@ mod tests {
             home,
             "a drain is no failure"
         );
+    }
+
+    /// A pool whose requests are held for two seconds, and a client with its home.
+    fn waiting() -> (Pool, u16, String) {
+        let wait = OnFailure::Wait(Duration::from_secs(2));
+        let mut pool = Pool::keeping([1; 4], Sessions::Local, wait, true);
+        let (home, token) = pool.new_client();
+        (pool, home, token)
+    }
+
+    #[test]
+    fn a_request_is_held_for_a_home_that_failed_just_now() {
+        let (mut pool, home, mut token) = waiting();
+        for state in [(Ready, Down), (Ready, Unknown), (Drain, Down)] {
+            pool.since = Some(pool.began);
+            pool.set(but(home, state));
+            assert_eq!(pool.try_ask(Some(&token), &[]), Err(Nowhere::HomeAway));
+            pool.since = pool.began.checked_sub(Duration::from_secs(2));
+            pool.set(but(home, state));
+            let (refuge, _) = pool.returns_to(&token);
+            assert_ne!(refuge, home, "nobody waits for what is down for long");
+        }
+        // Even if nobody else is there.
+        pool.since = Some(pool.began);
+        pool.set([(Ready, Down); 4]);
+        assert_eq!(pool.try_ask(Some(&token), &[]), Err(Nowhere::HomeAway));
+        pool.patient = false;
+        assert_eq!(pool.try_ask(Some(&token), &[]), Err(Nowhere::NoBackend));
+        pool.set(but(home, (Ready, Down)));
+        let (refuge, result) = visit(&mut pool, &mut token);
+        assert_eq!(result, Stickiness::Lost);
+        pool.patient = true;
+        assert_eq!(visit(&mut pool, &mut token), (refuge, Stickiness::Moved));
+        pool.set(ALL_UP);
+        assert_eq!(visit(&mut pool, &mut token), (home, Stickiness::Returned));
+    }
+
+    #[test]
+    fn nobody_is_held_for_what_an_operator_took_out_of_service_or_what_failed_the_request() {
+        let (mut pool, home, token) = waiting();
+        pool.since = Some(pool.began);
+        pool.set(but(home, (Maint, Up)));
+        assert_ne!(pool.returns_to(&token).0, home);
+        pool.set(but(home, (Drain, Up)));
+        assert_eq!(pool.returns_to(&token), (home, Stickiness::Kept));
+        pool.set(ALL_UP);
+        assert_ne!(pool.ask(Some(&token), &[home]).unwrap().backend.0, home);
+        pool.set(but(home, (Ready, Down)));
+        assert_ne!(pool.new_client().0, home, "nor is a new client");
     }
 
     /// What a client is told on its answer.

@@ -33,6 +33,8 @@ pub struct Try {
     pub retries: u8,
     /// What led to this try; absent when it was the first.
     pub led_by: Option<Retry>,
+    /// Whether this was at the client's home, which the request may still be held for.
+    pub patient: bool,
 }
 
 /// What may follow a failed try.
@@ -42,6 +44,8 @@ pub enum Retry {
     SameBackendFresh,
     /// At another backend that was not tried yet.
     Elsewhere,
+    /// At the client's home once more, after a pause. It does not count as a retry.
+    Later,
     /// Nothing: the failure is the client's answer.
     Never,
 }
@@ -50,8 +54,12 @@ pub enum Retry {
 ///
 /// A connection that did not come about allows any method another backend. A reused connection that closed before any byte
 /// of the answer allows a request that is idempotent, or of which nothing was sent, first a new connection to the same backend, then
-/// another backend. At most [`MAX_RETRIES`] in all.
+/// another backend. At most [`MAX_RETRIES`] in all. Beside these, as long as a request may be held, a connection that did not come
+/// about is waited for.
 pub fn after(failed: Try) -> Retry {
+    if failed.patient && failed.replayable && failed.failure == Failure::Connect {
+        return Retry::Later;
+    }
     if failed.retries >= MAX_RETRIES || !failed.replayable {
         return Retry::Never;
     }
@@ -86,6 +94,7 @@ mod tests {
         replayable: true,
         retries: 0,
         led_by: None,
+        patient: false,
     };
 
     #[test]
@@ -98,6 +107,26 @@ mod tests {
             }),
             Retry::Never
         );
+    }
+
+    #[test]
+    fn a_home_that_refuses_is_waited_for_whatever_was_tried_before() {
+        let held = Try {
+            patient: true,
+            retries: MAX_RETRIES,
+            ..FIRST
+        };
+        assert_eq!(after(held), Retry::Later);
+        let consumed = Try {
+            replayable: false,
+            ..held
+        };
+        assert_eq!(after(consumed), Retry::Never);
+        let closed = Try {
+            failure: Failure::NewClosed,
+            ..held
+        };
+        assert_eq!(after(closed), Retry::Never);
     }
 
     #[test]
@@ -180,7 +209,7 @@ mod tests {
             let (mut led_by, mut retries) = (None, 0);
             for failure in failures {
                 let sent = sent && failure != Failure::Connect;
-                match after(Try { failure, idempotent, sent, replayable: true, retries, led_by }) {
+                match after(Try { failure, idempotent, sent, replayable: true, retries, led_by, patient: false }) {
                     Retry::Never => break,
                     retry => {
                         prop_assert!(idempotent || !sent);

@@ -5,7 +5,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::config::model::AdminState;
 use crate::metrics::counter::Counter;
 use crate::policy::health::Health;
@@ -37,6 +39,9 @@ pub struct Live {
     pub address: SocketAddr,
     epoch: Arc<Epoch>,
     health: AtomicU8,
+    /// When the health changed last, in milliseconds after `made`.
+    changed: AtomicU64,
+    made: Instant,
     load: Line<AtomicU32>,
     connections: Box<[Line<ConnectionCounts>]>,
 }
@@ -99,6 +104,8 @@ impl Live {
             address,
             epoch,
             health: AtomicU8::new(health as u8),
+            changed: AtomicU64::new(0),
+            made: clock::now(),
             load: Line::default(),
             connections: (0..workers).map(|_| Line::default()).collect(),
         }
@@ -110,8 +117,18 @@ impl Live {
         Health::from_u8(self.health.load(Ordering::Relaxed))
     }
 
-    /// Records the observed state and makes every worker look again.
+    /// Since when that has been the observed state.
+    pub fn health_since(&self) -> Instant {
+        self.made + Duration::from_millis(self.changed.load(Ordering::Relaxed))
+    }
+
+    /// Records the observed state and makes every worker look again. Only control may call it.
     pub fn set_health(&self, health: Health) {
+        if self.health() != health {
+            let after = clock::now() - self.made;
+            let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            self.changed.store(after, Ordering::Relaxed);
+        }
         self.health.store(health as u8, Ordering::Relaxed);
         self.epoch.advance();
     }

@@ -2,7 +2,7 @@
 //! It is made at a switch and lives until its last request ends; what outlives it is handed over by reference.
 //! The walk goes on in `l7/proxy.rs`, which serves from it.
 
-use std::cell::{OnceCell, Ref, RefCell};
+use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -14,6 +14,9 @@ use crate::metrics::rows::{NONE, RequestCounts, RequestLabels, RouteCounts, Rout
 use crate::policy::balance::{AnyBalancer, BackendIndex, EligibleSet, Loads, Member};
 use crate::state::backend::Backend;
 use crate::state::snapshot::{Pool, Snapshot};
+
+/// Requests of one worker and pool that may be held for their clients' homes at once.
+pub const MAX_HELD: usize = 1024;
 
 /// Idle connections by pool name and address: what identifies a backend's sockets from one generation to the next.
 pub type IdleStacks = HashMap<(Arc<str>, SocketAddr), Rc<IdleStack>>;
@@ -34,6 +37,7 @@ pub struct PoolView {
     /// Chooses for new work.
     pub balancer: AnyBalancer,
     sets: RefCell<Sets>,
+    held: Cell<usize>,
     idle: Vec<Rc<IdleStack>>,
 }
 
@@ -91,6 +95,7 @@ impl Generation {
                 PoolView {
                     balancer: AnyBalancer::new(pool.balancer, index, workers, reloads),
                     sets: RefCell::new(sets),
+                    held: Cell::new(0),
                     idle,
                 }
             })
@@ -199,10 +204,34 @@ impl PoolView {
         Ref::map(self.sets.borrow(), |sets| &sets.eligible)
     }
 
+    /// A place for a request that is held; `None` when [`MAX_HELD`] are.
+    pub fn hold(&self) -> Option<Place<'_>> {
+        let held = self.held.get();
+        (held < MAX_HELD).then(|| {
+            self.held.set(held + 1);
+            Place(&self.held)
+        })
+    }
+
+    /// The epoch that [`PoolView::eligible`] looked at last.
+    pub fn epoch(&self) -> u64 {
+        self.sets.borrow().epoch
+    }
+
     /// The idle connections toward a backend.
     #[inline]
     pub fn idle(&self, backend: BackendIndex) -> &Rc<IdleStack> {
         &self.idle[usize::from(backend.0)]
+    }
+}
+
+/// The place of a request that is held.
+#[derive(Debug)]
+pub struct Place<'a>(&'a Cell<usize>);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -214,6 +243,7 @@ impl Sets {
             weight: backend.weight,
             admin: backend.admin(),
             health: backend.live.health(),
+            since: Some(backend.live.health_since()),
         });
         Sets {
             epoch,

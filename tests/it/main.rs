@@ -26,3 +26,4 @@ mod shutdown;
 mod smuggling;
 mod sticky;
 mod support;
+mod waiting;

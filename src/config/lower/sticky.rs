@@ -176,6 +176,10 @@ fn on_failure(
         Sessions::Replicated | Sessions::Shared if mode.can_move() => OnFailure::Permanent,
         _ => OnFailure::Temporary,
     };
+    let wait = section.duration(report, "wait").unwrap_or_default();
+    if section.value("wait").is_some() && !is_written(section, "wait") {
+        report.push(waits_for_nobody(section));
+    }
     let Some(value) = section.value("on_failure") else {
         if default == OnFailure::Permanent {
             report.extend(never_returns(
@@ -191,6 +195,7 @@ fn on_failure(
         [
             ("temporary", OnFailure::Temporary),
             ("permanent", OnFailure::Permanent),
+            ("wait", OnFailure::Wait(wait)),
             ("error", OnFailure::Error),
         ],
     );
@@ -203,16 +208,34 @@ fn on_failure(
                 "there is nowhere to write its new home",
             )
             .and(section.place("mode"), "the mode is given here")
-            .help("write \"temporary\" or \"error\", or choose the mode \"insert\", \"cookie-hash\" or \"learn\""),
+            .help("write \"temporary\", \"wait\" or \"error\", or choose the mode \"insert\", \"cookie-hash\" or \"learn\""),
         );
     }
-    if read != OnFailure::Temporary {
+    if !matches!(read, OnFailure::Temporary | OnFailure::Wait(_)) {
         report.extend(never_returns(
             section,
             "no client is away with this `on_failure`",
         ));
     }
     read
+}
+
+/// Whether the file has this `on_failure`.
+fn is_written(section: &Section<'_>, word: &str) -> bool {
+    section
+        .value("on_failure")
+        .is_some_and(|value| value.value.as_str() == Some(word))
+}
+
+/// The problem of a `wait` where nobody waits.
+fn waits_for_nobody(section: &Section<'_>) -> Diagnostic {
+    Diagnostic::at(
+        Code::OtherMode,
+        section.key_place("wait"),
+        "`wait` belongs to on_failure = \"wait\"",
+        "no request is held with this `on_failure`",
+    )
+    .help("leave `wait` out, or write on_failure = \"wait\"")
 }
 
 /// The problem of a `rehome_after` where nobody is away for a while.

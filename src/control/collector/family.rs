@@ -83,6 +83,8 @@ families! {
         "What persistence did with the requests of sticky routes.");
     STICKY_SECRET_EPHEMERAL = gauge("weir_sticky_secret_ephemeral", [],
         "Whether the secret of the sticky cookies lives in memory only (1): they are no good after a restart.");
+    STICKY_HOLDS = counter("weir_sticky_holds_total", ["route", "result"],
+        "Requests that were held for their client's home, by what became of them.");
     LISTENER_CONNECTIONS = gauge("weir_listener_connections", ["listener"],
         "Client connections that are open.");
     ACCEPT_ERRORS = counter("weir_accept_errors_total", [],

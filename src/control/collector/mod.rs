@@ -19,7 +19,7 @@ use super::effective::Effective;
 use super::probes::{Ledger, RESULTS};
 use super::shared::Shared;
 use crate::l7::reject;
-use crate::metrics::rows::NewRow;
+use crate::metrics::rows::{Hold, NewRow};
 use crate::policy::balance::BackendIndex;
 use crate::policy::health::Health;
 use crate::policy::persist::Stickiness;
@@ -166,28 +166,23 @@ impl Collector {
             }
         }
         let (mut durations, mut retries) = (Vec::new(), Vec::new());
-        let mut by_route: BTreeMap<&str, (Times, [u64; 8])> = BTreeMap::new();
+        let mut by_route: BTreeMap<&str, ByRoute> = BTreeMap::new();
         for (labels, sum) in table.routes() {
             let values = [&*labels.route, &labels.pool];
             durations.push(metric::HTTP_DURATION.times(&values, &sum.duration, DURATION_BOUNDS));
             retries.push(metric::RETRIES.sample(&values, sum.retries as f64));
-            let (overhead, sticky) = by_route.entry(&labels.route).or_default();
-            overhead.merge(&sum.overhead);
-            sticky
-                .iter_mut()
-                .zip(sum.sticky)
-                .for_each(|(all, one)| *all += one);
+            let all = by_route.entry(&labels.route).or_default();
+            all.overhead.merge(&sum.overhead);
+            add(&mut all.sticky, &sum.sticky);
+            add(&mut all.holds, &sum.holds);
         }
-        let (mut overheads, mut stickies) = (Vec::new(), Vec::new());
-        for (route, (overhead, sticky)) in by_route {
-            overheads.push(metric::HTTP_OVERHEAD.times(&[route], &overhead, OVERHEAD_BOUNDS));
-            for (result, count) in Stickiness::ALL
-                .into_iter()
-                .zip(sticky)
-                .filter(|&(_, count)| count > 0)
-            {
-                stickies.push(metric::STICKY.sample(&[route, result.as_str()], count as f64));
-            }
+        let (mut overheads, mut stickies, mut holds) = (Vec::new(), Vec::new(), Vec::new());
+        for (route, all) in by_route {
+            overheads.push(metric::HTTP_OVERHEAD.times(&[route], &all.overhead, OVERHEAD_BOUNDS));
+            let results = Stickiness::ALL.map(Stickiness::as_str);
+            stickies.extend(counted(&metric::STICKY, route, &results, &all.sticky));
+            let results = Hold::ALL.map(Hold::as_str);
+            holds.extend(counted(&metric::STICKY_HOLDS, route, &results, &all.holds));
         }
         vec![
             metric::HTTP_REQUESTS.of(requests),
@@ -195,6 +190,7 @@ impl Collector {
             metric::RETRIES.of(retries),
             metric::HTTP_OVERHEAD.of(overheads),
             metric::STICKY.of(stickies),
+            metric::STICKY_HOLDS.of(holds),
         ]
     }
 
@@ -265,6 +261,31 @@ impl Collector {
         }
         samples.into_families()
     }
+}
+
+/// What the rows of one route add up to, whatever pool it led to.
+#[derive(Default)]
+struct ByRoute {
+    overhead: Times,
+    sticky: [u64; 8],
+    holds: [u64; 4],
+}
+
+fn add(all: &mut [u64], more: &[u64]) {
+    all.iter_mut()
+        .zip(more)
+        .for_each(|(all, more)| *all += more);
+}
+
+/// A sample for each result of a route that was counted at all.
+fn counted<'a>(
+    family: &'a Family,
+    route: &'a str,
+    results: &'a [&str],
+    counts: &'a [u64],
+) -> impl Iterator<Item = Metric> + 'a {
+    let rows = results.iter().zip(counts).filter(|row| *row.1 > 0);
+    rows.map(move |(result, count)| family.sample(&[route, result], *count as f64))
 }
 
 #[derive(Default)]
@@ -386,6 +407,7 @@ mod tests {
             route.overhead.record(Duration::from_micros(20));
             route.sticky[Stickiness::Kept as usize].add(2);
             route.retries.increment();
+            route.holds[Hold::Over as usize].increment();
         }
         let row = |row: &reject::Row| row.reason == "no_backend";
         let ordinal = reject::TABLE.iter().position(row).unwrap();
@@ -414,6 +436,7 @@ mod tests {
             r#"weir_http_overhead_seconds_bucket{route="cart",le="0.000001024"} 0"#,
             r#"weir_http_overhead_seconds_bucket{route="cart",le="0.000032768"} 2"#,
             r#"weir_sticky_total{route="cart",result="kept"} 4"#,
+            r#"weir_sticky_holds_total{route="cart",result="over"} 2"#,
             r#"weir_retries_total{route="cart",pool="was"} 2"#,
             r#"weir_http_refused_total{reason="no_backend"} 3"#,
             r#"weir_http_refused_total{reason="no_route"} 0"#,

@@ -39,6 +39,7 @@ pub(super) struct Route {
     pub(super) overhead: Times,
     pub(super) sticky: [u64; 8],
     pub(super) retries: u64,
+    pub(super) holds: [u64; 4],
 }
 
 /// Durations in buckets.
@@ -154,6 +155,9 @@ impl Sum<RouteCounts> for Route {
             *sum += result.value();
         }
         self.retries += row.retries.value();
+        for (sum, result) in self.holds.iter_mut().zip(&row.holds) {
+            *sum += result.value();
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 //! It never reads an atomic itself and never changes between two rebuilds.
 //! The walk goes on in the algorithms beside it and in `policy/choose.rs`.
 
+use std::time::Instant;
+
 use super::BackendIndex;
 use crate::config::model::AdminState;
 use crate::policy::health::Health;
@@ -16,6 +18,8 @@ pub struct Member {
     pub admin: AdminState,
     /// What is observed.
     pub health: Health,
+    /// Since when; absent: since ever.
+    pub since: Option<Instant>,
 }
 
 /// How busy backends are at this moment.
@@ -80,6 +84,12 @@ impl EligibleSet {
         self.members
             .get(backend.index())
             .map_or(Health::Unknown, |member| member.health)
+    }
+
+    /// What was known of a backend when this was made.
+    #[inline]
+    pub fn member(&self, backend: BackendIndex) -> Option<&Member> {
+        self.members.get(backend.index())
     }
 }
 
@@ -267,6 +277,7 @@ mod tests {
             weight: 1,
             admin,
             health,
+            since: None,
         }));
         let numbers = |subset: &Subset| subset.list.iter().map(|backend| backend.0).collect();
         (numbers(&sets.fresh), numbers(&sets.kept))

@@ -104,6 +104,7 @@ mod tests {
             weight,
             admin: [AdminState::Ready, AdminState::Drain, AdminState::Maint][admin as usize],
             health: Health::from_u8(health),
+            since: None,
         });
         proptest::collection::vec(member, 0..100)
     }

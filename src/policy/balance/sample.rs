@@ -28,6 +28,7 @@ pub fn up(weights: &[u16]) -> impl Iterator<Item = Member> {
         weight,
         admin: AdminState::Ready,
         health: Health::Up,
+        since: None,
     })
 }
 

@@ -41,6 +41,10 @@ pub(super) fn line(record: &Record<'_>, date: &mut DateCache, out: &mut Vec<u8>)
     push_seconds(record.duration, out);
     out.extend_from_slice(b",\"overhead\":");
     push_seconds(record.overhead, out);
+    if !record.held.is_zero() {
+        out.extend_from_slice(b",\"held\":");
+        push_seconds(record.held, out);
+    }
     optional(b",\"error\":\"", record.error, out);
     out.extend_from_slice(b"}\n");
 }
@@ -126,6 +130,15 @@ mod tests {
             "\n"
         );
         assert_eq!(String::from_utf8(out).unwrap(), wanted);
+    }
+
+    #[test]
+    fn a_line_says_how_long_its_request_was_held() {
+        let line = written(&Record {
+            held: std::time::Duration::from_millis(1250),
+            ..record()
+        });
+        assert_eq!(line["held"], 1.25);
     }
 
     #[test]

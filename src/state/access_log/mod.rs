@@ -71,6 +71,8 @@ pub struct Record<'a> {
     pub duration: Duration,
     /// weir's own time.
     pub overhead: Duration,
+    /// How long the request was held for its client's home; zero: it was not.
+    pub held: Duration,
     /// What went wrong, in a few words; empty: nothing.
     pub error: &'a str,
     /// `Referer` and `User-Agent`, for the combined format.
@@ -296,6 +298,7 @@ mod tests {
             home: "was1",
             duration: Duration::from_micros(1500),
             overhead: Duration::from_micros(20),
+            held: Duration::ZERO,
             error: "",
             referer: b"https://shop.example.com/?sid=77",
             user_agent: b"Mozilla/5.0 (X11)",
