@@ -38,6 +38,10 @@ const HEADER_NAME: Form = form(
     "a header name such as \"x-user\"",
     "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
 );
+const STORE: Form = form(
+    "an address such as \"redis://10.0.0.5:6379\"",
+    "^redis://[!-~]+$",
+);
 const TARGET: Form = form("a request target such as \"/healthz\"", "^/[!-\"$-~]*$");
 const AUTHORITY: Form = form("a host, with or without a port", r"^[A-Za-z0-9._:\[\]-]+$");
 const STATUSES: Form = form(
@@ -243,6 +247,8 @@ pub const KEYS: &[Key] = &[
         "A session that was not seen for so long counts as ended, and \"learn\" forgets it; \"insert\" forgets its client then, or up to a quarter later. Not less than the application's own session timeout."),
     row("routes[].sticky.absolute_timeout", Kind::Duration { min: 1000 }, Means("never"), Instant, "\"12h\"",
         "With \"insert\" a client is forgotten so long after it came first, with \"learn\" so long after its session was opened."),
+    row("routes[].sticky.store", Kind::Text(&STORE), Means("each weir remembers for itself"), Instant, "\"redis://:secret@10.0.0.5:6379/0\"",
+        "With \"learn\": a Redis server, redis://[user:password@]host:port[/database], where several weirs with one secrets_file share what they learn. While it is slow or down each goes on by itself."),
     row("routes[].sticky.rehome_after", Kind::Duration { min: 1000 }, Is("\"10m\""), Instant, "\"1m\"",
         "With \"insert\" and on_failure = \"temporary\" or \"wait\": a client that is away from its backend for so long does not go back."),
     row("routes[].sticky.header", Kind::Text(&HEADER_NAME), Means("none; the mode \"header\" needs it"), Instant, "\"x-user\"",
@@ -289,7 +295,6 @@ pub const LATER: &[&str] = &[
     "routes[].limits",
     "routes[].retries",
     "routes[].sticky.balance_factor",
-    "routes[].sticky.store",
     "routes[].sticky.rebalance",
 ];
 

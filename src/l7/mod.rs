@@ -3,6 +3,7 @@
 //! Read `connection.rs`, then `proxy.rs`: THE request function.
 
 mod answer;
+mod ask;
 mod body;
 pub mod client;
 pub mod connection;

@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use super::ask::{Question, ask};
 use super::client::Client;
 use super::exchange::{Exchange, Plan};
 use super::reject::Failure;
@@ -42,15 +43,19 @@ pub(super) struct Attempts {
     pub(super) is_impatient: bool,
     /// Whether there was a plan before.
     is_planned: bool,
+    /// Whether a store was asked for its session.
+    has_asked: bool,
 }
 
 /// What a request waits for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum Held {
     /// For a change of the pool's state, in which its home could not serve: this is the epoch of that.
     Change(u64),
     /// For a pause, since its home refused a connection.
     Pause,
+    /// For what a store says of its session.
+    Answer(Question),
 }
 
 impl Attempts {
@@ -126,9 +131,15 @@ impl Attempts {
         nowhere: Nowhere,
         generation: &Generation,
         route: &Route,
+        head: &RequestHead<'_>,
     ) -> Result<Option<Plan>, Failure> {
         self.is_planned = true;
         match nowhere {
+            Nowhere::Ask => {
+                self.has_asked = true;
+                self.held = ask(route, head).map(Held::Answer);
+                Ok(None)
+            }
             Nowhere::HomeAway => {
                 self.held = Some(Held::Change(generation.pool(route.pool).epoch()));
                 Ok(None)
@@ -219,7 +230,7 @@ pub(super) fn plan(
         Some(choice) => choice,
         None => match choose_backend(exchange.client, &generation, route, &facts, attempts) {
             Ok(choice) => choice,
-            Err(nowhere) => return attempts.stay(nowhere, &generation, route),
+            Err(nowhere) => return attempts.stay(nowhere, &generation, route, head),
         },
     };
     attempts.is_planned = true;
@@ -259,6 +270,7 @@ fn choose_backend(
         remembered: &mut client.remembered,
         fill_secure: &mut fill_secure,
         patient: attempts.is_patient(route, facts.now),
+        asks: !attempts.has_asked,
     });
     let rng = &mut client.local.rng.borrow_mut();
     choose(&view, sticky, attempts.tried(), facts, rng)

@@ -37,6 +37,8 @@ pub struct StickyView<'a> {
     pub fill_secure: &'a mut dyn FnMut(&mut [u8]),
     /// Whether the request may still be held for its home.
     pub patient: bool,
+    /// Whether a store may be asked for the request's session.
+    pub asks: bool,
 }
 
 /// A chosen backend.
@@ -57,6 +59,8 @@ pub enum Nowhere {
     HomeDown,
     /// The client's home cannot serve it, may be back soon, and the route wants the request held until then.
     HomeAway,
+    /// A store may know the session's home.
+    Ask,
 }
 
 /// Chooses a backend that is not in `tried`.
@@ -125,6 +129,8 @@ fn choose_sticky<L: Loads>(
         Recall::New => Stickiness::New,
         Recall::Expired => Stickiness::Expired,
         Recall::Forged => Stickiness::Forged,
+        Recall::Ask if view.asks => return Err(Nowhere::Ask),
+        Recall::Ask => Stickiness::New,
     };
     let backend = balance(pool, tried, facts, rng)?;
     // The page before it gave the client its home: what comes without that must not put another in its place.
@@ -407,6 +413,7 @@ mod tests {
                 remembered: &mut self.remembered,
                 fill_secure: &mut |bytes| bytes.fill_with(|| secure.next_u64() as u8),
                 patient: self.patient,
+                asks: true,
             };
             let choice = choose(&view, Some(client), &tried, &facts, &mut self.rng);
             self.rng.next_u64();

@@ -60,6 +60,39 @@ pub struct Session {
     pub idle: Duration,
 }
 
+/// What others may have to be told of a session that was written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct News {
+    /// Who has it.
+    pub slot: Slot,
+    /// How long ago it was opened, in whole seconds.
+    pub age: Duration,
+    /// Whether it is new or moved. If not, a term went by since they were told last.
+    pub changed: bool,
+}
+
+/// How often what did not change is written down, and told to others.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// A session that was noted is not noted again for so long.
+    pub grain: Duration,
+    /// Others are told again after so long, counted from when a session was opened: nobody has to remember when that was.
+    pub term: Duration,
+}
+
+impl Pace {
+    fn news(self, slot: Slot, before: Option<Session>) -> Option<News> {
+        let term = self.term.as_secs().max(1);
+        let turn = |age: Duration| age.as_secs() / term;
+        let (age, changed) = match before {
+            None => (Duration::ZERO, true),
+            Some(known) => (known.age, known.slot != slot),
+        };
+        let is_due = before.is_some_and(|known| turn(age) > turn(age.saturating_sub(known.idle)));
+        (changed || is_due).then_some(News { slot, age, changed })
+    }
+}
+
 impl Sessions {
     /// Room for `capacity` sessions.
     pub fn new(capacity: usize) -> Sessions {
@@ -110,41 +143,49 @@ impl Sessions {
         (session.idle <= idle).then_some(session)
     }
 
-    /// Notes that the backend accepted a session now. Nothing is written if it is the one that did so less than `grain` ago.
+    /// Notes that the backend accepted a session now. Nothing is written if it is the one that did so just now.
     #[inline]
-    pub fn note(&self, key: u64, slot: Slot, grain: Duration, now: Instant) {
+    pub fn note(&self, key: u64, slot: Slot, pace: Pace, now: Instant) -> Option<News> {
         let old = self.table.get(key);
         let session = old.map(|old| self.unpack(old, now));
-        if session.is_some_and(|known| known.slot == slot && known.idle < grain) {
-            return;
+        if session.is_some_and(|known| known.slot == slot && known.idle < pace.grain) {
+            return None;
         }
         let age = session.map_or(Duration::ZERO, |known| known.age);
         let proven = old.is_some_and(|old| old & PROVEN != 0);
         self.write(key, slot, proven, age, now);
+        pace.news(slot, session)
     }
 
     /// Notes that the backend has a proven session, which is `age` old if it was not known. Nothing is written if that was
-    /// noted less than `grain` ago: many applications set their cookie on every answer.
-    pub fn open(&self, key: u64, slot: Slot, age: Duration, grain: Duration, now: Instant) {
+    /// noted just now: many applications set their cookie on every answer.
+    pub fn open(
+        &self,
+        key: u64,
+        slot: Slot,
+        age: Duration,
+        pace: Pace,
+        now: Instant,
+    ) -> Option<News> {
         let old = self.table.get(key);
         let session = old.map(|old| self.unpack(old, now));
         let is_proven = old.is_some_and(|old| old & PROVEN != 0);
-        if is_proven && session.is_some_and(|known| known.slot == slot && known.idle < grain) {
-            return;
+        if is_proven && session.is_some_and(|known| known.slot == slot && known.idle < pace.grain) {
+            return None;
         }
         self.write(key, slot, true, session.map_or(age, |known| known.age), now);
+        pace.news(slot, session)
     }
 
-    /// Notes that a session was seen now, wherever it is. True when that was written: when it was last seen no less than
-    /// `grain` ago, and nobody else wrote at the same time.
+    /// Notes that a session was seen now, wherever it is.
     #[inline]
-    pub fn touch(&self, key: u64, grain: Duration, now: Instant) -> bool {
-        self.table.get(key).is_some_and(|old| {
-            self.unpack(old, now).idle >= grain
-                && self
-                    .table
-                    .replace(key, old, old & !SECONDS_MASK | self.seconds(now))
-        })
+    pub fn touch(&self, key: u64, pace: Pace, now: Instant) -> Option<News> {
+        let old = self.table.get(key)?;
+        let known = self.unpack(old, now);
+        let new = old & !SECONDS_MASK | self.seconds(now);
+        // Who is first at it has the news.
+        let is_noted = known.idle >= pace.grain && self.table.replace(key, old, new);
+        is_noted.then(|| pace.news(known.slot, Some(known)))?
     }
 
     #[cold]
@@ -258,7 +299,14 @@ mod tests {
     use super::*;
 
     const IDLE: Duration = Duration::from_secs(60);
-    const NO_GRAIN: Duration = Duration::ZERO;
+    const NO_GRAIN: Pace = pace(0);
+
+    const fn pace(grain: u64) -> Pace {
+        Pace {
+            grain: Duration::from_secs(grain),
+            term: Duration::from_secs(10),
+        }
+    }
 
     fn after(sessions: &Sessions, seconds: u64) -> Instant {
         sessions.began + Duration::from_secs(seconds)
@@ -272,11 +320,11 @@ mod tests {
         let key = sessions.key(b"1.was1");
         assert_eq!(sessions.find(key, IDLE, at(0)), None);
         sessions.note(key, a, NO_GRAIN, at(1));
-        sessions.note(key, a, Duration::from_secs(10), at(5));
+        sessions.note(key, a, pace(10), at(5));
         let found = sessions.find(key, IDLE, at(9)).unwrap();
         let secs = Duration::from_secs;
         assert_eq!((found.slot, found.age, found.idle), (a, secs(8), secs(8)));
-        sessions.note(key, b, Duration::from_secs(10), at(9));
+        sessions.note(key, b, pace(10), at(9));
         let found = sessions.find(key, IDLE, at(10)).unwrap();
         assert_eq!((found.slot, found.age, found.idle), (b, secs(9), secs(1)));
         assert_eq!((sessions.count(a), sessions.count(b)), (0, 1));
@@ -316,11 +364,10 @@ mod tests {
     fn a_touch_moves_nothing() {
         let sessions = Sessions::new(100);
         let at = |seconds| after(&sessions, seconds);
-        let grain = Duration::from_secs(2);
-        assert!(!sessions.touch(7, grain, at(0)));
+        let grain = pace(2);
+        assert_eq!(sessions.touch(7, grain, at(0)), None);
         sessions.open(7, Slot(3), Duration::from_secs(50), grain, at(60));
-        assert!(!sessions.touch(7, grain, at(61)));
-        assert!(sessions.touch(7, grain, at(65)));
+        assert_eq!(sessions.touch(7, grain, at(65)), None);
         let found = sessions.find(7, IDLE, at(66)).unwrap();
         let secs = Duration::from_secs;
         assert_eq!(
@@ -332,6 +379,34 @@ mod tests {
         let found = sessions.find(7, IDLE, at(70)).unwrap();
         assert_eq!((found.slot, found.age), (Slot::MAX, secs(60)));
         assert_eq!((sessions.count(Slot(3)), sessions.count(Slot::MAX)), (0, 1));
+    }
+
+    #[test]
+    fn others_are_told_of_what_is_new_or_moved_and_once_a_term() {
+        let sessions = Sessions::new(100);
+        let told = |slot, age, changed| {
+            let age = Duration::from_secs(age);
+            Some(News {
+                slot: Slot(slot),
+                age,
+                changed,
+            })
+        };
+        let (at, grain) = (|seconds| after(&sessions, seconds), pace(2));
+        assert_eq!(sessions.note(7, Slot(1), grain, at(5)), told(1, 0, true));
+        assert_eq!(sessions.note(7, Slot(1), grain, at(8)), None);
+        assert_eq!(sessions.touch(7, grain, at(14)), None);
+        assert_eq!(sessions.touch(7, grain, at(15)), None, "within the grain");
+        assert_eq!(sessions.touch(7, grain, at(16)), told(1, 11, false));
+        assert_eq!(sessions.touch(7, grain, at(24)), None);
+        assert_eq!(
+            sessions.open(7, Slot(2), Duration::ZERO, grain, at(24)),
+            told(2, 19, true)
+        );
+        assert_eq!(
+            sessions.open(7, Slot(2), Duration::ZERO, grain, at(48)),
+            told(2, 43, false)
+        );
     }
 
     #[test]

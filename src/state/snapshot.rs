@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicUsize;
 
 use super::backend::{Backend, Epoch};
 use super::live_sessions::LiveSessions;
+use super::store::StoreEnd;
 use crate::config::model::{BalancerKind, Config, PathChecks, Protocol, Timeouts};
 use crate::policy::persist::Sticky;
 use crate::policy::rendezvous::Rendezvous;
@@ -74,6 +75,8 @@ pub struct Route {
     pub pool: usize,
     /// Keeps a client where it is; absent: not sticky.
     pub sticky: Option<Sticky>,
+    /// Where what it learns of sessions is shared; control gives it.
+    pub store: Option<Arc<StoreEnd>>,
     /// Every wait of its requests.
     pub timeouts: Timeouts,
     /// Bytes a request body may have; `u64::MAX`: no limit.

@@ -13,7 +13,7 @@ use crate::config::model::{
 };
 use crate::config::suggest;
 use crate::config::value::Value;
-use crate::config::values::{cookies, names};
+use crate::config::values::{cookies, names, store};
 
 /// Where the parts of a stickiness stand; what the file does not say stands at the table itself.
 pub(in crate::config) struct StickyPlaces {
@@ -22,6 +22,7 @@ pub(in crate::config) struct StickyPlaces {
     pub mode_text: String,
     pub cookie_name: Span,
     pub same_site: Span,
+    pub store: Span,
 }
 
 /// The stickiness of a route, `None` when it has none.
@@ -63,6 +64,7 @@ pub(super) fn lower(
         mode_text: mode_text.unwrap_or_default(),
         cookie_name,
         same_site,
+        store: section.place("store"),
     };
     let sticky = Sticky {
         mode,
@@ -76,9 +78,10 @@ pub(super) fn lower(
 }
 
 /// The keys that not every mode has a use for, with the modes that do.
-const KEYS_OF_MODES: [(&str, &[&str]); 6] = [
+const KEYS_OF_MODES: [(&str, &[&str]); 7] = [
     ("absolute_timeout", &["insert", "learn"]),
     ("rehome_after", &["insert"]),
+    ("store", &["learn"]),
     ("header", &["header"]),
     ("prefix_v4", &["source"]),
     ("prefix_v6", &["source"]),
@@ -106,6 +109,7 @@ fn mode(report: &mut Report, section: &Section<'_>) -> StickyMode {
     let absolute_timeout = section.duration(report, "absolute_timeout");
     let rehome_after = section.duration(report, "rehome_after");
     let header = section.text(report, "header", names::header_name);
+    let store = section.text(report, "store", store::store);
     let bits = |report: &mut Report, key| {
         let count = section.count(report, key).unwrap_or_default();
         u8::try_from(count).unwrap_or(u8::MAX)
@@ -129,7 +133,10 @@ fn mode(report: &mut Report, section: &Section<'_>) -> StickyMode {
             rehome_after: rehome_after.unwrap_or_default(),
         }),
         Mode::Route => StickyMode::Route,
-        Mode::Learn => StickyMode::Learn { absolute_timeout },
+        Mode::Learn => StickyMode::Learn {
+            absolute_timeout,
+            store,
+        },
         Mode::Source => StickyMode::Source {
             prefix_v4,
             prefix_v6,

@@ -4,6 +4,9 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
+
+use super::token::Secrets;
 use super::{Chosen, Home, Persistence, Recall, Remembered, Stickiness};
 use crate::config::model::Sessions;
 use crate::http::cookie::{self, Given};
@@ -19,6 +22,37 @@ pub struct Learn {
     idle: Duration,
     absolute: Option<Duration>,
     sessions: Sessions,
+    store: Option<StoreKeys>,
+}
+
+/// How sessions are called in a store, which must not learn their ids: by a keyed hash, which every weir with the same secrets finds.
+#[derive(Clone, Debug)]
+pub struct StoreKeys {
+    /// The first names, all find. Never empty.
+    keys: Vec<hmac::Key>,
+    prefix: Box<str>,
+}
+
+impl StoreKeys {
+    /// For the sessions of a pool.
+    pub fn new(secrets: &Secrets, pool: &str) -> StoreKeys {
+        StoreKeys {
+            keys: secrets.mac_keys("learn"),
+            prefix: format!("weir:{pool}:").into(),
+        }
+    }
+
+    /// What a session may be called: first what it is called from now on.
+    pub fn of(&self, session: &[u8]) -> Vec<String> {
+        let names = self.keys.iter().map(|key| {
+            let mut name = String::from(&*self.prefix);
+            for byte in hmac::sign(key, session).as_ref() {
+                name.push_str(&format!("{byte:02x}"));
+            }
+            name
+        });
+        names.collect()
+    }
 }
 
 /// What is to be written down of a session when its answer is there.
@@ -37,19 +71,27 @@ pub enum Lesson<'a> {
 }
 
 impl Learn {
-    /// Takes the name of the cookie, when a session is over that was not used or since it was opened, and where sessions live.
+    /// Takes the name of the cookie, when a session is over that was not used or since it was opened, where sessions live, and
+    /// what they are called in a store, if there is one.
     pub fn new(
         session_cookie: &str,
         idle: Duration,
         absolute: Option<Duration>,
         sessions: Sessions,
+        store: Option<StoreKeys>,
     ) -> Learn {
         Learn {
             session_cookie: session_cookie.into(),
             idle,
             absolute,
             sessions,
+            store,
         }
+    }
+
+    /// What sessions are called in the store, if there is one.
+    pub fn store(&self) -> Option<&StoreKeys> {
+        self.store.as_ref()
     }
 
     /// What an answer teaches. `shown` is the session of the request, if it showed one, and `true` if it was known; `given` is what
@@ -82,9 +124,12 @@ impl Learn {
 
 impl Persistence for Learn {
     fn recall(&self, facts: &Facts<'_>, _: &Rendezvous, _: &mut Option<Remembered>) -> Recall {
-        let known = facts.session.and_then(|SessionFacts { known, .. }| known);
-        let (Some(known), Some(request)) = (known, facts.request) else {
+        let (Some(SessionFacts { known, .. }), Some(request)) = (facts.session, facts.request)
+        else {
             return Recall::New;
+        };
+        let Some(known) = known else {
+            return self.store.as_ref().map_or(Recall::New, |_| Recall::Ask);
         };
         if self.is_over(known.idle, known.age) {
             return Recall::Expired;
@@ -105,11 +150,35 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn mode(sessions: Sessions) -> Learn {
-        Learn::new("SID", 60 * SECOND, Some(600 * SECOND), sessions)
+        Learn::new("SID", 60 * SECOND, Some(600 * SECOND), sessions, None)
+    }
+
+    fn store_keys() -> StoreKeys {
+        let secret = |fill: u8| Secrets::new_file(|secret| secret.fill(fill));
+        let secrets = Secrets::parse(&format!("{}{}", secret(1), secret(2))).unwrap();
+        StoreKeys::new(&secrets, "was")
+    }
+
+    #[test]
+    fn a_store_knows_sessions_by_keyed_hashes() {
+        let keys = store_keys();
+        let names = keys.of(b"12.jvm1");
+        assert_eq!(names.len(), 2);
+        assert_ne!(names[0], names[1]);
+        for name in &names {
+            let hex = name.strip_prefix("weir:was:").unwrap();
+            assert!(hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        }
+        assert_eq!(keys.of(b"12.jvm1"), names);
+        assert_ne!(keys.of(b"12.jvm2"), names);
     }
 
     /// What a request says whose session was idle and is old for so many seconds.
     fn recall(known: Option<(Option<u16>, u32, u32)>) -> Recall {
+        recall_by(&mode(Sessions::Local), known)
+    }
+
+    fn recall_by(mode: &Learn, known: Option<(Option<u16>, u32, u32)>) -> Recall {
         let sample = Sample::new("GET / HTTP/1.1", &[("Cookie", "a=b; SID=12")]);
         let head = sample.request();
         let request = RequestFacts {
@@ -131,7 +200,7 @@ mod tests {
             ..facts()
         };
         let ring = Rendezvous::new([("a", 1), ("b", 1)]);
-        mode(Sessions::Local).recall(&facts, &ring, &mut None)
+        mode.recall(&facts, &ring, &mut None)
     }
 
     #[test]
@@ -141,6 +210,13 @@ mod tests {
             Recall::Keep(Home::of_key(key, backend.map(BackendIndex)))
         };
         assert_eq!(recall(None), Recall::New);
+        let sharing = Learn {
+            store: Some(store_keys()),
+            ..mode(Sessions::Local)
+        };
+        assert_eq!(recall_by(&sharing, None), Recall::Ask);
+        let known = Some((Some(1), 0, 0));
+        assert_eq!(recall_by(&sharing, known), home(Some(1)));
         assert_eq!(recall(Some((Some(1), 60, 600))), home(Some(1)));
         assert_eq!(recall(Some((None, 0, 0))), home(None), "it is gone");
         assert_eq!(recall(Some((Some(1), 61, 61))), Recall::Expired);

@@ -27,7 +27,7 @@ pub mod token;
 pub use cookie_hash::CookieHash;
 pub use header::Header;
 pub use insert::{Insert, InsertTimes};
-pub use learn::{Learn, Lesson};
+pub use learn::{Learn, Lesson, StoreKeys};
 pub use remembered::Remembered;
 pub use route::Route;
 pub use source::Source;
@@ -110,6 +110,8 @@ pub enum Recall {
     Expired,
     /// Something that weir did not make.
     Forged,
+    /// A session that a store elsewhere may know.
+    Ask,
 }
 
 /// Where a client belongs.
