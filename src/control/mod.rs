@@ -19,6 +19,7 @@ pub mod sessions;
 pub mod shared;
 pub mod signals;
 pub mod state_dir;
+pub mod store;
 pub mod supervisor;
 pub mod systemd;
 pub mod task;

@@ -341,7 +341,9 @@ mod tests {
         let sessions = Sessions::new(100);
         let now = after(&sessions, 0);
         let key = |id: u32| sessions.key(&id.to_ne_bytes());
-        (0..100).for_each(|id| sessions.open(key(id), Slot(1), Duration::ZERO, NO_GRAIN, now));
+        for id in 0..100 {
+            sessions.open(key(id), Slot(1), Duration::ZERO, NO_GRAIN, now);
+        }
         let proven = sessions.count(Slot(1));
         let later = after(&sessions, 30);
         for id in 1000..10_000 {
@@ -350,10 +352,14 @@ mod tests {
         assert_eq!(sessions.count(Slot(1)), proven);
         assert!(sessions.count(Slot(2)) > 0);
         // A real one finds a place among them, and stays proven when it moves.
-        (100..200).for_each(|id| sessions.open(key(id), Slot(1), Duration::ZERO, NO_GRAIN, later));
+        for id in 100..200 {
+            sessions.open(key(id), Slot(1), Duration::ZERO, NO_GRAIN, later);
+        }
         let more = sessions.count(Slot(1));
         assert!(more > proven + 80, "{more}");
-        (0..200).for_each(|id| sessions.note(key(id), Slot(3), NO_GRAIN, later));
+        for id in 0..200 {
+            sessions.note(key(id), Slot(3), NO_GRAIN, later);
+        }
         for id in 10_000..20_000 {
             sessions.note(key(id), Slot(2), NO_GRAIN, later);
         }
