@@ -37,7 +37,7 @@ pub fn fleet() -> Vec<Option<Origin>> {
         .into()
 }
 
-const LEARN: &str = "mode = \"learn\", session_cookie = \"SID\"";
+pub const LEARN: &str = "mode = \"learn\", session_cookie = \"SID\"";
 
 fn start(fleet: &[Option<Origin>], more: &str, head: &str) -> (Weir, String) {
     let text = config(&addresses(fleet), &format!("{LEARN}{more}"), head);
@@ -47,28 +47,28 @@ fn start(fleet: &[Option<Origin>], more: &str, head: &str) -> (Weir, String) {
 }
 
 /// A browser that logged in, and where.
-fn logged_in(weir: &Weir) -> (Browser, String) {
+pub fn logged_in(weir: &Weir) -> (Browser, String) {
     let mut browser = Browser::default();
     let home = browser.ask(weir, "/login", "").text();
     assert_eq!(browser.jar.keys().collect::<Vec<_>>(), ["SID"]);
     (browser, home)
 }
 
-fn logged_in_at(weir: &Weir, wanted: &str) -> Browser {
+pub fn logged_in_at(weir: &Weir, wanted: &str) -> Browser {
     until("a session there", || {
         let (browser, home) = logged_in(weir);
         (home == wanted).then_some(browser)
     })
 }
 
-fn stays(browser: &mut Browser, weir: &Weir, home: &str) {
+pub fn stays(browser: &mut Browser, weir: &Weir, home: &str) {
     for _ in 0..6 {
         assert_eq!(browser.text(weir), home);
     }
 }
 
 /// The live sessions of a backend.
-fn live(weir: &Weir, name: &str) -> f64 {
+pub fn live(weir: &Weir, name: &str) -> f64 {
     weir.metric("weir_backend_sessions", &[("backend", name)])
 }
 

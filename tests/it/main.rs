@@ -13,6 +13,7 @@ mod edges;
 mod framing;
 mod headers;
 mod learn;
+mod learn_store;
 mod limits;
 mod live_sessions;
 mod machinery;

@@ -134,7 +134,8 @@ impl Persistence for Learn {
         if self.is_over(known.idle, known.age) {
             return Recall::Expired;
         }
-        let id = cookie::values(request.head, self.session_cookie.as_bytes()).next();
+        let mut ids = cookie::values(request.head, self.session_cookie.as_bytes());
+        let id = ids.find(|id| !id.is_empty());
         let key = rendezvous::key(id.unwrap_or_default());
         Recall::Keep(Home::of_key(key, known.backend))
     }

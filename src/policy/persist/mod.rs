@@ -270,7 +270,7 @@ impl Sticky {
     pub fn session<'a>(&self, head: &RequestHead<'a>) -> Option<&'a [u8]> {
         let name = self.session_cookie.as_bytes();
         cookie::values(head, name)
-            .next()
+            .find(|id| !id.is_empty())
             .or_else(|| match &self.mode {
                 AnyPersistence::Route(_) => route::parameters(head.path, name).next(),
                 _ => None,
