@@ -67,8 +67,9 @@ impl Place {
             _ => "",
         };
         let mut text = format!(
-            "{target} is{before} {state}, {} in flight\n",
-            outcome["in_flight"]
+            "{target} is{before} {state}, {} in flight{}\n",
+            outcome["in_flight"],
+            upgraded(outcome)
         );
         if outcome["takes_new"] == 0 {
             let pool = &self.target.pool;
@@ -92,6 +93,14 @@ impl FromStr for Target {
             }),
             _ => Err("write the pool, a slash and the backend, such as was/was2"),
         }
+    }
+}
+
+/// Told only where there are any.
+fn upgraded(outcome: &Value) -> String {
+    match outcome["upgraded"].as_u64() {
+        Some(count @ 1..) => format!(", {count} upgraded"),
+        _ => String::new(),
     }
 }
 

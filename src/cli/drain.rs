@@ -21,7 +21,7 @@ use crate::config::model::AdminState;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
-/// Looks in a row that must find nothing in flight: a worker may just have chosen the backend when it was drained.
+/// Looks in a row that must find nothing left: a worker may just have chosen the backend when it was drained.
 const QUIET: u32 = 2;
 
 /// Drains, and waits if asked to.
@@ -69,30 +69,37 @@ struct Left {
     sessions: u64,
     expire_seconds: Option<u64>,
     in_flight: u64,
+    upgraded: u64,
 }
 
 /// Time alone is no progress.
 impl PartialEq for Left {
     fn eq(&self, other: &Left) -> bool {
-        (self.sessions, self.in_flight) == (other.sessions, other.in_flight)
+        let counts = |left: &Left| (left.sessions, left.in_flight, left.upgraded);
+        counts(self) == counts(other)
     }
 }
 
 impl fmt::Display for Left {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sessions = counted(self.sessions as usize, "live session");
-        match (self.sessions, self.in_flight) {
-            (0, 0) => write!(to, "no live session, nothing in flight"),
-            (0, in_flight) => write!(to, "{in_flight} in flight"),
-            (_, 0) => write!(to, "{sessions}"),
-            (_, in_flight) => write!(to, "{sessions}, {in_flight} in flight"),
+        let in_flight = Some(self.in_flight).filter(|&count| count > 0);
+        let upgraded = counted(self.upgraded as usize, "upgraded connection");
+        let parts = [
+            (self.sessions > 0).then(|| counted(self.sessions as usize, "live session")),
+            in_flight.map(|count| format!("{count} in flight")),
+            (self.upgraded > 0).then_some(upgraded),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        match &*parts {
+            [] => to.write_str("no live session, nothing in flight"),
+            some => to.write_str(&some.join(", ")),
         }
     }
 }
 
 impl Left {
     fn is_nothing(self) -> bool {
-        self.sessions == 0 && self.in_flight == 0
+        self.sessions == 0 && self.in_flight == 0 && self.upgraded == 0
     }
 
     /// When the sessions will have ended by themselves.
@@ -122,6 +129,7 @@ fn look(status: &Value, target: &Target) -> Result<Left, String> {
         sessions: count("sessions_held")?,
         expire_seconds: backend["sessions_expire_seconds"].as_u64(),
         in_flight: count("in_flight")?,
+        upgraded: count("upgraded")?,
     })
 }
 
@@ -147,7 +155,7 @@ mod tests {
         let status = |name: &str, state: &str| {
             json!({ "pools": [
                 { "name": "other", "backends": [{ "name": "was2", "state": "ready" }] },
-                { "name": "was", "backends": [{ "name": name, "state": state, "in_flight": 3,
+                { "name": "was", "backends": [{ "name": name, "state": state, "in_flight": 3, "upgraded": 1,
                     "sessions_held": 2, "sessions_expire_seconds": 61 }] },
             ] })
         };

@@ -61,10 +61,9 @@ enum Command {
     Drain {
         #[command(flatten)]
         place: Place,
-        /// Return when no request is in flight there: with 0 then, with 1 at the deadline.
+        /// Return when nothing is left there, no session, request or upgraded connection: with 0 then, with 1 at the deadline.
         ///
-        /// Sticky clients that the backend keeps may still come back after that: their sessions are not counted yet.
-        /// `weir maint` sends them away.
+        /// Sessions count where they would be lost with the backend. `weir maint` sends their clients away.
         #[arg(long)]
         wait: bool,
         /// How long to wait at most, such as 90s or 5m; without it, as long as it takes.
@@ -77,7 +76,8 @@ enum Command {
     Ready(Place),
     /// Take a backend out of service: it gets no requests, not even from the clients it has.
     ///
-    /// Requests in flight there end as they would have. It holds until `weir ready`, and survives reloads and restarts.
+    /// Requests in flight and upgraded connections there end as they would have. It holds until `weir ready`, and survives
+    /// reloads and restarts.
     Maint(Place),
     /// Make a running weir read its configuration file again, and tell the outcome.
     ///

@@ -10,12 +10,13 @@ use super::admin_client::AdminAddress;
 use super::print;
 
 /// Columns of the table of backends: title, key of the document, whether it is a number.
-const COLUMNS: [(&str, &str, bool); 9] = [
+const COLUMNS: [(&str, &str, bool); 10] = [
     ("BACKEND", "/name", false),
     ("ADDRESS", "/address", false),
     ("WEIGHT", "/weight", true),
     ("STATE", "/effective", false),
     ("IN FLIGHT", "/in_flight", true),
+    ("UPGRADED", "/upgraded", true),
     ("SESSIONS", "/sessions", true),
     ("NEW", "/connections/new", true),
     ("REUSED", "/connections/reused", true),
@@ -135,7 +136,7 @@ mod tests {
     fn a_page_shows_what_matters() {
         let backend = |name: &str, effective: &str, reused: u64| {
             json!({
-                "name": name, "address": "10.0.0.11:8080", "weight": 1, "effective": effective, "in_flight": 0, "sessions": if reused > 9 { json!(12) } else { Value::Null },
+                "name": name, "address": "10.0.0.11:8080", "weight": 1, "effective": effective, "in_flight": 0, "upgraded": 2, "sessions": if reused > 9 { json!(12) } else { Value::Null },
                 "connections": { "new": 3, "reused": reused, "failed": 0 },
             })
         };
@@ -158,9 +159,9 @@ the reload at 2026-11-20T23:50:00.123Z was refused:
 listener web (http) on 0.0.0.0:80, [::]:80: 7 connections
 
 pool was (round-robin)
-  BACKEND  ADDRESS         WEIGHT  STATE  IN FLIGHT  SESSIONS  NEW  REUSED  FAILED
-  was1     10.0.0.11:8080       1  up             0        12    3    1200       0
-  was-two  10.0.0.11:8080       1  down           0         -    3       5       0
+  BACKEND  ADDRESS         WEIGHT  STATE  IN FLIGHT  UPGRADED  SESSIONS  NEW  REUSED  FAILED
+  was1     10.0.0.11:8080       1  up             0         2        12    3    1200       0
+  was-two  10.0.0.11:8080       1  down           0         2         -    3       5       0
   was-two: drain was set by api at 2026-11-20T23:51:00.000Z
 ";
         assert_eq!(page(&status), wanted);

@@ -78,6 +78,7 @@ fn of_kind(key: &Key) -> Value {
         Kind::TextOrTable(form) => json!({ "anyOf": [text(form.pattern), table(path)] }),
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Count { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::Fraction { max } => json!({ "type": "number", "minimum": 0, "maximum": max }),
         Kind::Duration { .. } => text("^[0-9]+(ms|s|m|h)$"),
         Kind::Size { .. } => text("^[0-9]+(B|KiB|MiB|GiB)$"),
         Kind::Text(form) => text(form.pattern),

@@ -67,9 +67,13 @@ const ON_FAILURE: Choice = words(&["temporary", "permanent", "wait", "error"]);
 const SAME_SITE: Choice = words(&["lax", "strict", "none"]);
 const SECURE: Choice = words(&["auto", "always", "never"]);
 const BALANCER: Choice = Choice {
-    words: &["round-robin", "least-connections", "random-two"],
-    later: &[
+    words: &[
+        "round-robin",
+        "least-connections",
         "least-sessions",
+        "random-two",
+    ],
+    later: &[
         "peak-ewma",
         "maglev",
         "hash source",
@@ -114,6 +118,8 @@ pub const KEYS: &[Key] = &[
         "From the request sent to the first byte of the answer."),
     row("timeouts.response_idle", WAIT, Is("\"5m\""), NewConnections, "\"1h\"",
         "Between two bytes of an answer; server-sent events live here."),
+    row("timeouts.upgrade_idle", WAIT, Is("\"1h\""), NewConnections, "\"10m\"",
+        "Between two bytes, in either direction, of a connection that was upgraded; WebSockets live here."),
     row("timeouts.upstream_idle", WAIT, Is("\"4s\""), NewConnections, "\"30s\"",
         "A pooled connection to a backend without a request; keep it under the backend's own keep-alive time."),
 
@@ -169,6 +175,8 @@ pub const KEYS: &[Key] = &[
         "Chooses a backend for new work."),
     row("pools.*.max_idle", Kind::Count { min: 0, max: 65_536 }, Is("256"), Instant, "32",
         "Idle connections kept for reuse, per worker and backend."),
+    row("pools.*.slow_start", Kind::Duration { min: 1000 }, Means("a backend has its full share at once"), Instant, "\"30s\"",
+        "How long a backend that is new, or comes up again, takes to its full share of new clients, from a tenth of it on; backends that come up together share evenly at once."),
     row("pools.*.max_sessions", Kind::Count { min: 100, max: 10_000_000 }, Is("100000"), Instant, "1000000",
         "Live sessions that are kept count of, on pools that a sticky route leads to; beyond about as many the longest idle ones are forgotten first, and with the sticky mode \"learn\" their clients with them. One costs 32 to 64 bytes, used or not."),
     row("pools.*.backends", Kind::TextOrTables(&ADDRESS), Required, Instant, "[\"10.0.0.11:8080\", { address = \"10.0.0.12:8080\", weight = 2 }]",
@@ -230,6 +238,7 @@ pub const KEYS: &[Key] = &[
     again("routes[].timeouts.connect", "\"1s\"", "See timeouts.connect."),
     again("routes[].timeouts.response", "\"5m\"", "See timeouts.response."),
     again("routes[].timeouts.response_idle", "\"24h\"", "See timeouts.response_idle."),
+    again("routes[].timeouts.upgrade_idle", "\"24h\"", "See timeouts.upgrade_idle."),
     again("routes[].timeouts.upstream_idle", "\"1s\"", "See timeouts.upstream_idle."),
     row("routes[].sticky", Kind::Table, Means("not sticky"), Instant, "{ mode = \"insert\" }",
         "Keeps a client on the backend that it already has."),
@@ -241,6 +250,10 @@ pub const KEYS: &[Key] = &[
         "What happens while the backend of a client cannot serve: another one until it can again, another one for good, its requests are held for `wait` in case it comes back and then as with \"temporary\", or a 503."),
     row("routes[].sticky.wait", WAIT, Is("\"2s\""), Instant, "\"5s\"",
         "With on_failure = \"wait\": how long a request is held for its client's backend, which may pause; a backend that is down for longer is not waited for."),
+    row("routes[].sticky.balance_factor", Kind::Fraction { max: 1000 }, Is("0.25"), Instant, "0.1",
+        "No new client goes to a backend that has its part of the pool's live sessions and this much of it besides; with sessions = \"shared\" no request does that finds as much in flight, if that is eight requests or more."),
+    row("routes[].sticky.first_flight", Kind::Flag, Is("false"), Instant, "true",
+        "Whether parallel requests without a session from one address and user agent go to one backend until the first answer, as the first requests of one browser should."),
     row("routes[].sticky.session_cookie", Kind::Text(&COOKIE_NAME), Is("\"JSESSIONID\""), Instant, "\"PHPSESSID\"",
         "The cookie of the application's sessions: \"learn\" knows clients by it, \"route\" reads it (also as a path parameter); a client that gets one while away from its backend stays there."),
     row("routes[].sticky.idle_timeout", Kind::Duration { min: 4000 }, Is("\"30m\""), Instant, "\"8h\"",
@@ -279,14 +292,12 @@ pub const KEYS: &[Key] = &[
 pub const LATER: &[&str] = &[
     "discovery",
     "datapath",
-    "timeouts.upgrade_idle",
     "listeners.*.tls",
     "listeners.*.proxy_protocol",
     "listeners.*.sni",
     "pools.*.discovery",
     "pools.*.tls",
     "pools.*.outlier",
-    "pools.*.slow_start",
     "pools.*.queue",
     "routes[].sni",
     "routes[].filters",
@@ -294,7 +305,6 @@ pub const LATER: &[&str] = &[
     "routes[].redirect",
     "routes[].limits",
     "routes[].retries",
-    "routes[].sticky.balance_factor",
     "routes[].sticky.rebalance",
 ];
 

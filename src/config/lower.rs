@@ -136,6 +136,7 @@ fn read_timeouts(report: &mut Report, section: &Section<'_>, over: Option<Timeou
         connect: read("connect", |over| over.connect),
         response: read("response", |over| over.response),
         response_idle: read("response_idle", |over| over.response_idle),
+        upgrade_idle: read("upgrade_idle", |over| over.upgrade_idle),
         upstream_idle: read("upstream_idle", |over| over.upstream_idle),
     }
 }

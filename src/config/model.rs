@@ -71,6 +71,8 @@ pub struct Timeouts {
     pub response: Duration,
     /// Between bytes of an answer, in either direction of it.
     pub response_idle: Duration,
+    /// Between bytes of a connection that was switched to another protocol, in either direction.
+    pub upgrade_idle: Duration,
     /// A pooled upstream connection without a request.
     pub upstream_idle: Duration,
 }
@@ -249,6 +251,10 @@ pub struct Sticky {
     pub sessions: Sessions,
     /// What happens while a home cannot serve.
     pub on_failure: OnFailure,
+    /// No new client goes to a backend with more live sessions than its part of them, and so much of that besides.
+    pub balance_factor: f64,
+    /// Whether parallel first requests of one address and user agent go to one backend.
+    pub first_flight: bool,
     /// Name of the cookie that holds the application's session id.
     pub session_cookie: String,
     /// Without a request for so long, a session has ended.
@@ -412,6 +418,8 @@ pub struct Pool {
     pub balancer: BalancerKind,
     /// Idle upstream connections kept per worker and backend.
     pub max_idle: usize,
+    /// How long a backend that came up takes to its full share of new clients; absent: it has it at once.
+    pub slow_start: Option<Duration>,
     /// Live sessions that are kept count of.
     pub max_sessions: usize,
     /// At least one; names and addresses are unique within the pool.
@@ -427,6 +435,8 @@ pub enum BalancerKind {
     RoundRobin,
     /// Fewest requests in flight for its weight.
     LeastConnections,
+    /// Fewest live sessions for its weight.
+    LeastSessions,
     /// The less loaded of two drawn at random.
     RandomTwo,
 }

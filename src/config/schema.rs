@@ -79,6 +79,11 @@ pub enum Kind {
         /// The greatest.
         max: u64,
     },
+    /// A number of at least 0, which may have a fraction.
+    Fraction {
+        /// The greatest.
+        max: u32,
+    },
     /// A length of time of at least so many milliseconds, and at most a year.
     Duration {
         /// The least, in milliseconds.

@@ -163,6 +163,23 @@ impl<'t> Section<'t> {
         })
     }
 
+    /// A number that may have a fraction.
+    pub fn fraction(&self, report: &mut Report, name: &'static str) -> Option<f64> {
+        self.read(report, name, |value| {
+            let number = match value.value {
+                DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+                    .map(|number| number as f64)
+                    .map_err(|_| value.wrong_type()),
+                DeValue::Float(number) => number.as_str().parse().map_err(|_| value.wrong_type()),
+                _ => Err(value.wrong_type()),
+            }?;
+            let Kind::Fraction { max } = value.key.kind else {
+                return Err(value.wrong_type());
+            };
+            values::fraction(number, max).map_err(|flaw| value.flawed(flaw))
+        })
+    }
+
     /// `true` or `false`.
     pub fn flag(&self, report: &mut Report, name: &'static str) -> bool {
         let read = self.read(report, name, |value| {

@@ -83,7 +83,7 @@ impl<'t> Value<'t> {
             (Kind::Size { .. }, DeValue::Integer(number)) => {
                 format!("write it with its unit, such as \"{number}B\"")
             }
-            (Kind::Count { .. } | Kind::Flag, DeValue::String(_)) => {
+            (Kind::Count { .. } | Kind::Fraction { .. } | Kind::Flag, DeValue::String(_)) => {
                 format!("write it without quotes: {} = {example}", self.name)
             }
             (Kind::List(_) | Kind::TextOrTables(_), DeValue::String(text)) => {
@@ -174,6 +174,7 @@ fn wanted(kind: Kind) -> String {
         Kind::TextOrTable(form) => format!("{} or a table", form.what),
         Kind::Flag => "true or false".to_owned(),
         Kind::Count { min, max } => format!("a whole number from {min} to {max}"),
+        Kind::Fraction { max } => format!("a number from 0 to {max}"),
         Kind::Duration { .. } => "a duration such as \"5s\"".to_owned(),
         Kind::Size { .. } => "a size such as \"64KiB\"".to_owned(),
         Kind::Text(form) => form.what.to_owned(),

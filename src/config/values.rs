@@ -180,6 +180,18 @@ pub fn count(digits: &str, radix: u32, min: u64, max: u64) -> Read<u64> {
     Err(out_of_range(label, help))
 }
 
+/// A number from 0 to `max`.
+pub fn fraction(number: f64, max: u32) -> Read<f64> {
+    let label = match number {
+        number if (0.0..=f64::from(max)).contains(&number) => return Ok(number),
+        number if number < 0.0 => "less than 0".to_owned(),
+        number if number.is_nan() => "this is no number".to_owned(),
+        _ => format!("more than {max}"),
+    };
+    let help = format!("write a number from 0 to {max}, such as 0.25");
+    Err(out_of_range(label, help))
+}
+
 /// Status codes, `200-399` or `200,204`, as inclusive ranges in the order written.
 pub fn statuses(text: &str) -> Read<Vec<(u16, u16)>> {
     text.split(',')

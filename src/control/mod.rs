@@ -18,6 +18,7 @@ pub mod secrets;
 pub mod sessions;
 pub mod shared;
 pub mod signals;
+pub mod slow_start;
 pub mod state_dir;
 pub mod store;
 pub mod supervisor;

@@ -14,5 +14,6 @@ pub mod request;
 #[cfg(test)]
 mod sample;
 pub mod text;
+pub mod upgrade;
 #[cfg(test)]
 pub(crate) use sample::Sample;

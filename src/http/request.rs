@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use super::fault::Fault;
 use super::framing::{Chunked, Framing, TrailerLimits};
 use super::head::{Field, Line, RequestHead, Span, TargetForm, Version, list_members};
+use super::upgrade;
 use crate::config::model::Limits;
 
 /// Field lines that a head can have at the very most, whatever the limit says.
@@ -28,6 +29,8 @@ pub struct Request<'a> {
     pub connection_options: bool,
     /// Whether the client waits for a 100 before it sends the body.
     pub expects_continue: bool,
+    /// The protocols that the client offers to switch to; empty unless the offer can be passed on.
+    pub upgrade: &'a [u8],
 }
 
 /// Reads a head from the front of `bytes`; `None` while it is incomplete. `lines` is memory to reuse.
@@ -81,12 +84,14 @@ pub fn parse<'a>(
         authority,
         version,
     };
+    let body = facts.body(version, limits)?;
     Ok(Some(Request {
         head,
-        body: facts.body(version, limits)?,
+        body,
         keep_alive: facts.keep_alive(version),
         connection_options: facts.connection_options,
         expects_continue: facts.expects_continue && version == Version::Http11,
+        upgrade: facts.upgrade(method.as_bytes(), version, body),
     }))
 }
 
@@ -187,6 +192,8 @@ pub(super) struct Facts<'a> {
     pub(super) connection_options: bool,
     options: u32,
     expects_continue: bool,
+    wants_upgrade: bool,
+    upgrade: Option<&'a [u8]>,
     host: Option<&'a [u8]>,
 }
 
@@ -206,6 +213,9 @@ impl<'a> Facts<'a> {
                 Field::Expect => {
                     facts.expects_continue |= value().eq_ignore_ascii_case(b"100-continue")
                 }
+                // Who says it twice is not understood.
+                Field::Upgrade if facts.upgrade.is_some() => facts.upgrade = Some(b""),
+                Field::Upgrade => facts.upgrade = Some(value()),
                 Field::Host if facts.host.is_some() => return Err(Fault::HostRepeated),
                 Field::Host => facts.host = Some(value()),
                 _ => {}
@@ -224,6 +234,8 @@ impl<'a> Facts<'a> {
                 self.close = true;
             } else if option.eq_ignore_ascii_case(b"keep-alive") {
                 self.persistent = true;
+            } else if option.eq_ignore_ascii_case(b"upgrade") {
+                self.wants_upgrade = true;
             } else {
                 self.connection_options = true;
             }
@@ -241,6 +253,17 @@ impl<'a> Facts<'a> {
 
     pub(super) fn keep_alive(&self, version: Version) -> bool {
         !self.close && (version == Version::Http11 || self.persistent)
+    }
+
+    /// An offer to switch, which HTTP/1.0 does not know (RFC 9110 section 7.8).
+    fn upgrade(&self, method: &[u8], version: Version, body: Framing) -> &'a [u8] {
+        let is_meant = self.wants_upgrade && version == Version::Http11;
+        let offer = self.upgrade.filter(|_| is_meant).unwrap_or_default();
+        if upgrade::is_passed_on(offer, method, body) {
+            offer
+        } else {
+            b""
+        }
     }
 
     fn authority(

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::client::Next;
 use super::exchange::{Exchange, Plan};
 use super::reject::Failure;
+use super::upgrade::confirm_switch;
 use crate::clock;
 use crate::http::answer::{self, Answer};
 use crate::http::edits::Edits;
@@ -85,7 +86,7 @@ impl Exchange<'_> {
             from += answer.head.bytes.len();
             edits.clear();
             out.clear();
-            if answer.is_interim() {
+            if answer.is_interim() && !self.is_switch(&answer.head) {
                 self.pass_interim(cx, &answer, edits, out)?;
                 continue;
             }
@@ -142,7 +143,12 @@ impl Exchange<'_> {
             .is_some_and(|head| head.version == Version::Http10);
         let head = &answer.head;
         self.answer.status = head.status;
-        self.answer.body = answer.body;
+        let is_switch = head.status == 101;
+        self.answer.body = match is_switch {
+            // All that follows is the other protocol's, to the end of the connection.
+            true => Framing::Close,
+            false => answer.body,
+        };
         self.answer.decode = old_client && matches!(answer.body, Framing::Chunked(_));
         self.answer.backend_goes_on = answer.keep_alive;
         self.answer.idle_hint = idle_hint(answer);
@@ -151,9 +157,9 @@ impl Exchange<'_> {
             && !self.client.view.is_closing()
             && !self.answer.decode
             && self.upload.is_done()
-            && answer.body != Framing::Close;
+            && self.answer.body != Framing::Close;
         forwarding::remove_hop_by_hop(head.bytes, head.lines, answer.connection_options, edits);
-        if head.status == 204 {
+        if head.status == 204 || is_switch {
             remove_framing(head, edits);
         } else if old_client {
             head.field(Field::TransferEncoding)
@@ -164,6 +170,7 @@ impl Exchange<'_> {
             forwarding::append_via(head.version, edits);
         }
         match self.answer.client_goes_on {
+            _ if is_switch => confirm_switch(head, edits),
             true if old_client => edits.append("Connection", b"keep-alive"),
             true => {}
             false => edits.append("Connection", b"close"),
@@ -208,6 +215,10 @@ impl Exchange<'_> {
 
     /// Moves what is left of both bodies, then gives the upstream connection back.
     pub(super) async fn relay(&mut self, plan: &Plan) -> Result<Next, Failure> {
+        if self.answer.status == 101 {
+            self.switch(plan);
+            return Ok(Next::Close);
+        }
         if !self.answer.body.is_done() || !self.answer.backlog.is_empty() {
             poll_fn(|cx| self.poll_relay(cx)).await?;
             self.facts.ended = clock::now();
@@ -220,7 +231,7 @@ impl Exchange<'_> {
                 .answer
                 .idle_hint
                 .unwrap_or(snapshot.config.timeouts.upstream_idle);
-            let stack = self.generation.pool(plan.pool).idle(plan.choice.backend);
+            let stack = self.generation.pool(plan.pool).idle(plan.backend);
             stack.put(upstream.stream, self.facts.ended + idle);
         }
         // Who did not ask for the end may have sent more before it hears of it.

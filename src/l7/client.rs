@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::net::stream::Stream;
 use crate::net::timer::Timer;
-use crate::policy::persist::Remembered;
+use crate::policy::persist::{Remembered, Told};
 use crate::upstream::local::{ListenerView, Local};
 
 /// A client connection.
@@ -29,6 +29,8 @@ pub struct Client {
     pub requests: u32,
     /// The sticky token that was checked last.
     pub remembered: Option<Remembered>,
+    /// What it was told last, for what had arrived by then.
+    pub told: Option<Told>,
 }
 
 /// What comes after a request.
@@ -62,6 +64,7 @@ impl Client {
             early: Vec::new(),
             requests: 0,
             remembered: None,
+            told: None,
         }
     }
 }

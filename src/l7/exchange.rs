@@ -19,10 +19,12 @@ use crate::http::request::{self, Request};
 use crate::metrics::rows::Hold;
 use crate::net::backlog::Backlog;
 use crate::net::stream::Stream;
+use crate::policy::balance::BackendIndex;
 use crate::policy::choose::Choice;
-use crate::policy::persist::Stickiness;
+use crate::policy::persist::{Stickiness, Told};
 use crate::policy::retry;
-use crate::state::backend::Backend;
+use crate::state::backend::{Backend, UpgradeLease};
+use crate::state::flights::Flight;
 use crate::upstream::generation::Generation;
 
 /// Bytes of a body that go into one buffer with the head, which is cheaper than a second address for the kernel.
@@ -43,15 +45,21 @@ pub struct Exchange<'c> {
     pub(super) backend: Option<Upstream>,
     pub(super) answer: Answer,
     pub(super) facts: Facts,
+    /// There when the backend switched protocols: counts the connection from then on.
+    pub(super) switched: Option<UpgradeLease>,
 }
 
 /// Where an attempt goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Plan {
     /// Ordinal of the pool.
     pub(super) pool: usize,
     /// The chosen backend.
-    pub(super) choice: Choice,
+    pub(super) backend: BackendIndex,
+    /// Whether a client that has no home yet counts there until its answer.
+    pub(super) counts: bool,
+    /// What the other requests of such a client can find; boxed, since few have it and a request in flight is small.
+    pub(super) flight: Option<Box<Flight>>,
 }
 
 /// A request head by its places in the buffer, and what follows from it.
@@ -66,6 +74,8 @@ pub(super) struct Head {
     pub(super) is_idempotent: bool,
     pub(super) keep_alive: bool,
     pub(super) expects_continue: bool,
+    /// What the client offers to switch to; empty: nothing.
+    pub(super) upgrade: Span,
     path_and_query: Span,
     path: Span,
     form: TargetForm,
@@ -107,7 +117,7 @@ pub(super) struct Answer {
 }
 
 /// What the log and the metrics want to know.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
     pub(super) id: u64,
     pub(super) wall_millis: u64,
@@ -180,6 +190,7 @@ impl<'c> Exchange<'c> {
             backend: None,
             answer,
             facts,
+            switched: None,
         }
     }
 
@@ -224,6 +235,7 @@ impl<'c> Exchange<'c> {
         if end < self.received.len() {
             self.client.early = self.received.split_off(end);
         }
+        Told::begin_request(&mut self.client.told, end);
         self.facts.bytes_in = end as u64;
         self.upload = upload;
         self.head = Some(head);
@@ -273,11 +285,7 @@ impl<'c> Exchange<'c> {
             clock::now()
         };
         self.facts.tries = self.facts.tries.saturating_add(1);
-        let idle = self
-            .generation
-            .pool(plan.pool)
-            .idle(plan.choice.backend)
-            .clone();
+        let idle = self.generation.pool(plan.pool).idle(plan.backend).clone();
         let kept = if fresh { None } else { idle.take(began) };
         self.facts.reused = kept.is_some();
         let counts = backend.live.connections(local.index);
@@ -394,6 +402,7 @@ impl Head {
             is_idempotent: retry::is_idempotent(head.method),
             keep_alive: request.keep_alive,
             expects_continue: request.expects_continue,
+            upgrade: span_in(received, request.upgrade),
             path_and_query: span_in(received, head.path_and_query),
             path: span_in(received, head.path),
             form: head.form,
@@ -423,6 +432,7 @@ impl Head {
             keep_alive: self.keep_alive,
             connection_options: self.connection_options,
             expects_continue: self.expects_continue,
+            upgrade: self.upgrade.of(received),
         })
     }
 }

@@ -3,6 +3,7 @@
 //! Read `connection.rs`, then `proxy.rs`: THE request function.
 
 mod answer;
+mod arrival;
 mod ask;
 mod body;
 pub mod client;
@@ -15,3 +16,4 @@ mod record;
 pub mod reject;
 mod respond;
 mod session;
+mod upgrade;

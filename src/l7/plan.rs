@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use super::arrival::FirstFlight;
 use super::ask::{Question, ask};
 use super::client::Client;
 use super::exchange::{Exchange, Plan};
@@ -16,10 +17,11 @@ use crate::http::forwarding::{self, Source};
 use crate::http::head::{AnswerHead, Field, RequestHead, TargetForm, Version};
 use crate::http::path;
 use crate::http::request::{self, Request};
+use crate::http::upgrade;
 use crate::policy::balance::BackendIndex;
 use crate::policy::choose::{Choice, Nowhere, PoolView, StickyView, choose};
 use crate::policy::facts::{Facts, RequestFacts};
-use crate::policy::persist::Stickiness;
+use crate::policy::persist::{Chosen, Scope, Stickiness, Sticky, Told};
 use crate::policy::retry::{self, MAX_RETRIES, Retry, Try};
 use crate::rng;
 use crate::state::backend::Backend;
@@ -87,7 +89,7 @@ impl Attempts {
             .backend
             .as_ref()
             .is_some_and(|upstream| upstream.sent);
-        let chosen = plan.choice.sticky;
+        let chosen = exchange.facts.choice.and_then(|choice| choice.sticky);
         let is_kept = chosen.is_some_and(|chosen| chosen.stickiness == Stickiness::Kept);
         let snapshot = &*exchange.generation.snapshot;
         let route = exchange.facts.route.map(|route| &snapshot.routes[route]);
@@ -113,7 +115,7 @@ impl Attempts {
             Retry::SameBackendFresh => self.repeats = true,
             Retry::Elsewhere => {
                 self.repeats = false;
-                self.tried[self.count] = plan.choice.backend;
+                self.tried[self.count] = plan.backend;
                 self.count += 1;
             }
         }
@@ -226,12 +228,16 @@ pub(super) fn plan(
     }
     facts.session = look_up(snapshot, route, &facts);
     exchange.facts.session = facts.session.map(Shown::from);
+    let first_flight = FirstFlight::of(snapshot, route, &facts);
     let choice = match exchange.facts.choice.filter(|_| attempts.repeats) {
         Some(choice) => choice,
-        None => match choose_backend(exchange.client, &generation, route, &facts, attempts) {
-            Ok(choice) => choice,
-            Err(nowhere) => return attempts.stay(nowhere, &generation, route, head),
-        },
+        None => {
+            let (client, flight) = (&mut *exchange.client, first_flight.as_ref());
+            match choose_together(client, &generation, route, &facts, attempts, flight) {
+                Ok(choice) => choice,
+                Err(nowhere) => return attempts.stay(nowhere, &generation, route, head),
+            }
+        }
     };
     attempts.is_planned = true;
     exchange.facts.choice = Some(choice);
@@ -243,7 +249,39 @@ pub(super) fn plan(
     let pool = route.pool;
     let backend = &snapshot.pools[pool].backends[choice.backend.index()];
     compose(&request, backend, edits, out);
-    Ok(Some(Plan { pool, choice }))
+    let flight = first_flight.filter(|_| is_new(&choice));
+    let flight = flight.map(|flight| flight.take(&choice, &facts, exchange.client));
+    Ok(Some(Plan {
+        pool,
+        backend: choice.backend,
+        // Those who follow are the same client as the first.
+        counts: is_new(&choice) && flight.is_none_or(|(_, leads)| leads),
+        flight: flight.map(|(flight, _)| Box::new(flight)),
+    }))
+}
+
+/// Whether a client without a home was chosen for.
+fn is_new(choice: &Choice) -> bool {
+    choice
+        .sticky
+        .is_some_and(|chosen| chosen.stickiness.is_new())
+}
+
+/// Chooses, and chooses again if the client's other requests were chosen for elsewhere meanwhile, by another worker.
+fn choose_together(
+    client: &mut Client,
+    generation: &Generation,
+    route: &Route,
+    facts: &Facts<'_>,
+    attempts: &Attempts,
+    first_flight: Option<&FirstFlight<'_>>,
+) -> Result<Choice, Nowhere> {
+    let mut choose = || choose_backend(client, generation, route, facts, attempts, first_flight);
+    let choice = choose()?;
+    match first_flight {
+        Some(flight) if is_new(&choice) && flight.is_missed(&choice, facts) => choose(),
+        _ => Ok(choice),
+    }
 }
 
 /// Persistence first, then the balancer.
@@ -253,10 +291,11 @@ fn choose_backend(
     route: &Route,
     facts: &Facts<'_>,
     attempts: &Attempts,
+    first_flight: Option<&FirstFlight<'_>>,
 ) -> Result<Choice, Nowhere> {
     let pool = &generation.snapshot.pools[route.pool];
     let view = generation.pool(route.pool);
-    let loads = PoolLoads(&pool.backends);
+    let loads = PoolLoads(pool);
     let sets = view.eligible(pool);
     let view = PoolView {
         balancer: &view.balancer,
@@ -265,9 +304,17 @@ fn choose_backend(
         loads: &loads,
     };
     let mut fill_secure = rng::fill_secure;
+    let scope = |sticky| scope(generation, route, sticky);
+    let told = route
+        .sticky
+        .as_ref()
+        .and_then(|sticky| Told::within(&client.told, scope(sticky)));
+    let companions = || first_flight?.destination(facts);
     let sticky = route.sticky.as_ref().map(|sticky| StickyView {
         sticky,
         remembered: &mut client.remembered,
+        told,
+        companions: &companions,
         fill_secure: &mut fill_secure,
         patient: attempts.is_patient(route, facts.now),
         asks: !attempts.has_asked,
@@ -276,10 +323,22 @@ fn choose_backend(
     choose(&view, sticky, attempts.tried(), facts, rng)
 }
 
+/// What is told on a route is good for the same cookie of the same pool, in the same generation.
+fn scope(generation: &Generation, route: &Route, sticky: &Sticky) -> Scope {
+    Scope {
+        generation: generation.snapshot.generation,
+        pool: route.pool,
+        cookie: sticky.mode.scope(),
+    }
+}
+
 /// Writes the request's head as the backend gets it.
 fn compose(request: &Request<'_>, backend: &Backend, edits: &mut Edits, out: &mut Vec<u8>) {
     let head = &request.head;
     forwarding::remove_hop_by_hop(head.bytes, head.lines, request.connection_options, edits);
+    if !request.upgrade.is_empty() {
+        upgrade::offer(request.upgrade, edits);
+    }
     out.clear();
     out.extend_from_slice(head.method);
     out.extend_from_slice(if head.path_and_query.starts_with(b"?") {
@@ -328,15 +387,35 @@ impl Exchange<'_> {
         if let Some(chosen) = self.facts.choice.and_then(|choice| choice.sticky) {
             let (secure, session) = (self.facts.secure, sticky.given(answer));
             self.note_session(&chosen, session);
-            self.facts.stickiness = Some(sticky.remember(
+            self.facts.stickiness = Some(chosen.stickiness);
+            let is_told = sticky.remember(
                 &chosen,
                 answer,
                 session,
                 secure,
                 &mut rng::fill_secure,
                 edits,
-            ));
+            );
+            if chosen.stickiness.is_new() && !self.client.early.is_empty() {
+                self.keep_told(sticky, &chosen, is_told);
+            }
         }
+    }
+
+    /// Remembers what a new client is told for those of its requests that are here already.
+    #[cold]
+    fn keep_told(&mut self, sticky: &Sticky, chosen: &Chosen, is_told: bool) {
+        let generation = &*self.generation;
+        let route = self
+            .facts
+            .route
+            .map(|route| &generation.snapshot.routes[route]);
+        let sent = route.zip(self.facts.choice).and_then(|(route, choice)| {
+            let home = chosen.told_home(choice.backend).filter(|_| is_told);
+            let scope = scope(generation, route, sticky);
+            Told::new(scope, choice.backend, home, self.client.early.len())
+        });
+        self.client.told = sent;
     }
 
     /// Counts a request that is tried again.

@@ -2,6 +2,7 @@
 //! It knows no framing and no socket option, and decides nothing itself: decisions are in `policy/`.
 //! The walk goes on in `plan.rs` (route, persistence, balancer), `hold.rs` (a pause before the next plan), `exchange.rs` (head and body in), `answer.rs` (answer out).
 
+use super::arrival::Arrival;
 use super::client::{Client, Next};
 use super::exchange::Exchange;
 use super::hold::hold;
@@ -9,6 +10,7 @@ use super::plan::{Attempts, plan};
 use super::record::record;
 use super::reject::Failure;
 use super::respond::respond;
+use super::upgrade::serve_upgraded;
 
 /// Serves one request, whose first bytes are `received`, to its end.
 pub async fn proxy(client: &mut Client, received: Vec<u8>) -> Next {
@@ -17,6 +19,9 @@ pub async fn proxy(client: &mut Client, received: Vec<u8>) -> Next {
         Ok(next) => next,
         Err(failure) => Box::pin(respond(&mut exchange, failure)).await,
     };
+    if exchange.is_switched() {
+        return Box::pin(serve_upgraded(exchange)).await;
+    }
     record(&mut exchange);
     next
 }
@@ -30,17 +35,20 @@ async fn forward(exchange: &mut Exchange<'_>) -> Result<Next, Failure> {
         if attempts.held.is_some() {
             Box::pin(hold(exchange, &mut attempts)).await?;
         }
-        let Some(plan) = plan(exchange, &mut attempts)? else {
+        let Some(mut plan) = plan(exchange, &mut attempts)? else {
             continue;
         };
-        let backend =
-            &generation.snapshot.pools[plan.pool].backends[usize::from(plan.choice.backend.0)];
+        let backend = &generation.snapshot.pools[plan.pool].backends[plan.backend.index()];
         let _lease = backend.live.lease();
+        let arrival = Arrival::of(&generation.snapshot, &mut plan);
         match exchange
             .attempt(&plan, backend, attempts.wants_fresh())
             .await
         {
-            Ok(()) => return exchange.relay(&plan).await,
+            Ok(()) => {
+                drop(arrival);
+                return exchange.relay(&plan).await;
+            }
             Err(failure) => attempts.after(exchange, &plan, failure)?,
         }
     }

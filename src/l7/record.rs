@@ -2,8 +2,10 @@
 //! It never waits and never fails.
 //! The walk ends here.
 
+use super::client::Client;
 use super::exchange::{Exchange, Facts, Head};
 use super::reject::{CLIENT_GONE, Failure};
+use crate::config::model::Limits;
 use crate::http::head::{Field, Span, Version};
 use crate::http::request;
 use crate::metrics::rows::Hold;
@@ -15,7 +17,7 @@ pub(super) fn record(exchange: &mut Exchange<'_>) {
     let local = exchange.client.local.clone();
     count(exchange);
     if local.access_log.is_on() {
-        log(exchange);
+        log(&Subject::of(exchange));
     }
     local.buffers.put(std::mem::take(&mut exchange.received));
 }
@@ -28,7 +30,8 @@ fn status(exchange: &Exchange<'_>) -> u16 {
     }
 }
 
-fn count(exchange: &Exchange<'_>) {
+/// Counts a request that has its answer.
+pub(super) fn count(exchange: &Exchange<'_>) {
     let (facts, local) = (&exchange.facts, &exchange.client.local);
     let backend = facts
         .choice
@@ -67,25 +70,76 @@ fn held(facts: &Facts) -> Option<Hold> {
     }
 }
 
-fn log(exchange: &Exchange<'_>) {
-    let (facts, client) = (&exchange.facts, &exchange.client);
-    let snapshot = &*exchange.generation.snapshot;
-    let route = facts.route.map(|route| &snapshot.routes[route]);
-    let pool = route.map(|route| &snapshot.pools[route.pool]);
-    let backend = facts.choice.filter(|_| facts.tries > 0).zip(pool);
-    let backend = backend.map(|(choice, pool)| &*pool.backends[usize::from(choice.backend.0)].name);
-    let chosen = facts.choice.and_then(|choice| choice.sticky);
-    let home = chosen.and_then(|chosen| chosen.home).zip(pool);
-    let home = home.map(|(home, pool)| &*pool.backends[home.index()].name);
+/// What a line of the access log tells of: a finished request, or a connection that was switched by one.
+#[derive(Debug)]
+pub(super) struct Subject<'a> {
+    pub(super) client: &'a Client,
+    pub(super) facts: &'a Facts,
+    pub(super) head: Option<&'a Head>,
+    pub(super) received: &'a [u8],
+    pub(super) limits: &'a Limits,
+    pub(super) names: Names<'a>,
+    pub(super) status: u16,
+    pub(super) error: &'static str,
+}
+
+/// Where it went; empty: nowhere.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Names<'a> {
+    pub(super) listener: &'a str,
+    pub(super) route: &'a str,
+    pub(super) pool: &'a str,
+    pub(super) backend: &'a str,
+    pub(super) home: &'a str,
+}
+
+impl<'a> Subject<'a> {
+    fn of(exchange: &'a Exchange<'_>) -> Self {
+        Subject {
+            client: exchange.client,
+            facts: &exchange.facts,
+            head: exchange.head.as_ref(),
+            received: &exchange.received,
+            limits: &exchange.generation.snapshot.config.limits,
+            names: Names::of(exchange),
+            status: status(exchange),
+            error: (exchange.facts.failure).map_or("", |failure| failure.row().reason),
+        }
+    }
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn of(exchange: &'a Exchange<'_>) -> Self {
+        let (facts, snapshot) = (&exchange.facts, &*exchange.generation.snapshot);
+        let route = facts.route.map(|route| &snapshot.routes[route]);
+        let pool = route.map(|route| &snapshot.pools[route.pool]);
+        let backend = facts.choice.filter(|_| facts.tries > 0).zip(pool);
+        let backend =
+            backend.map(|(choice, pool)| &*pool.backends[usize::from(choice.backend.0)].name);
+        let chosen = facts.choice.and_then(|choice| choice.sticky);
+        let home = chosen.and_then(|chosen| chosen.home).zip(pool);
+        let home = home.map(|(home, pool)| &*pool.backends[home.index()].name);
+        Names {
+            listener: &snapshot.listeners[exchange.listener].name,
+            route: route.map_or("", |route| &route.name),
+            pool: pool.map_or("", |pool| &pool.name),
+            backend: backend.unwrap_or_default(),
+            home: home.unwrap_or_default(),
+        }
+    }
+}
+
+/// Writes the line.
+pub(super) fn log(subject: &Subject<'_>) {
+    let (facts, client, names) = (subject.facts, subject.client, subject.names);
     let part = |place: fn(&Head) -> Span| {
-        exchange
+        subject
             .head
-            .as_ref()
-            .map_or(&b""[..], |head| place(head).of(&exchange.received))
+            .map_or(&b""[..], |head| place(head).of(subject.received))
     };
     let mut lines = Vec::new();
     let parsed = match client.local.access_log.wants_client_fields() {
-        true => request::parse(&exchange.received, &mut lines, &snapshot.config.limits)
+        true => request::parse(subject.received, &mut lines, subject.limits)
             .ok()
             .flatten(),
         false => None,
@@ -98,31 +152,31 @@ fn log(exchange: &Exchange<'_>) {
     client.local.access_log.write(&Record {
         wall_millis: facts.wall_millis,
         id: facts.id,
-        listener: &snapshot.listeners[exchange.listener].name,
+        listener: names.listener,
         remote: client.remote,
         client: facts.client,
         method: part(|head| head.method),
         host: part(|head| head.authority),
         path: part(|head| head.target),
-        version: match exchange.head {
+        version: match subject.head {
             Some(head) if head.version == Version::Http10 => "HTTP/1.0",
             Some(_) => "HTTP/1.1",
             None => "",
         },
-        status: status(exchange),
+        status: subject.status,
         bytes_in: facts.bytes_in,
         bytes_out: facts.bytes_out,
-        route: route.map_or("", |route| &route.name),
-        pool: pool.map_or("", |pool| &pool.name),
-        backend: backend.unwrap_or_default(),
+        route: names.route,
+        pool: names.pool,
+        backend: names.backend,
         tries: facts.tries,
         reused: facts.reused,
         sticky: facts.stickiness.map_or("", Stickiness::as_str),
-        home: home.unwrap_or_default(),
+        home: names.home,
         duration: facts.ended - facts.started,
         overhead: facts.overhead,
         held: facts.held,
-        error: facts.failure.map_or("", |failure| failure.row().reason),
+        error: subject.error,
         referer: field(Field::Referer),
         user_agent: field(Field::UserAgent),
     });

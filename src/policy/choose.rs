@@ -10,6 +10,7 @@ use super::health::Health;
 use super::persist::{
     Chosen, Home, Means, Persistence, Placed, Recall, Remembered, Stickiness, Sticky,
 };
+use super::placement;
 use super::rendezvous::Rendezvous;
 use crate::config::model::{AdminState, OnFailure, Sessions};
 use crate::rng::Rng;
@@ -33,6 +34,10 @@ pub struct StickyView<'a> {
     pub sticky: &'a Sticky,
     /// What the client's connection remembers.
     pub remembered: &'a mut Option<Remembered>,
+    /// Where this client was sent last, if it shows nothing, and its home if it was told one: this request was on its way already.
+    pub told: Option<(BackendIndex, Option<Home>)>,
+    /// Finds where requests went that may be this client's; asked only for one without a home.
+    pub companions: &'a dyn Fn() -> Option<BackendIndex>,
     /// Fills bytes from the system's CSPRNG.
     pub fill_secure: &'a mut dyn FnMut(&mut [u8]),
     /// Whether the request may still be held for its home.
@@ -66,7 +71,8 @@ pub enum Nowhere {
 /// Chooses a backend that is not in `tried`.
 ///
 /// On a sticky route a client goes home while it can. While its home cannot serve, a client goes to its successor, the next in
-/// its own order, on which every weir agrees, for a while or for good as the route says. Everyone else goes where the balancer says.
+/// its own order, on which every weir agrees, for a while or for good as the route says. Everyone else goes where the balancer says,
+/// within the bounds of `placement.rs`.
 ///
 /// # Errors
 /// There is no backend to go to.
@@ -114,25 +120,35 @@ fn choose_sticky<L: Loads>(
         facts,
         fill_secure: view.fill_secure,
     };
-    let stickiness = match recall {
-        Recall::Keep(home) => {
+    let stickiness = match (recall, view.told) {
+        (Recall::Keep(home), _) | (Recall::New, Some((_, Some(home)))) => {
+            let home = placement::warm_home(pool, view.sticky, home);
             let waits = view.patient.then_some(facts.now);
             let place = keep(pool, view.sticky, &home, tried, waits)?;
             let placed = mode.place(&home, place.backend, place.for_good, &mut means);
+            let elsewhere = placement::elsewhere(pool, view.sticky, &home, place.backend, tried);
+            let (backend, stickiness) = match elsewhere {
+                Some(backend) => (backend, Stickiness::Moved),
+                None => (place.backend, place.stickiness),
+            };
             return Ok(Choice::new(
-                place.backend,
-                place.stickiness,
+                backend,
+                stickiness,
                 placed,
                 Some((&home, place.for_good)),
             ));
         }
-        Recall::New => Stickiness::New,
-        Recall::Expired => Stickiness::Expired,
-        Recall::Forged => Stickiness::Forged,
-        Recall::Ask if view.asks => return Err(Nowhere::Ask),
-        Recall::Ask => Stickiness::New,
+        (Recall::New, _) => Stickiness::New,
+        (Recall::Expired, _) => Stickiness::Expired,
+        (Recall::Forged, _) => Stickiness::Forged,
+        (Recall::Ask, _) if view.asks => return Err(Nowhere::Ask),
+        (Recall::Ask, _) => Stickiness::New,
     };
-    let backend = balance(pool, tried, facts, rng)?;
+    let companions = placement::Companions {
+        surely: view.told.map(|(backend, _)| backend),
+        maybe: view.companions,
+    };
+    let backend = placement::place(pool, view.sticky, companions, tried, facts, rng)?;
     // The page before it gave the client its home: what comes without that must not put another in its place.
     let is_part_of_page = facts
         .request
@@ -289,6 +305,7 @@ mod tests {
     use crate::policy::facts::RequestFacts;
     use crate::policy::persist::token::Secrets;
     use crate::policy::persist::{AnyPersistence, CookieHash, Insert, InsertTimes};
+    use crate::policy::placement::Bound;
     use crate::rng::Rng;
     use AdminState::{Drain, Maint, Ready};
     use Health::{Down, Unknown, Up};
@@ -353,6 +370,8 @@ mod tests {
                     mode,
                     sessions,
                     on_failure,
+                    bound: Bound::new(0.25),
+                    first_flight: false,
                     session_cookie: "JSESSIONID".into(),
                 },
                 rng: Rng::from_seed(1),
@@ -374,6 +393,7 @@ mod tests {
             self.sets = EligibleSet::new(states.into_iter().enumerate().map(
                 |(index, (admin, health))| Member {
                     weight: index as u16 + 1,
+                    share: 1,
                     admin,
                     health,
                     since: self.since,
@@ -411,6 +431,8 @@ mod tests {
             let client = StickyView {
                 sticky: &self.sticky,
                 remembered: &mut self.remembered,
+                told: None,
+                companions: &|| None,
                 fill_secure: &mut |bytes| bytes.fill_with(|| secure.next_u64() as u8),
                 patient: self.patient,
                 asks: true,

@@ -7,6 +7,7 @@ pub mod choose;
 pub mod facts;
 pub mod health;
 pub mod persist;
+pub mod placement;
 pub mod rendezvous;
 pub mod retry;
 pub mod route;

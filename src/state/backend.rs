@@ -39,11 +39,22 @@ pub struct Live {
     pub address: SocketAddr,
     epoch: Arc<Epoch>,
     health: AtomicU8,
+    /// For how long it has been serving, in milliseconds, as far as that matters to its pool.
+    warm: AtomicU32,
+    load: Line<Load>,
     /// When the health changed last, in milliseconds after `made`.
     changed: AtomicU64,
     made: Instant,
-    load: Line<AtomicU32>,
     connections: Box<[Line<ConnectionCounts>]>,
+}
+
+/// What a backend has to do at the moment, over all workers; one line, because it is read together.
+#[derive(Debug, Default)]
+struct Load {
+    in_flight: AtomicU32,
+    upgraded: AtomicU32,
+    /// New clients whose first answer is not there yet.
+    arriving: AtomicU32,
 }
 
 /// Connections that one worker made toward a backend.
@@ -73,7 +84,8 @@ impl Epoch {
         self.0.load(Ordering::Acquire)
     }
 
-    fn advance(&self) {
+    /// Makes every worker look again.
+    pub fn advance(&self) {
         self.0.fetch_add(1, Ordering::Release);
     }
 }
@@ -106,6 +118,7 @@ impl Live {
             health: AtomicU8::new(health as u8),
             changed: AtomicU64::new(0),
             made: clock::now(),
+            warm: AtomicU32::new(0),
             load: Line::default(),
             connections: (0..workers).map(|_| Line::default()).collect(),
         }
@@ -122,8 +135,11 @@ impl Live {
         self.made + Duration::from_millis(self.changed.load(Ordering::Relaxed))
     }
 
-    /// Records the observed state and makes every worker look again. Only control may call it.
+    /// Records the observed state and makes every worker look again. One that is not up grows cold. Only control may call it.
     pub fn set_health(&self, health: Health) {
+        if health != Health::Up {
+            self.warm.store(0, Ordering::Relaxed);
+        }
         if self.health() != health {
             let after = clock::now() - self.made;
             let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
@@ -133,17 +149,59 @@ impl Live {
         self.epoch.advance();
     }
 
+    /// For how long it has been serving, as far as [`set_warm`](Self::set_warm) was told.
+    pub fn warm(&self) -> Duration {
+        Duration::from_millis(self.warm.load(Ordering::Relaxed).into())
+    }
+
+    /// Records for how long it has been serving; no worker looks again by this.
+    pub fn set_warm(&self, warm: Duration) {
+        let millis = u32::try_from(warm.as_millis()).unwrap_or(u32::MAX);
+        self.warm.store(millis, Ordering::Relaxed);
+    }
+
     /// Requests in flight, over all workers.
     #[inline]
     pub fn in_flight(&self) -> u32 {
-        self.load.0.load(Ordering::Relaxed)
+        self.load.0.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Connections that were switched to another protocol and are open, over all workers.
+    #[inline]
+    pub fn upgraded(&self) -> u32 {
+        self.load.0.upgraded.load(Ordering::Relaxed)
+    }
+
+    /// What a balancer weighs: a switched connection is work like a request.
+    #[inline]
+    pub fn load(&self) -> u32 {
+        self.in_flight().saturating_add(self.upgraded())
+    }
+
+    /// New clients that were sent here and whose first answer is not there yet, over all workers.
+    #[inline]
+    pub fn arriving(&self) -> u32 {
+        self.load.0.arriving.load(Ordering::Relaxed)
+    }
+
+    /// Counts a new client until the arrival is dropped.
+    #[inline]
+    pub fn arrival(&self) -> Arrival<'_> {
+        self.load.0.arriving.fetch_add(1, Ordering::Relaxed);
+        Arrival(self)
     }
 
     /// Counts a request in flight until the lease is dropped.
     #[inline]
     pub fn lease(&self) -> Lease<'_> {
-        self.load.0.fetch_add(1, Ordering::Relaxed);
+        self.load.0.in_flight.fetch_add(1, Ordering::Relaxed);
         Lease(self)
+    }
+
+    /// Counts a switched connection until the lease is dropped. It holds no generation: such a connection may outlive many.
+    pub fn upgrade(self: &Arc<Self>) -> UpgradeLease {
+        self.load.0.upgraded.fetch_add(1, Ordering::Relaxed);
+        UpgradeLease(self.clone())
     }
 
     /// The connection counts of one worker, which alone may write them.
@@ -165,6 +223,27 @@ pub struct Lease<'a>(&'a Live);
 impl Drop for Lease<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.0.load.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.load.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One switched connection at a backend.
+#[derive(Debug)]
+pub struct UpgradeLease(Arc<Live>);
+
+impl Drop for UpgradeLease {
+    fn drop(&mut self) {
+        self.0.load.0.upgraded.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One new client on its way to a backend, whose session is not counted yet.
+#[derive(Debug)]
+pub struct Arrival<'a>(&'a Live);
+
+impl Drop for Arrival<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.load.0.arriving.fetch_sub(1, Ordering::Relaxed);
     }
 }

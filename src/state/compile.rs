@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::backend::{Backend, Epoch, Live, Override};
 use super::diff::key;
+use super::flights::Flights;
 use super::live_sessions::LiveSessions;
 use super::snapshot::{Listener, Pool, Route, Snapshot};
 use crate::config::model::{self, Check, Config, Sessions};
@@ -16,6 +17,7 @@ use crate::policy::persist::token::Secrets;
 use crate::policy::persist::{
     self, AnyPersistence, CookieHash, Header, Insert, InsertTimes, Learn, Source, Sticky, StoreKeys,
 };
+use crate::policy::placement::Bound;
 use crate::policy::rendezvous::Rendezvous;
 use crate::policy::route::{RouteMatch, Router};
 
@@ -31,6 +33,7 @@ pub fn compile(
     let listeners = config.listeners.iter().map(|from| listener(from, &known));
     let pools = config.pools.iter().map(|from| Pool {
         sessions: live_sessions(&config, from, &known),
+        flights: flights(&config, from, &known),
         ..pool(from, &known, workers)
     });
     let pool_ordinals = ordinals(config.pools.iter().map(|pool| &pool.name));
@@ -128,6 +131,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
         name: from.name.as_str().into(),
         balancer: from.balancer,
         max_idle: from.max_idle,
+        slow_start: from.slow_start,
         backends: backends.collect(),
         ring: Rendezvous::new(
             from.backends
@@ -136,6 +140,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
         ),
         epoch: epoch.clone(),
         sessions: None,
+        flights: None,
     }
 }
 
@@ -155,6 +160,18 @@ fn live_sessions(config: &Config, pool: &model::Pool, known: &Known<'_>) -> Opti
         idle,
         stickies().any(|sticky| sticky.sessions == Sessions::Local),
     ))
+}
+
+/// The new clients under way to a pool, if a route to it wants them found.
+fn flights(config: &Config, pool: &model::Pool, known: &Known<'_>) -> Option<Arc<Flights>> {
+    let mut routes = config.routes.iter().filter(|route| route.pool == pool.name);
+    let stickies = |route: &model::Route| route.sticky.as_ref().is_some_and(|s| s.first_flight);
+    let known = known.pools.get(pool.name.as_str());
+    routes.any(stickies).then(|| {
+        known
+            .and_then(|known| known.flights.clone())
+            .unwrap_or_default()
+    })
 }
 
 /// What counts as known of a server before its first check; one that is never checked is up.
@@ -203,6 +220,8 @@ fn sticky(from: &model::Sticky, pool: &model::Pool, secrets: &Secrets) -> Sticky
         mode,
         sessions: from.sessions,
         on_failure: from.on_failure,
+        bound: Bound::new(from.balance_factor),
+        first_flight: from.first_flight,
         session_cookie: from.session_cookie.as_str().into(),
     }
 }

@@ -36,6 +36,8 @@ pub struct PoolDiff {
     pub balancer: Option<BalancerKind>,
     /// The new bound of idle connections.
     pub max_idle: Option<usize>,
+    /// The new time to warm up, which may be none.
+    pub slow_start: Option<Option<Duration>>,
     /// The new bound of live sessions.
     pub max_sessions: Option<usize>,
     /// The new check.
@@ -169,6 +171,7 @@ impl PoolDiff {
     fn is_empty(&self) -> bool {
         self.balancer.is_none()
             && self.max_idle.is_none()
+            && self.slow_start.is_none()
             && self.max_sessions.is_none()
             && self.health.is_none()
             && self.backends.is_empty()
@@ -221,6 +224,7 @@ impl Item for Pool {
         let diff = PoolDiff {
             balancer: changed(&self.balancer, &to.balancer),
             max_idle: changed(&self.max_idle, &to.max_idle),
+            slow_start: changed(&self.slow_start, &to.slow_start),
             max_sessions: changed(&self.max_sessions, &to.max_sessions),
             health: changed(&self.health, &to.health),
             backends: ListDiff::between(&self.backends, &to.backends),
@@ -231,6 +235,7 @@ impl Item for Pool {
     fn apply(&mut self, change: &PoolDiff) {
         assign(&mut self.balancer, &change.balancer);
         assign(&mut self.max_idle, &change.max_idle);
+        assign(&mut self.slow_start, &change.slow_start);
         assign(&mut self.max_sessions, &change.max_sessions);
         assign(&mut self.health, &change.health);
         change.backends.apply(&mut self.backends);

@@ -86,6 +86,8 @@ fn route(name: &str, pool: &str, path: &str) -> Route {
 /// The stickiness that needs no cookie.
 pub fn sticky_by_source() -> Sticky {
     Sticky {
+        balance_factor: 0.25,
+        first_flight: false,
         mode: StickyMode::Source {
             prefix_v4: 32,
             prefix_v6: 64,
@@ -111,6 +113,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
         name: name.into(),
         balancer: BalancerKind::RoundRobin,
         max_idle: 256,
+        slow_start: None,
         max_sessions: 1000,
         backends: backends.iter().map(|address| backend(*address)).collect(),
         health: Health {
@@ -143,6 +146,7 @@ fn timeouts(seconds: u64) -> Timeouts {
         connect: wait,
         response: wait,
         response_idle: wait,
+        upgrade_idle: wait,
         upstream_idle: wait,
     }
 }
@@ -257,21 +261,24 @@ fn any_route() -> impl Strategy<Value = Route> {
 fn any_pools() -> impl Strategy<Value = Vec<Pool>> {
     let balancer = select(vec![BalancerKind::RoundRobin, BalancerKind::RandomTwo]);
     let check = select(vec![Check::None, Check::Tcp]);
-    let rest = (balancer, check, 0..2usize, any_backends());
+    let slow_start = select(vec![None, Some(Duration::from_secs(30))]);
+    let rest = (balancer, check, 0..2usize, slow_start, any_backends());
     (shuffled_subset(vec!["a", "b", "c"]), vec(rest, 3)).prop_map(|(names, rest)| {
-        let build = |(name, (balancer, check, max_idle, backends)): (&str, (_, _, _, _))| {
-            let base = pool(name, &[]);
-            Pool {
-                balancer,
-                max_idle,
-                backends,
-                health: Health {
-                    check,
-                    ..base.health.clone()
-                },
-                ..base
-            }
-        };
+        let build =
+            |(name, (balancer, check, max_idle, slow_start, backends)): (&str, (_, _, _, _, _))| {
+                let base = pool(name, &[]);
+                Pool {
+                    balancer,
+                    max_idle,
+                    slow_start,
+                    backends,
+                    health: Health {
+                        check,
+                        ..base.health.clone()
+                    },
+                    ..base
+                }
+            };
         names.into_iter().zip(rest).map(build).collect()
     })
 }

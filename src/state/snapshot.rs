@@ -5,8 +5,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use super::backend::{Backend, Epoch};
+use super::flights::Flights;
 use super::live_sessions::LiveSessions;
 use super::store::StoreEnd;
 use crate::config::model::{BalancerKind, Config, PathChecks, Protocol, Timeouts};
@@ -92,12 +94,16 @@ pub struct Pool {
     pub balancer: BalancerKind,
     /// Idle upstream connections kept per worker and backend.
     pub max_idle: usize,
+    /// How long a backend that came up takes to its full share of new clients.
+    pub slow_start: Option<Duration>,
     /// In the order of the file.
     pub backends: Vec<Backend>,
     /// The backends, ranked for every client by name and weight.
     pub ring: Rendezvous,
     /// Advances when the state of one of its backends changes; survives reloads under the same name.
     pub epoch: Arc<Epoch>,
+    /// New clients under way, if a route to the pool wants them found; survive reloads under the same name.
+    pub flights: Option<Arc<Flights>>,
     /// Its live sessions, which survive reloads; absent where no route to it is sticky.
     pub sessions: Option<LiveSessions>,
 }

@@ -12,7 +12,7 @@ use super::idle::IdleStack;
 use crate::config::model::AdminState;
 use crate::metrics::rows::{NONE, RequestCounts, RequestLabels, RouteCounts, RouteLabels, Rows};
 use crate::policy::balance::{AnyBalancer, BackendIndex, EligibleSet, Loads, Member};
-use crate::state::backend::Backend;
+use crate::policy::health::slow_start::share;
 use crate::state::snapshot::{Pool, Snapshot};
 
 /// Requests of one worker and pool that may be held for their clients' homes at once.
@@ -54,16 +54,24 @@ struct RouteRows {
     requests: OnceCell<Box<[OnceCell<Arc<RequestCounts>>]>>,
 }
 
-/// The live words of a pool's backends, as balancers read them.
+/// The live words and live sessions of a pool, as balancers read them.
 #[derive(Clone, Copy, Debug)]
-pub struct PoolLoads<'a>(pub &'a [Backend]);
+pub struct PoolLoads<'a>(pub &'a Pool);
 
 impl Loads for PoolLoads<'_> {
     #[inline]
     fn in_flight(&self, backend: BackendIndex) -> u32 {
-        self.0
-            .get(usize::from(backend.0))
-            .map_or(0, |backend| backend.live.in_flight())
+        let backend = self.0.backends.get(backend.index());
+        backend.map_or(0, |backend| backend.live.load())
+    }
+
+    /// Those that are known, and the new clients whose session is only on its way.
+    #[inline]
+    fn sessions(&self, backend: BackendIndex) -> u32 {
+        let known = self.0.sessions.as_ref();
+        let arriving = self.0.backends.get(backend.index());
+        known.map_or(0, |sessions| sessions.count(backend))
+            + arriving.map_or(0, |backend| backend.live.arriving())
     }
 }
 
@@ -241,6 +249,7 @@ impl Sets {
         let epoch = pool.epoch.value();
         let members = pool.backends.iter().map(|backend| Member {
             weight: backend.weight,
+            share: (pool.slow_start).map_or(1, |time| share(backend.live.warm(), time)),
             admin: backend.admin(),
             health: backend.live.health(),
             since: Some(backend.live.health_since()),

@@ -34,10 +34,12 @@ pub(super) fn lower(report: &mut Report, top: &Section<'_>) -> (Vec<Pool>, Vec<P
                 [
                     ("round-robin", BalancerKind::RoundRobin),
                     ("least-connections", BalancerKind::LeastConnections),
+                    ("least-sessions", BalancerKind::LeastSessions),
                     ("random-two", BalancerKind::RandomTwo),
                 ],
             ),
             max_idle: section.count(report, "max_idle").unwrap_or_default() as usize,
+            slow_start: section.duration(report, "slow_start"),
             max_sessions: section.count(report, "max_sessions").unwrap_or_default() as usize,
             backends: backends(report, &name, &section),
             health: health(report, &check),

@@ -47,6 +47,7 @@ pub(super) fn lower(
         ],
     );
     let on_failure = on_failure(report, &section, &mode, sessions);
+    report.extend(no_balance(&section, &mode, sessions));
     let session_cookie = section.text(report, "session_cookie", cookies::name);
     let idle_timeout = section.duration(report, "idle_timeout");
     let mode_text = section
@@ -70,6 +71,10 @@ pub(super) fn lower(
         mode,
         sessions,
         on_failure,
+        balance_factor: section
+            .fraction(report, "balance_factor")
+            .unwrap_or_default(),
+        first_flight: section.flag(report, "first_flight"),
         session_cookie: session_cookie.unwrap_or_default(),
         idle_timeout: idle_timeout.unwrap_or_default(),
         cookie,
@@ -78,7 +83,8 @@ pub(super) fn lower(
 }
 
 /// The keys that not every mode has a use for, with the modes that do.
-const KEYS_OF_MODES: [(&str, &[&str]); 7] = [
+const KEYS_OF_MODES: [(&str, &[&str]); 8] = [
+    ("first_flight", &["insert", "cookie-hash", "route", "learn"]),
     ("absolute_timeout", &["insert", "learn"]),
     ("rehome_after", &["insert"]),
     ("store", &["learn"]),
@@ -256,6 +262,24 @@ fn never_returns(section: &Section<'_>, why: &str) -> Option<Diagnostic> {
         why,
     );
     Some(problem.help("leave `rehome_after` out, or write on_failure = \"temporary\""))
+}
+
+/// The problem of a `balance_factor` where a client's key places it, whatever the load is, and nothing may be served elsewhere.
+fn no_balance(section: &Section<'_>, mode: &StickyMode, sessions: Sessions) -> Option<Diagnostic> {
+    let by_key = matches!(mode, StickyMode::Source { .. } | StickyMode::Header { .. });
+    if !by_key || sessions == Sessions::Shared {
+        return None;
+    }
+    section.value("balance_factor")?;
+    let problem = Diagnostic::at(
+        Code::OtherMode,
+        section.key_place("balance_factor"),
+        "`balance_factor` belongs to modes that remember where a client was placed",
+        "here the client's key alone says where it goes",
+    );
+    Some(problem.and(section.place("mode"), "the mode is given here").help(
+        "leave `balance_factor` out, or write mode = \"insert\" or, if every server has every session, sessions = \"shared\"",
+    ))
 }
 
 /// The cookie, given by its name alone or as a table, with the places of its name and its SameSite attribute.

@@ -37,6 +37,7 @@ struct Outcome<'a> {
     /// Whether a restart will find it.
     kept: bool,
     in_flight: u32,
+    upgraded: u32,
     /// Backends of the pool that take new clients now.
     takes_new: usize,
 }
@@ -81,6 +82,7 @@ impl<'a> BackendState<'a> {
             changed,
             kept,
             in_flight: backend.live.in_flight(),
+            upgraded: backend.live.upgraded(),
             takes_new: pool.backends.iter().filter(takes_new).count(),
         };
         Ok(json(StatusCode::OK, &outcome))

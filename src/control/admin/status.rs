@@ -12,6 +12,7 @@ use crate::control::effective::Effective;
 use crate::control::overrides::Overrides;
 use crate::control::shared::{Lifecycle, ReloadStatus, Shared};
 use crate::policy::balance::BackendIndex;
+use crate::policy::health::slow_start::{FULL, share};
 use crate::state::backend;
 use crate::state::snapshot;
 
@@ -68,12 +69,15 @@ struct Backend {
     name: String,
     address: String,
     weight: u16,
+    /// While it warms up: the part of its weight that it takes, beside those of the others. Absent where backends do not.
+    share: Option<f64>,
     state: &'static str,
     set_by: &'static str,
     set_at: Option<String>,
     health: &'static str,
     effective: &'static str,
     in_flight: u32,
+    upgraded: u32,
     /// Absent where no route to the pool is sticky.
     sessions: Option<u32>,
     /// Those that a drain waits for: they would be lost with the backend.
@@ -152,26 +156,22 @@ fn route(route: &model::Route) -> Route {
 
 fn pool(pool: &snapshot::Pool, overrides: &Overrides) -> Pool {
     let backends = pool.backends.iter().zip(0..=u16::MAX);
-    let backends = backends.map(|(from, index)| {
-        sessions(
-            pool,
-            BackendIndex(index),
-            backend(&pool.name, from, overrides),
-        )
-    });
+    let backends = backends
+        .map(|(from, index)| sessions(pool, BackendIndex(index), backend(pool, from, overrides)));
     Pool {
         name: pool.name.to_string(),
         balancer: match pool.balancer {
             BalancerKind::RoundRobin => "round-robin",
             BalancerKind::LeastConnections => "least-connections",
+            BalancerKind::LeastSessions => "least-sessions",
             BalancerKind::RandomTwo => "random-two",
         },
         backends: backends.collect(),
     }
 }
 
-fn backend(pool: &str, backend: &backend::Backend, overrides: &Overrides) -> Backend {
-    let over = overrides.of(pool, &backend.name);
+fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overrides) -> Backend {
+    let over = overrides.of(&pool.name, &backend.name);
     let (live, mut connections) = (&backend.live, Connections::default());
     for counts in live.all_connections() {
         connections.new += counts.fresh.value();
@@ -183,12 +183,14 @@ fn backend(pool: &str, backend: &backend::Backend, overrides: &Overrides) -> Bac
         name: backend.name.to_string(),
         address: live.address.to_string(),
         weight: backend.weight,
+        share: (pool.slow_start).map(|time| f64::from(share(live.warm(), time)) / f64::from(FULL)),
         state: admin.as_str(),
         set_by: if over.is_some() { "api" } else { "file" },
         set_at: over.map(|over| Rfc3339(over.set_wall_millis).to_string()),
         health: health.as_str(),
         effective: Effective::of(admin, health).as_str(),
         in_flight: live.in_flight(),
+        upgraded: live.upgraded(),
         sessions: None,
         sessions_held: 0,
         sessions_expire_seconds: None,

@@ -99,6 +99,8 @@ families! {
         "The effective state of the backend: 1 for the one that holds, 0 for the others.");
     BACKEND_IN_FLIGHT = gauge("weir_backend_in_flight", ["pool", "backend"],
         "Requests that are in flight at the backend.");
+    BACKEND_UPGRADED = gauge("weir_backend_upgraded", ["pool", "backend"],
+        "Connections at the backend that were upgraded to another protocol and are open.");
     BACKEND_SESSIONS = gauge("weir_backend_sessions", ["pool", "backend"],
         "Live sessions at the backend, on pools that a sticky route leads to.");
     STICKY_SKEW = gauge("weir_sticky_skew_ratio", ["pool"],

@@ -296,6 +296,7 @@ struct BackendSamples {
     up: Vec<Metric>,
     states: Vec<Metric>,
     in_flight: Vec<Metric>,
+    upgraded: Vec<Metric>,
     sessions: Vec<Metric>,
     skews: Vec<Metric>,
     connections: Vec<Metric>,
@@ -311,6 +312,9 @@ impl BackendSamples {
             .push(metric::BACKEND_UP.sample(&[pool, name], f64::from(health == Health::Up)));
         self.in_flight
             .push(metric::BACKEND_IN_FLIGHT.sample(&[pool, name], in_flight));
+        let upgraded = f64::from(live.upgraded());
+        self.upgraded
+            .push(metric::BACKEND_UPGRADED.sample(&[pool, name], upgraded));
         let effective = Effective::of(backend.admin(), health);
         for state in Effective::ALL {
             let holds = f64::from(state == effective);
@@ -348,6 +352,7 @@ impl BackendSamples {
             metric::BACKEND_UP.of(self.up),
             metric::BACKEND_STATE.of(self.states),
             metric::BACKEND_IN_FLIGHT.of(self.in_flight),
+            metric::BACKEND_UPGRADED.of(self.upgraded),
             metric::BACKEND_SESSIONS.of(self.sessions),
             metric::STICKY_SKEW.of(self.skews),
             metric::BACKEND_CONNECTIONS.of(self.connections),

@@ -12,8 +12,10 @@ use crate::rng::Rng;
 /// What eligibility follows from.
 #[derive(Clone, Copy, Debug)]
 pub struct Member {
-    /// Its share of new work; 0 counts as 1.
+    /// Its share of new work; 0 counts as 1. The weight times the share must fit.
     pub weight: u16,
+    /// How much of that it takes at present, beside the shares of the other members: equal ones, 1 say, while nobody warms up.
+    pub share: u16,
     /// What the operator wants.
     pub admin: AdminState,
     /// What is observed.
@@ -26,6 +28,9 @@ pub struct Member {
 pub trait Loads {
     /// Requests in flight at the backend, over all workers.
     fn in_flight(&self, backend: BackendIndex) -> u32;
+
+    /// Live sessions at the backend, over all workers.
+    fn sessions(&self, backend: BackendIndex) -> u32;
 }
 
 /// A pool's backends sorted by what they may be chosen for. Each worker makes its own when the pool's state epoch changed.
@@ -34,6 +39,10 @@ pub struct EligibleSet {
     members: Vec<Member>,
     fresh: Subset,
     kept: Subset,
+    /// The greatest share of a fresh one.
+    top_share: u16,
+    /// Whether a fresh one has less.
+    is_any_warming: bool,
 }
 
 impl EligibleSet {
@@ -59,7 +68,16 @@ impl EligibleSet {
         let kept = Subset::new(&members, |member| {
             is_fresh(member) || is(member, AdminState::Drain, drain)
         });
+        let shares = || {
+            members
+                .iter()
+                .filter(|member| is_fresh(member))
+                .map(|member| member.share)
+        };
+        let top_share = shares().max().unwrap_or_default();
         EligibleSet {
+            top_share,
+            is_any_warming: shares().any(|share| share < top_share),
             members,
             fresh,
             kept,
@@ -76,6 +94,26 @@ impl EligibleSet {
     #[inline]
     pub fn kept(&self) -> &Subset {
         &self.kept
+    }
+
+    /// Whether a fresh backend still takes less of its weight than another one.
+    #[inline]
+    pub fn is_any_warming(&self) -> bool {
+        self.is_any_warming
+    }
+
+    /// Whether the backend takes the client at this point of all clients, which lie evenly from 0 to 2^32: one that takes half
+    /// of its weight takes those below the middle, and goes on taking them as its share grows. One that is not fresh takes all.
+    #[inline]
+    pub fn takes(&self, backend: BackendIndex, point: u32) -> bool {
+        let share = u64::from(self.share(backend)) << 32;
+        !self.fresh.contains(backend) || u64::from(point) * u64::from(self.top_share) < share
+    }
+
+    fn share(&self, backend: BackendIndex) -> u16 {
+        self.members
+            .get(backend.index())
+            .map_or(0, |member| member.share)
     }
 
     /// The health of a backend when this was made.
@@ -113,7 +151,7 @@ impl Subset {
         };
         let indices = 0..=u16::MAX;
         for (index, member) in indices.zip(members).filter(|(_, member)| belongs(member)) {
-            let weight = member.weight.max(1);
+            let weight = member.weight.max(1).saturating_mul(member.share.max(1));
             subset.words[index as usize / 64] |= 1 << (index % 64);
             subset.list.push(BackendIndex(index));
             subset.weights.push(weight);
@@ -151,6 +189,19 @@ impl Subset {
     #[inline]
     pub fn weights(&self) -> &[u16] {
         &self.weights
+    }
+
+    /// The sum of the weights.
+    #[inline]
+    pub fn total_weight(&self) -> u32 {
+        self.total
+    }
+
+    /// The weight of the backend; 0 when it is none of these.
+    #[inline]
+    pub fn weight(&self, backend: BackendIndex) -> u16 {
+        self.position(backend)
+            .map_or(0, |position| self.weights[position])
     }
 
     /// Where in the list the backend stands.
@@ -214,6 +265,12 @@ impl<'a, L: Loads> Eligible<'a, L> {
         self.loads.in_flight(backend)
     }
 
+    /// Live sessions at the backend.
+    #[inline]
+    pub fn sessions(&self, backend: BackendIndex) -> u32 {
+        self.loads.sessions(backend)
+    }
+
     /// The backends that may be chosen with their weights, in pool order.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = (BackendIndex, u16)> {
@@ -275,6 +332,7 @@ mod tests {
     fn sorted(members: &[(AdminState, Health)]) -> (Vec<u16>, Vec<u16>) {
         let sets = EligibleSet::new(members.iter().map(|&(admin, health)| Member {
             weight: 1,
+            share: 1,
             admin,
             health,
             since: None,

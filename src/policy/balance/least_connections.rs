@@ -1,15 +1,11 @@
 //! `least-connections`: the backend that would be least busy for its weight.
 //! It keeps no state of its own: what is in flight is counted where it is, over all workers.
-//! The walk ends here.
+//! The walk goes on in `least.rs`.
 
+use super::least::{Burden, least};
 use super::{BackendIndex, Balancer, Eligible, Loads};
 use crate::policy::facts::Facts;
 use crate::rng::Rng;
-
-/// Up to so many backends the choice is exact; one bit of a word stands for each.
-const EXACT: usize = 64;
-/// Above that, the best of so many draws: their figures lie in that many cache lines that other workers write.
-const DRAWS: usize = 8;
 
 /// The backend with the least `(in flight + 1) / weight`, ties broken at random.
 ///
@@ -24,76 +20,11 @@ impl Balancer for LeastConnections {
         _facts: &Facts<'_>,
         rng: &mut Rng,
     ) -> Option<BackendIndex> {
-        if eligible.subset().list().len() <= EXACT {
-            least(eligible, rng)
-        } else {
-            least_of_draws(eligible, rng)
-        }
+        least(eligible, rng, |backend| Burden {
+            first: u64::from(eligible.in_flight(backend)) + 1,
+            then: 0,
+        })
     }
-}
-
-/// A backend's load once it has one request more, as a fraction.
-#[derive(Clone, Copy)]
-struct Load {
-    requests: u64,
-    weight: u64,
-}
-
-impl Load {
-    #[inline]
-    fn of<L: Loads>(eligible: &Eligible<'_, L>, backend: BackendIndex, weight: u16) -> Load {
-        Load {
-            requests: u64::from(eligible.in_flight(backend)) + 1,
-            weight: u64::from(weight),
-        }
-    }
-
-    #[inline]
-    fn compare(self, other: Load) -> std::cmp::Ordering {
-        (self.requests * other.weight).cmp(&(other.requests * self.weight))
-    }
-}
-
-fn least<L: Loads>(eligible: &Eligible<'_, L>, rng: &mut Rng) -> Option<BackendIndex> {
-    let mut least = Load {
-        requests: u64::MAX >> 16,
-        weight: 1,
-    };
-    let mut ties = 0_u64;
-    let subset = eligible.subset();
-    for (position, (&backend, &weight)) in subset.list().iter().zip(subset.weights()).enumerate() {
-        if eligible.is_tried(backend) {
-            continue;
-        }
-        let load = Load::of(eligible, backend, weight);
-        match load.compare(least) {
-            std::cmp::Ordering::Less => {
-                least = load;
-                ties = 1 << position;
-            }
-            std::cmp::Ordering::Equal => ties |= 1 << position,
-            std::cmp::Ordering::Greater => {}
-        }
-    }
-    if ties.count_ones() > 1 {
-        for _ in 0..rng.below(ties.count_ones()) {
-            ties &= ties - 1;
-        }
-    }
-    subset.list().get(ties.trailing_zeros() as usize).copied()
-}
-
-fn least_of_draws<L: Loads>(eligible: &Eligible<'_, L>, rng: &mut Rng) -> Option<BackendIndex> {
-    let (mut best, weight) = eligible.draw(None, rng)?;
-    let mut least = Load::of(eligible, best, weight);
-    for _ in 1..DRAWS {
-        let (backend, weight) = eligible.draw(None, rng)?;
-        let load = Load::of(eligible, backend, weight);
-        if load.compare(least).is_lt() {
-            (best, least) = (backend, load);
-        }
-    }
-    Some(best)
 }
 
 #[cfg(test)]

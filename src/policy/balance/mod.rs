@@ -3,12 +3,15 @@
 //! Read `eligible.rs` (who may be chosen), then one algorithm.
 
 pub mod eligible;
+mod least;
 mod least_connections;
+mod least_sessions;
 mod random_two;
 mod round_robin;
 
 pub use eligible::{Eligible, EligibleSet, Loads, Member, Subset};
 pub use least_connections::LeastConnections;
+pub use least_sessions::LeastSessions;
 pub use random_two::RandomTwo;
 pub use round_robin::RoundRobin;
 
@@ -46,6 +49,8 @@ pub enum AnyBalancer {
     RoundRobin(RoundRobin),
     /// See [`LeastConnections`].
     LeastConnections(LeastConnections),
+    /// See [`LeastSessions`].
+    LeastSessions(LeastSessions),
     /// See [`RandomTwo`].
     RandomTwo(RandomTwo),
 }
@@ -58,6 +63,7 @@ impl AnyBalancer {
                 AnyBalancer::RoundRobin(RoundRobin::new(worker, workers, reloads))
             }
             BalancerKind::LeastConnections => AnyBalancer::LeastConnections(LeastConnections),
+            BalancerKind::LeastSessions => AnyBalancer::LeastSessions(LeastSessions),
             BalancerKind::RandomTwo => AnyBalancer::RandomTwo(RandomTwo),
         }
     }
@@ -74,6 +80,7 @@ impl Balancer for AnyBalancer {
         match self {
             AnyBalancer::RoundRobin(balancer) => balancer.pick(eligible, facts, rng),
             AnyBalancer::LeastConnections(balancer) => balancer.pick(eligible, facts, rng),
+            AnyBalancer::LeastSessions(balancer) => balancer.pick(eligible, facts, rng),
             AnyBalancer::RandomTwo(balancer) => balancer.pick(eligible, facts, rng),
         }
     }
@@ -82,7 +89,7 @@ impl Balancer for AnyBalancer {
 #[cfg(test)]
 mod sample;
 #[cfg(test)]
-pub(crate) use sample::{facts, up};
+pub(crate) use sample::{Busy, facts, up};
 
 #[cfg(test)]
 mod tests {
@@ -93,15 +100,17 @@ mod tests {
     use crate::policy::health::Health;
     use crate::rng::Rng;
 
-    const KINDS: [BalancerKind; 3] = [
+    const KINDS: [BalancerKind; 4] = [
         BalancerKind::RoundRobin,
         BalancerKind::LeastConnections,
+        BalancerKind::LeastSessions,
         BalancerKind::RandomTwo,
     ];
 
     fn members() -> impl Strategy<Value = Vec<Member>> {
         let member = (1..=256_u16, 0..3_u8, 0..3_u8).prop_map(|(weight, admin, health)| Member {
             weight,
+            share: 1,
             admin: [AdminState::Ready, AdminState::Drain, AdminState::Maint][admin as usize],
             health: Health::from_u8(health),
             since: None,

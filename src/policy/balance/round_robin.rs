@@ -17,6 +17,9 @@ use crate::rng::Rng;
 /// picked. So each gets exactly its weight in any round, evenly spread, and a pick costs O(log n). Each worker starts at its
 /// own point of the round, so that workers do not march in step, and goes on from a random one when the backends change. With
 /// each reload all of them start a golden section of the round further: reloads, however many, favour nobody.
+///
+/// When only weights change, as those of backends that warm up do every moment, the round goes on where it is: whose weight stayed
+/// keeps its turn, and the others wait on for as much longer or shorter as their turns are further apart or closer.
 #[derive(Debug)]
 pub struct RoundRobin {
     turns: RefCell<Turns>,
@@ -34,6 +37,7 @@ impl RoundRobin {
             turns: RefCell::new(Turns {
                 first_start: Some(start as u32),
                 built_for: None,
+                last: None,
                 next: BinaryHeap::new(),
                 passed_over: Vec::new(),
             }),
@@ -50,7 +54,7 @@ impl Balancer for RoundRobin {
     ) -> Option<BackendIndex> {
         let turns = &mut *self.turns.borrow_mut();
         if turns.built_for != Some(eligible.subset().stamp()) {
-            turns.rebuild(eligible.subset(), rng);
+            turns.follow(eligible.subset(), rng);
         }
         turns.next(|backend| !eligible.is_tried(backend))
     }
@@ -62,12 +66,39 @@ struct Turns {
     first_start: Option<u32>,
     /// The stamp of the backends that the turns are of.
     built_for: Option<u64>,
+    /// The turn that was taken last.
+    last: Option<Turn>,
     next: BinaryHeap<Reverse<Turn>>,
     /// Turns of tried backends, set aside during one pick.
     passed_over: Vec<Reverse<Turn>>,
 }
 
 impl Turns {
+    /// Goes on with other backends, or other weights.
+    fn follow(&mut self, subset: &Subset, rng: &mut Rng) {
+        let same = self.next.len() == subset.list().len()
+            && self
+                .next
+                .iter()
+                .all(|Reverse(turn)| subset.contains(turn.backend));
+        match self.last.filter(|_| same) {
+            Some(last) => self.reweigh(subset, last),
+            None => self.rebuild(subset, rng),
+        }
+        self.built_for = Some(subset.stamp());
+    }
+
+    fn reweigh(&mut self, subset: &Subset, last: Turn) {
+        let mut next = std::mem::take(&mut self.next).into_vec();
+        for Reverse(turn) in &mut next {
+            let weight = subset.weight(turn.backend);
+            if weight != turn.weight {
+                turn.reweigh(weight, &last);
+            }
+        }
+        self.next = next.into();
+    }
+
     fn rebuild(&mut self, subset: &Subset, rng: &mut Rng) {
         let first = self.first_start.take();
         let start = first.unwrap_or_else(|| rng.next_u64() as u32);
@@ -89,7 +120,7 @@ impl Turns {
         next.clear();
         next.extend(turns);
         self.next = next.into();
-        self.built_for = Some(subset.stamp());
+        self.last = None;
     }
 
     /// The backend whose turn is next among the allowed ones; the others keep their turns.
@@ -99,9 +130,10 @@ impl Turns {
                 break None;
             };
             if allowed(first.0.backend) {
-                let backend = first.0.backend;
+                let turn = first.0;
                 first.0.advance();
-                break Some(backend);
+                self.last = Some(turn);
+                break Some(turn.backend);
             }
             self.passed_over.push(PeekMut::pop(first));
         };
@@ -129,6 +161,28 @@ impl Turn {
             self.round = self.round.wrapping_add(1);
         }
     }
+
+    /// Takes another weight at the time of `last`. What is left of the wait for the turn grows or shrinks with the time between two
+    /// turns, and the turn nearest to its end is the next: weights may change at every pick, and nobody gains or loses by it.
+    fn reweigh(&mut self, weight: u16, last: &Turn) {
+        // With t = (2 done + 1) / 2w for turn and last, the wait ends at t' = last + (t - last) * w / weight, in turn t' * weight.
+        let [old, new, period] = [self.weight, weight, last.weight].map(i64::from);
+        let rounds = i64::from(self.round.wrapping_sub(last.round) as i32);
+        let now = 2 * i64::from(last.done) + 1;
+        let twice = 2 * (old * rounds + i64::from(self.done)) + 1;
+        let turn = ((new - old) * now + twice * period).div_euclid(2 * period);
+        self.round = last.round.wrapping_add(turn.div_euclid(new) as u32);
+        self.done = turn.rem_euclid(new) as u16;
+        self.weight = weight;
+    }
+
+    fn compare_times(&self, other: &Turn) -> Ordering {
+        // Rounds differ by one at most, so their difference tells the order even when the count wraps.
+        let rounds = (self.round.wrapping_sub(other.round) as i32).cmp(&0);
+        let time =
+            |turn: &Turn, scale: &Turn| (2 * u64::from(turn.done) + 1) * u64::from(scale.weight);
+        rounds.then_with(|| time(self, other).cmp(&time(other, self)))
+    }
 }
 
 /// The first of `weight` turns at or after `start` / 2^32 of a round, as its round and its number there.
@@ -143,12 +197,7 @@ fn first_turn(weight: u16, start: u32) -> (u32, u16) {
 
 impl Ord for Turn {
     fn cmp(&self, other: &Turn) -> Ordering {
-        // Rounds differ by one at most, so their difference tells the order even when the count wraps.
-        let rounds = (self.round.wrapping_sub(other.round) as i32).cmp(&0);
-        let time =
-            |turn: &Turn, scale: &Turn| (2 * u64::from(turn.done) + 1) * u64::from(scale.weight);
-        rounds
-            .then_with(|| time(self, other).cmp(&time(other, self)))
+        self.compare_times(other)
             .then_with(|| self.rank.cmp(&other.rank))
     }
 }
@@ -243,6 +292,42 @@ mod tests {
     }
 
     proptest! {
+        /// Backends whose weights grow every few picks have what their weights gave them, and those beside them stay even.
+        #[test]
+        fn weights_that_change_often_count_as_they_are(
+            steady in 1..6_usize,
+            warming in 1..3_usize,
+            picks in 1..200_usize,
+            every in 1..200_usize,
+            worker in 0..WORKERS,
+        ) {
+            let balancer = RoundRobin::new(worker, WORKERS, 0);
+            let mut rng = Rng::from_seed(7);
+            let loads = Vec::new();
+            let mut counts = vec![0_u32; steady + warming];
+            let mut fair = vec![0.0; steady + warming];
+            for step in 0..picks * 32 / every.min(picks) {
+                let weights: Vec<u16> = (0..steady + warming).map(|backend| match backend < steady {
+                    true => 250,
+                    false => (25 + 7 * (step + 5 * backend) as u16).min(250),
+                }).collect();
+                let sets = EligibleSet::new(up(&weights));
+                let eligible = Eligible::new(sets.fresh(), &[], &loads);
+                let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+                for _ in 0..every.min(picks) {
+                    counts[balancer.pick(&eligible, &facts(), &mut rng).unwrap().index()] += 1;
+                    for (fair, &weight) in fair.iter_mut().zip(&weights) {
+                        *fair += f64::from(weight) / total;
+                    }
+                }
+            }
+            for (&count, &fair) in counts.iter().zip(&fair) {
+                prop_assert!((f64::from(count) - fair).abs() <= 6.0 + fair / 20.0, "{counts:?}, one {count} for {fair}");
+            }
+            let even = &counts[..steady];
+            prop_assert!(even.iter().max().unwrap() - even.iter().min().unwrap() <= 1, "{counts:?}");
+        }
+
         #[test]
         fn exact_over_any_period_and_smooth(
             weights in proptest::collection::vec(1..=256_u16, 1..12),

@@ -26,6 +26,7 @@ pub fn facts() -> Facts<'static> {
 pub fn up(weights: &[u16]) -> impl Iterator<Item = Member> {
     weights.iter().map(|&weight| Member {
         weight,
+        share: 1,
         admin: AdminState::Ready,
         health: Health::Up,
         since: None,
@@ -35,5 +36,26 @@ pub fn up(weights: &[u16]) -> impl Iterator<Item = Member> {
 impl Loads for Vec<u32> {
     fn in_flight(&self, backend: BackendIndex) -> u32 {
         self[backend.index()]
+    }
+
+    fn sessions(&self, backend: BackendIndex) -> u32 {
+        self[backend.index()]
+    }
+}
+
+/// Backends with so many requests in flight and so many live sessions.
+#[derive(Clone, Debug)]
+pub struct Busy {
+    pub in_flight: Vec<u32>,
+    pub sessions: Vec<u32>,
+}
+
+impl Loads for Busy {
+    fn in_flight(&self, backend: BackendIndex) -> u32 {
+        self.in_flight[backend.index()]
+    }
+
+    fn sessions(&self, backend: BackendIndex) -> u32 {
+        self.sessions[backend.index()]
     }
 }

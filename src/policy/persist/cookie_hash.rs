@@ -56,6 +56,11 @@ impl CookieHash {
         mode
     }
 
+    /// See [`AnyPersistence::scope`](super::AnyPersistence::scope).
+    pub(super) fn scope(&self) -> u64 {
+        self.scope
+    }
+
     fn mac(&self, key: &hmac::Key, id: &[u8]) -> [u8; HALF] {
         let mut context = hmac::Context::with_key(key);
         context.update(id);
@@ -172,13 +177,16 @@ impl Persistence for CookieHash {
         answer: &Answered<'_>,
         _: &mut dyn FnMut(&mut [u8]),
         edits: &mut Edits,
-    ) {
-        if let Some(Tell::Id(id)) = chosen.tell
-            && let Some(token) = self.seal(id)
-            && keep_private(answer.head, edits)
-        {
+    ) -> bool {
+        let Some(Tell::Id(id)) = chosen.tell else {
+            return false;
+        };
+        let token = self.seal(id);
+        let token = token.filter(|_| keep_private(answer.head, edits));
+        token.is_some_and(|token| {
             self.cookie.write(&token, answer.secure, edits);
-        }
+            true
+        })
     }
 }
 

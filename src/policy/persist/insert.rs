@@ -107,6 +107,11 @@ impl Insert {
         }
     }
 
+    /// See [`AnyPersistence::scope`](super::AnyPersistence::scope).
+    pub(super) fn scope(&self) -> u64 {
+        self.scope
+    }
+
     /// The home that a cookie's value names; the error says why there is none.
     fn open(&self, value: &[u8]) -> Result<Home, Recall> {
         let mut sealed = [0; MAX_SEALED];
@@ -314,19 +319,20 @@ impl Persistence for Insert {
         answer: &Answered<'_>,
         fill_secure: &mut dyn FnMut(&mut [u8]),
         edits: &mut Edits,
-    ) {
+    ) -> bool {
         let Some(Tell::Ticket(mut ticket)) = chosen.tell else {
-            return;
+            return false;
         };
         if answer.opens_session {
             ticket.home = ticket.last;
             ticket.times.left = 0;
         }
-        if let Some(token) = self.seal(&ticket, fill_secure)
-            && keep_private(answer.head, edits)
-        {
+        let token = self.seal(&ticket, fill_secure);
+        let token = token.filter(|_| keep_private(answer.head, edits));
+        token.is_some_and(|token| {
             self.cookie.write(token.as_bytes(), answer.secure, edits);
-        }
+            true
+        })
     }
 }
 

@@ -23,6 +23,7 @@ mod remembered;
 mod route;
 mod source;
 pub mod token;
+mod told;
 
 pub use cookie_hash::CookieHash;
 pub use header::Header;
@@ -31,10 +32,12 @@ pub use learn::{Learn, Lesson, StoreKeys};
 pub use remembered::Remembered;
 pub use route::Route;
 pub use source::Source;
+pub use told::{Scope, Told};
 
 use super::balance::BackendIndex;
 use super::facts::Facts;
-use super::rendezvous::Rendezvous;
+use super::placement::Bound;
+use super::rendezvous::{self, Rendezvous};
 use crate::config::model::{OnFailure, Sessions};
 use crate::http::cookie::{self, Given};
 use crate::http::edits::Edits;
@@ -61,6 +64,14 @@ pub enum Stickiness {
 }
 
 impl Stickiness {
+    /// Whether the client had no home that counts, so that it was placed anew.
+    pub fn is_new(self) -> bool {
+        matches!(
+            self,
+            Stickiness::New | Stickiness::Expired | Stickiness::Forged
+        )
+    }
+
     /// Every result, in the order of their numbers.
     pub const ALL: [Stickiness; 7] = [
         Stickiness::Kept,
@@ -95,6 +106,10 @@ pub struct Sticky {
     pub sessions: Sessions,
     /// What happens while a home cannot serve.
     pub on_failure: OnFailure,
+    /// How unevenly live sessions may lie.
+    pub bound: Bound,
+    /// Whether requests that may be the first ones of one client go to one backend.
+    pub first_flight: bool,
     /// Name of the cookie that holds the application's session id.
     pub session_cookie: Box<str>,
 }
@@ -190,6 +205,19 @@ pub struct Chosen {
     pub key: Option<[u8; 8]>,
 }
 
+impl Chosen {
+    /// The home of a client that was sent to `backend` and shows from now on what it was told; `None` when it was told nothing.
+    pub fn told_home(&self, backend: BackendIndex) -> Option<Home> {
+        match self.tell? {
+            Tell::Id(id) => Some(Home::of_key(rendezvous::key(&id), Some(backend))),
+            Tell::Ticket(ticket) => Some(Home {
+                times: ticket.times,
+                ..Home::of_key(u64::from_be_bytes(ticket.key), Some(ticket.home))
+            }),
+        }
+    }
+}
+
 /// What a mode may use to make a token.
 pub struct Means<'a> {
     /// The pool's backends, ranked for every client.
@@ -239,14 +267,15 @@ pub trait Persistence {
     /// Takes what is between the client and weir out of a request.
     fn conceal(&self, _head: &RequestHead<'_>, _edits: &mut Edits) {}
 
-    /// Tells the client on its final answer what to show from now on.
+    /// Tells the client on its final answer what to show from now on; whether it did.
     fn remember(
         &self,
         _chosen: &Chosen,
         _answer: &Answered<'_>,
         _fill_secure: &mut dyn FnMut(&mut [u8]),
         _edits: &mut Edits,
-    ) {
+    ) -> bool {
+        false
     }
 }
 
@@ -282,8 +311,8 @@ impl Sticky {
         cookie::given(head, self.session_cookie.as_bytes())
     }
 
-    /// Tells the client on its final answer what to show from now on. `session` is what the answer does to the application's
-    /// session id, `secure` says whether the client came by TLS.
+    /// Tells the client on its final answer what to show from now on; whether it did. `session` is what the answer does to the
+    /// application's session id, `secure` says whether the client came by TLS.
     pub fn remember(
         &self,
         chosen: &Chosen,
@@ -292,19 +321,17 @@ impl Sticky {
         secure: bool,
         fill_secure: &mut dyn FnMut(&mut [u8]),
         edits: &mut Edits,
-    ) -> Stickiness {
-        if chosen.tell.is_some() {
-            let opens_session = matches!(session, Given::Value(_));
-            if opens_session || !chosen.only_with_session {
-                let answer = Answered {
-                    head,
-                    opens_session,
-                    secure,
-                };
-                self.mode.remember(chosen, &answer, fill_secure, edits);
-            }
+    ) -> bool {
+        let opens_session = matches!(session, Given::Value(_));
+        if chosen.tell.is_none() || chosen.only_with_session && !opens_session {
+            return false;
         }
-        chosen.stickiness
+        let answer = Answered {
+            head,
+            opens_session,
+            secure,
+        };
+        self.mode.remember(chosen, &answer, fill_secure, edits)
     }
 }
 
@@ -323,6 +350,25 @@ pub enum AnyPersistence {
     Source(Source),
     /// See [`Header`].
     Header(Header),
+}
+
+impl AnyPersistence {
+    /// Whether a client's home follows from its key alone, so that nothing tells whether it has been there.
+    pub fn is_by_key(&self) -> bool {
+        matches!(self, AnyPersistence::Source(_) | AnyPersistence::Header(_))
+    }
+
+    /// A number that tells the cookies of this mode apart from all others; 0 in a mode without one.
+    pub fn scope(&self) -> u64 {
+        match self {
+            AnyPersistence::Insert(mode) => mode.scope(),
+            AnyPersistence::CookieHash(mode) => mode.scope(),
+            AnyPersistence::Route(_)
+            | AnyPersistence::Learn(_)
+            | AnyPersistence::Source(_)
+            | AnyPersistence::Header(_) => 0,
+        }
+    }
 }
 
 macro_rules! of_mode {
@@ -373,7 +419,7 @@ impl Persistence for AnyPersistence {
         answer: &Answered<'_>,
         fill_secure: &mut dyn FnMut(&mut [u8]),
         edits: &mut Edits,
-    ) {
-        of_mode!(self, mode => mode.remember(chosen, answer, fill_secure, edits));
+    ) -> bool {
+        of_mode!(self, mode => mode.remember(chosen, answer, fill_secure, edits))
     }
 }

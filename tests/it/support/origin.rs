@@ -214,6 +214,11 @@ impl Visit {
         self.shared.requests.lock().unwrap().push(message);
     }
 
+    /// Records that the script came so far, as an empty request.
+    pub fn record_end(&self) {
+        self.record(Message::default());
+    }
+
     /// Sends; whether the other side was still there.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.reader.stream.write_all(bytes.as_ref()).is_ok()
