@@ -15,11 +15,11 @@ pub const SHOP: &str = "/shop";
 /// The request that finds out who the client is, and changes nothing.
 pub const WHO: &str = "/shop?do=who";
 
-/// Threads over which the clients are spread: so many requests are in flight at once.
-const THREADS: usize = 12;
+/// Threads over which the clients are spread: at most so many requests are in flight at once.
+pub const IN_FLIGHT: usize = 12;
 /// Between two requests of a thread, so that the machine keeps some room.
 const THINK: Duration = Duration::from_millis(2);
-/// Failures that are kept word for word.
+/// Failures of a thread that are kept word for word.
 const KEPT: usize = 5;
 
 /// What the clients saw.
@@ -29,7 +29,7 @@ pub struct Tally {
     pub requests: u64,
     /// Requests without a good answer.
     pub failed: u64,
-    /// The first failures, in words.
+    /// What failures said, each once.
     pub failures: Vec<String>,
     /// Clients that were no longer logged in.
     pub sessions_lost: u64,
@@ -48,6 +48,8 @@ struct Client {
     line: Line,
     cookies: Session,
     user: usize,
+    /// Whether it was told that it is logged in.
+    is_in: bool,
     acknowledged: u64,
     server: String,
     /// When it had its last good answer.
@@ -70,6 +72,7 @@ impl Crowd {
                 line: Line::new(address),
                 cookies: Session::default(),
                 user,
+                is_in: false,
                 acknowledged: 0,
                 server: String::new(),
                 good: Instant::now(),
@@ -119,20 +122,21 @@ impl Crowd {
         })
     }
 
-    /// Asks another address with a client's cookies, for a client of `server`: whether it knows the client there.
-    pub fn is_known_at(&mut self, server: &str, address: SocketAddr) -> bool {
-        let client = self
-            .clients
-            .iter_mut()
-            .find(|client| client.server == server);
-        let client = client.unwrap_or_else(|| panic!("no client at {server}"));
-        let answer = client.cookies.get(&mut Line::new(address), WHO);
-        let user = client.user.to_string();
-        answer.is_ok_and(|answer| answer.status == 200 && answer.word("user") == Some(&user))
+    /// Asks the server at `address` itself about each client of `server`: whether it knows all of them, and what they counted last.
+    pub fn are_known_at(&mut self, server: &str, address: SocketAddr) -> bool {
+        let mut line = Line::new(address);
+        let mut own = self.clients.iter_mut().filter(|it| it.server == server);
+        own.all(|client| {
+            let answer = client.cookies.get(&mut line, WHO);
+            let own = [client.user.to_string(), client.acknowledged.to_string()];
+            answer.is_ok_and(|it| {
+                [it.word("user"), it.word("count")] == own.each_ref().map(|own| Some(own.as_str()))
+            })
+        })
     }
 
     fn drive(&mut self, goes_on: &(impl Fn(usize) -> bool + Sync)) -> Tally {
-        let share = self.clients.len().div_ceil(THREADS).max(1);
+        let share = self.clients.len().div_ceil(IN_FLIGHT).max(1);
         let mut all = Tally::default();
         thread::scope(|scope| {
             let threads: Vec<_> = self
@@ -172,12 +176,17 @@ fn drive(clients: &mut [Client], goes_on: &impl Fn(usize) -> bool) -> Tally {
 impl Client {
     /// Counts once; a client that is not known any more logs in anew.
     fn count(&mut self, tally: &mut Tally) {
+        if !self.is_in {
+            self.log_in(tally);
+            return;
+        }
         let Some((status, count)) = self.ask("/shop?do=count", tally) else {
             return;
         };
         if status == 401 {
             tally.sessions_lost += 1;
-            tally.updates_lost += self.acknowledged;
+            tally.updates_lost += std::mem::take(&mut self.acknowledged);
+            self.is_in = false;
             self.log_in(tally);
             return;
         }
@@ -188,9 +197,9 @@ impl Client {
 
     fn log_in(&mut self, tally: &mut Tally) {
         let path = format!("/shop?do=login&user={}", self.user);
-        if self.ask(&path, tally).is_some() {
-            self.acknowledged = 0;
-        }
+        self.is_in = self
+            .ask(&path, tally)
+            .is_some_and(|(status, _)| status == 200);
     }
 
     /// One POST: its status, 200 or 401, and the count; anything else is a failure.
@@ -241,7 +250,8 @@ impl Tally {
         self.requests += other.requests;
         self.failed += other.failed;
         self.failures.extend(other.failures);
-        self.failures.truncate(KEPT);
+        self.failures.sort();
+        self.failures.dedup();
         self.sessions_lost += other.sessions_lost;
         self.updates_lost += other.updates_lost;
         self.durations.extend(other.durations);
@@ -251,7 +261,9 @@ impl Tally {
 
     fn fail(&mut self, what: String) {
         self.failed += 1;
-        if self.failures.len() < KEPT {
+        // Many fail alike.
+        let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
+        if self.failures.len() < KEPT && !self.failures.contains(&what) {
             self.failures.push(what);
         }
     }

@@ -14,9 +14,18 @@ pub enum Copies {
     ToOne,
 }
 
+/// How the members of a cluster know each other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Members {
+    /// StaticMembershipService: those that the file names are asked, and whoever asks is taken in.
+    Asked,
+    /// StaticMembershipInterceptor: those that the file names, nobody else.
+    Listed,
+}
+
 /// `<Cluster>` of the member at `own`, which knows the members at `others`. An answer is sent when the copies are acknowledged as
 /// taken over: 6 is "use acknowledgements" (2) and "synchronous acknowledgement" (4).
-pub fn cluster(copies: Copies, own: SocketAddr, others: &[SocketAddr]) -> String {
+pub fn cluster(copies: Copies, members: Members, own: SocketAddr, others: &[SocketAddr]) -> String {
     let manager = match copies {
         Copies::ToAll => {
             r#"<Manager className="org.apache.catalina.ha.session.DeltaManager" expireSessionsOnShutdown="false"/>"#
@@ -25,23 +34,41 @@ pub fn cluster(copies: Copies, own: SocketAddr, others: &[SocketAddr]) -> String
             r#"<Manager className="org.apache.catalina.ha.session.BackupManager" mapSendOptions="6"/>"#
         }
     };
-    let mut members = member("LocalMember", own);
+    let mut listed = member("LocalMember", own);
     for other in others {
-        members.push_str(&member("Member", *other));
+        listed.push_str(&member("Member", *other));
     }
+    // 3 starts sender and receiver, but no membership by multicast.
+    let (start, membership, interceptors) = match members {
+        Members::Asked => {
+            let service = format!(
+                r#"    <Membership className="org.apache.catalina.tribes.membership.StaticMembershipService" useThread="true" pingInterval="1000" expirationTime="5000">
+{listed}    </Membership>
+"#
+            );
+            ("15", service, String::new())
+        }
+        Members::Listed => {
+            let interceptors = format!(
+                r#"    <Interceptor className="org.apache.catalina.tribes.group.interceptors.TcpPingInterceptor"/>
+    <Interceptor className="org.apache.catalina.tribes.group.interceptors.StaticMembershipInterceptor">
+{listed}    </Interceptor>
+"#
+            );
+            ("3", String::new(), interceptors)
+        }
+    };
     format!(
-        r#"<Cluster className="org.apache.catalina.ha.tcp.SimpleTcpCluster" channelSendOptions="6">
+        r#"<Cluster className="org.apache.catalina.ha.tcp.SimpleTcpCluster" channelSendOptions="6" channelStartOptions="{start}">
   {manager}
   <Channel className="org.apache.catalina.tribes.group.GroupChannel">
-    <Membership className="org.apache.catalina.tribes.membership.StaticMembershipService" expirationTime="3000" pingInterval="1000">
-{members}    </Membership>
-    <Receiver className="org.apache.catalina.tribes.transport.nio.NioReceiver" address="{}" port="{}" autoBind="1" maxThreads="8"/>
+{membership}    <Receiver className="org.apache.catalina.tribes.transport.nio.NioReceiver" address="{}" port="{}" autoBind="1" maxThreads="8"/>
     <Sender className="org.apache.catalina.tribes.transport.ReplicationTransmitter">
       <Transport className="org.apache.catalina.tribes.transport.nio.PooledParallelSender" poolSize="16"/>
     </Sender>
     <Interceptor className="org.apache.catalina.tribes.group.interceptors.TcpFailureDetector"/>
     <Interceptor className="org.apache.catalina.tribes.group.interceptors.MessageDispatchInterceptor"/>
-  </Channel>
+{interceptors}  </Channel>
   <Valve className="org.apache.catalina.ha.tcp.ReplicationValve"/>
   <ClusterListener className="org.apache.catalina.ha.session.ClusterSessionListener"/>
 </Cluster>

@@ -55,9 +55,15 @@ struct Course {
 pub fn run(plan: &Plan, scale: Scale, directory: &Path) -> Row {
     let mut course = Course::start(*plan, scale, directory);
     course.all_is_well();
-    course.kill();
+    match plan.keeping {
+        Keeping::RedisReplica => course.fail_over(),
+        _ => course.kill(),
+    }
     course.drain();
     course.join();
+    if plan.keeping == Keeping::Memcached {
+        course.kill_store();
+    }
     course.weir.stop();
     course.row
 }
@@ -126,11 +132,42 @@ impl Course {
         });
         tally.merge(self.crowd.count(2));
         self.row.weir_lost = lost(&self.weir) - before;
+        self.row.first = first(&mut tally.moves);
+        self.note_kill(tally);
+    }
+
+    /// The store's primary is killed while the clients count, and its replica promoted.
+    fn fail_over(&mut self) {
+        let store = &mut self.fleet.store;
+        let ((), mut tally) = self.crowd.count_beside(|| store.fail_over());
+        self.recover(&mut tally);
+        self.row.first = first(&mut tally.gaps);
+        self.note_kill(tally);
+    }
+
+    /// The store is killed and started again, with nothing in it.
+    fn kill_store(&mut self) {
+        self.fleet.store.restart();
+        let mut tally = Tally::default();
+        self.recover(&mut tally);
+        self.row.store_death = Some((tally.sessions_lost, tally.updates_lost));
+    }
+
+    /// Rounds until one is without a failure.
+    fn recover(&mut self, tally: &mut Tally) {
+        wait("everybody is served again", SOON, || {
+            let round = self.crowd.count(1);
+            let failed = round.failed;
+            tally.merge(round);
+            (failed == 0).then_some(())
+        });
+    }
+
+    fn note_kill(&mut self, tally: Tally) {
         self.row.sessions_lost = tally.sessions_lost;
         self.row.updates_lost = tally.updates_lost;
         self.row.failed = tally.failed;
-        self.row.failures = std::mem::take(&mut tally.failures);
-        self.row.first = first(&mut tally.moves);
+        self.row.failures = tally.failures;
     }
 
     /// The second server is drained while the clients count, then stopped. Where a session lives on its server alone, the clients of
@@ -170,6 +207,7 @@ impl Course {
             Crowd::log_in(self.weir.web, half.min(clients))
         });
         tally.merge(more.count(2));
+        tally.merge(self.crowd.count(1));
         self.row.join_lost = losses(&tally);
         self.row.failures.extend(tally.failures);
         self.row.busiest.1 = busiest([&self.crowd, &more]);
@@ -179,12 +217,15 @@ impl Course {
         };
     }
 
-    /// Whether every server that runs knows the sessions that were opened at the newcomer. Local sessions need no such thing.
-    fn is_member(&self, newcomer: &Was, crowd: &mut Crowd) -> bool {
+    /// Whether the servers that run know what was counted at the newcomer, and it knows what was counted at them, although their files do
+    /// not name it. Local sessions need no such thing.
+    fn is_member(&mut self, newcomer: &Was, more: &mut Crowd) -> bool {
+        let others = &self.fleet.servers[2..];
         self.plan.keeping == Keeping::Local
-            || self.fleet.servers[2..]
-                .iter()
-                .all(|was| crowd.is_known_at(&newcomer.name, was.address))
+            || others.iter().all(|was| {
+                more.are_known_at(&newcomer.name, was.address)
+                    && self.crowd.are_known_at(&was.name, newcomer.address)
+            })
     }
 }
 

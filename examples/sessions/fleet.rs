@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::clients::SHOP;
-use super::cluster::{self, Copies};
+use super::cluster::{self, Copies, Members};
 use super::store::Store;
 use crate::client::Line;
 use crate::ports;
@@ -26,8 +26,10 @@ const SERVLET: &str = "<servlet><servlet-name>shop</servlet-name><jsp-file>/WEB-
 pub enum Keeping {
     /// Tomcat, each in its own memory.
     Local,
-    /// Tomcat, DeltaManager.
+    /// Tomcat, DeltaManager; members take in whoever asks them.
     Delta,
+    /// The same; members know whom their files name.
+    DeltaListed,
     /// Tomcat, BackupManager.
     Backup,
     /// Express, Redis.
@@ -45,7 +47,7 @@ impl Keeping {
     pub fn sessions(self) -> &'static str {
         match self {
             Keeping::Local => "local",
-            Keeping::Delta | Keeping::Backup => "replicated",
+            Keeping::Delta | Keeping::DeltaListed | Keeping::Backup => "replicated",
             Keeping::Redis | Keeping::RedisReplica | Keeping::Memcached | Keeping::Postgres => {
                 "shared"
             }
@@ -76,10 +78,11 @@ impl Keeping {
         )
     }
 
-    fn copies(self) -> Option<Copies> {
+    fn cluster(self) -> Option<(Copies, Members)> {
         match self {
-            Keeping::Delta => Some(Copies::ToAll),
-            Keeping::Backup => Some(Copies::ToOne),
+            Keeping::Delta => Some((Copies::ToAll, Members::Asked)),
+            Keeping::DeltaListed => Some((Copies::ToAll, Members::Listed)),
+            Keeping::Backup => Some((Copies::ToOne, Members::Asked)),
             _ => None,
         }
     }
@@ -149,7 +152,7 @@ impl Fleet {
 
     /// The ports over which servers, or servers and store, talk.
     pub fn ports(&self) -> Vec<u16> {
-        match self.keeping.copies() {
+        match self.keeping.cluster() {
             Some(_) => self.members.iter().map(SocketAddr::port).collect(),
             None => self.store.ports(),
         }
@@ -170,12 +173,12 @@ impl Fleet {
             pages: vec![("WEB-INF/shop.jsp", PAGE)],
             ..Extras::default()
         };
-        if let Some(copies) = self.keeping.copies() {
+        if let Some((copies, members)) = self.keeping.cluster() {
             let count = self.members.len() - 1;
             let known = &self.members[..count];
             let own = self.members[index];
             let others: Vec<_> = known.iter().copied().filter(|it| *it != own).collect();
-            extras.engine = cluster::cluster(copies, own, &others);
+            extras.engine = cluster::cluster(copies, members, own, &others);
             extras.application.push_str("<distributable/>");
         }
         if let Some((database, driver)) = self.store.database() {
@@ -191,17 +194,19 @@ impl Fleet {
     }
 
     fn express(&self, name: String, address: SocketAddr) -> Was {
-        let app = express_directory().join("app.js");
+        let app = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/sessions/express/app.js");
         let directory = self.directory.join(&name);
         fs::create_dir_all(&directory).expect("a directory can be made");
         let mut arguments = vec![
+            format!("NODE_PATH={}", modules().display()),
+            "node".to_owned(),
             "--max-old-space-size=64".to_owned(),
             app.display().to_string(),
             name.clone(),
             address.port().to_string(),
         ];
         arguments.extend(self.store.words());
-        let process = Process::start("node", &arguments, &directory.join("out.log"));
+        let process = Process::start("env", &arguments, &directory.join("out.log"));
         Was {
             name,
             address,
@@ -210,11 +215,17 @@ impl Fleet {
     }
 }
 
-fn express_directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/express")
+/// Where the application's modules are, which are not part of this tree.
+fn modules() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/express/node_modules")
 }
 
 fn express_missing() -> Option<String> {
-    let ready = express_directory().join("node_modules/express").exists();
-    (!ready).then(|| "target/express has no node_modules: run tests/run, or npm there".to_owned())
+    let is_ready = modules().join("express").exists();
+    (!is_ready).then(|| {
+        format!(
+            "no Express in {}: tests/run puts it there",
+            modules().display()
+        )
+    })
 }

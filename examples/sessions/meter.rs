@@ -14,12 +14,6 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Why none can run here, if so.
-    pub fn missing() -> Option<String> {
-        let listed = nft("list tables\n");
-        listed.err().map(|error| format!("no nftables: {error}"))
-    }
-
     /// Begins to count; `None` where nftables may not be used.
     pub fn start(ports: &[u16]) -> Option<Self> {
         remove_stale(&nft("list tables\n").ok()?);

@@ -39,6 +39,8 @@ pub struct Row {
     pub mean: Duration,
     /// Files that had to be edited on other servers when one joined.
     pub edited: usize,
+    /// Sessions and acknowledged updates lost when the store itself was killed, last of all.
+    pub store_death: Option<(u64, u64)>,
     /// Failures in words.
     pub failures: Vec<String>,
 }
@@ -64,6 +66,14 @@ pub fn print(rows: &[Row]) -> String {
     let mut text = format!("| {} |\n|{}\n", HEAD.join(" | "), "---|".repeat(HEAD.len()));
     for row in rows {
         text.push_str(&format!("| {} |\n", row.cells().join(" | ")));
+    }
+    for row in rows {
+        if let Some((sessions, updates)) = row.store_death {
+            text.push_str(&format!(
+                "\n{}: then the store itself was killed and started again: {sessions} of {} sessions and {updates} updates lost\n",
+                row.name, row.clients
+            ));
+        }
     }
     text
 }

@@ -12,6 +12,8 @@ mod store;
 
 use std::path::Path;
 
+#[allow(unused_imports)] // The tests judge by it.
+pub use clients::IN_FLIGHT;
 pub use course::Scale;
 pub use fleet::Keeping;
 pub use row::{Row, print};
@@ -36,9 +38,10 @@ const fn plan(name: &'static str, keeping: Keeping, servers: usize) -> Plan {
 }
 
 /// Every fleet, in the order of the table.
-pub const PLANS: [Plan; 10] = [
+pub const PLANS: [Plan; 11] = [
     plan("local-3", Keeping::Local, 3),
     plan("delta-3", Keeping::Delta, 3),
+    plan("delta-listed-3", Keeping::DeltaListed, 3),
     plan("delta-5", Keeping::Delta, 5),
     plan("delta-8", Keeping::Delta, 8),
     plan("backup-3", Keeping::Backup, 3),
@@ -50,11 +53,6 @@ pub const PLANS: [Plan; 10] = [
 ];
 
 impl Plan {
-    /// The plan of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        PLANS.into_iter().find(|plan| plan.name == name)
-    }
-
     /// Runs the fleet in `directory`, which is made.
     pub fn run(&self, scale: Scale, directory: &Path) -> Row {
         course::run(self, scale, &directory.join(self.name))

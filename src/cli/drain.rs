@@ -161,7 +161,10 @@ mod tests {
         };
         for state in ["drain", "maint"] {
             let left = look(&status("was2", state), &target).unwrap();
-            assert_eq!(left.to_string(), "2 live sessions, 3 in flight");
+            assert_eq!(
+                left.to_string(),
+                "2 live sessions, 3 in flight, 1 upgraded connection"
+            );
             assert_eq!(left.expiry(), ", the last session expires in 1m1s");
             assert!(!left.is_nothing());
         }

@@ -15,7 +15,7 @@ pub fn values<'a, 'n>(
     name: &'n [u8],
 ) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
     head.field(Field::Cookie)
-        .flat_map(|(_, value)| value.split(|&byte| byte == b';'))
+        .flat_map(|(_, line)| pairs(line))
         .filter_map(move |pair| value_of(pair, name))
 }
 
@@ -35,7 +35,7 @@ pub enum Given<'a> {
 pub fn given<'a>(head: &AnswerHead<'a>, name: &[u8]) -> Given<'a> {
     let lines = head.field(Field::SetCookie);
     let given = lines.filter_map(|(_, line)| {
-        let mut parts = line.split(|&byte| byte == b';');
+        let mut parts = pairs(line);
         let value = value_of(parts.next()?, name)?;
         Some(match value.is_empty() || parts.any(is_past) {
             true => Given::Deleted,
@@ -168,7 +168,7 @@ impl<'a> Cut<'a> {
     /// Cuts the first pair of this name out; `None` when there is no such pair.
     fn out_of(value: &'a [u8], name: &[u8]) -> Option<Cut<'a>> {
         let mut start = 0;
-        for pair in value.split(|&byte| byte == b';') {
+        for pair in pairs(value) {
             let end = start + pair.len();
             if value_of(pair, name).is_some() {
                 return Some(Cut {
@@ -182,11 +182,26 @@ impl<'a> Cut<'a> {
     }
 }
 
+/// What stands between the semicolons of a line. Cookies are long, and most of them are not looked for.
+#[inline]
+fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let line = rest?;
+        let end = memchr::memchr(b';', line);
+        rest = end.map(|end| &line[end + 1..]);
+        Some(&line[..end.unwrap_or(line.len())])
+    })
+}
+
 /// The value of a cookie pair when it has this name.
 #[inline]
 fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let pair = pair.trim_ascii_start();
+    if pair.first() != name.first() {
+        return None;
+    }
     let value = pair
-        .trim_ascii_start()
         .strip_prefix(name)?
         .trim_ascii_start()
         .strip_prefix(b"=")?

@@ -387,7 +387,7 @@ impl Exchange<'_> {
         if let Some(chosen) = self.facts.choice.and_then(|choice| choice.sticky) {
             let (secure, session) = (self.facts.secure, sticky.given(answer));
             self.note_session(&chosen, session);
-            self.facts.stickiness = Some(chosen.stickiness);
+            self.facts.stickiness = Some(chosen.result(session));
             let is_told = sticky.remember(
                 &chosen,
                 answer,

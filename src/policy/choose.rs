@@ -126,17 +126,21 @@ fn choose_sticky<L: Loads>(
             let waits = view.patient.then_some(facts.now);
             let place = keep(pool, view.sticky, &home, tried, waits)?;
             let placed = mode.place(&home, place.backend, place.for_good, &mut means);
+            let placed = Placed {
+                only_with_session: placed.only_with_session || place.in_passing,
+                ..placed
+            };
             let elsewhere = placement::elsewhere(pool, view.sticky, &home, place.backend, tried);
             let (backend, stickiness) = match elsewhere {
                 Some(backend) => (backend, Stickiness::Moved),
                 None => (place.backend, place.stickiness),
             };
-            return Ok(Choice::new(
-                backend,
-                stickiness,
-                placed,
-                Some((&home, place.for_good)),
-            ));
+            let mut choice =
+                Choice::new(backend, stickiness, placed, Some((&home, place.for_good)));
+            if let Some(chosen) = &mut choice.sticky {
+                chosen.in_passing = place.in_passing;
+            }
+            return Ok(choice);
         }
         (Recall::New, _) => Stickiness::New,
         (Recall::Expired, _) => Stickiness::Expired,
@@ -166,6 +170,8 @@ struct Place {
     stickiness: Stickiness,
     /// Whether it is the home from now on.
     for_good: bool,
+    /// See [`Chosen::in_passing`].
+    in_passing: bool,
 }
 
 /// Where a client with a home goes.
@@ -193,6 +199,7 @@ fn keep<L>(
             backend,
             stickiness: Stickiness::Moved,
             for_good: true,
+            in_passing: false,
         }),
         (Some(backend), _) => Ok(Place {
             backend,
@@ -201,6 +208,7 @@ fn keep<L>(
                 None => Stickiness::Kept,
             },
             for_good: false,
+            in_passing: false,
         }),
         // Who found a refuge has waited before.
         (None, None) if waits.is_some_and(|now| awaits(pool, sticky, home, tried, now)) => {
@@ -257,7 +265,13 @@ fn leave<L>(
     let health = home.backend.map(|own| pool.sets.health(own));
     let is_gone = health.is_none_or(|health| health == Health::Down);
     let is_permanent = sticky.on_failure == OnFailure::Permanent && health != Some(Health::Unknown);
-    let is_lost = is_gone && sticky.sessions == Sessions::Local && home.refuge != Some(backend);
+    let is_local = sticky.sessions == Sessions::Local;
+    // Out of reach just now: what became of its sessions is not known yet.
+    let is_missed = home
+        .backend
+        .is_some_and(|own| pool.sets.kept().contains(own) && tried.contains(&own));
+    let is_given_up = is_gone || (is_missed && is_permanent);
+    let is_lost = is_given_up && is_local && home.refuge != Some(backend);
     Ok(Place {
         backend,
         stickiness: match is_lost {
@@ -265,6 +279,7 @@ fn leave<L>(
             false => Stickiness::Moved,
         },
         for_good: !is_failure || is_permanent,
+        in_passing: is_missed && is_local && !is_permanent,
     })
 }
 
@@ -284,6 +299,7 @@ impl Choice {
                 only_with_session: placed.only_with_session,
                 for_good: kept.is_some_and(|(_, for_good)| for_good),
                 home: home.and_then(|home| home.backend),
+                in_passing: false,
                 key: home.map(|home| home.key.to_ne_bytes()),
             }),
         }
@@ -299,6 +315,7 @@ mod tests {
     use super::*;
     use crate::config::model::{AdminState, BalancerKind, Cookie, SameSite, Secure};
     use crate::http::Sample;
+    use crate::http::cookie::Given;
     use crate::http::edits::Edits;
     use crate::policy::balance::Member;
     use crate::policy::balance::facts;
@@ -499,6 +516,36 @@ mod tests {
             pool.set(ALL_UP);
             assert_eq!(visit(&mut pool, &mut token), (refuge, Stickiness::Moved));
             assert_eq!(visit(&mut pool, &mut token), (refuge, Stickiness::Kept));
+        }
+    }
+
+    #[test]
+    fn a_local_home_that_is_missed_is_left_in_passing_and_lost_with_a_new_session() {
+        for by_insert in [true, false] {
+            let mut pool = Pool::keeping([1; 4], Sessions::Local, OnFailure::Temporary, by_insert);
+            let (home, token) = pool.new_client();
+            let missed = pool.ask(Some(&token), &[home]).unwrap().sticky.unwrap();
+            assert_eq!(missed.stickiness, Stickiness::Moved);
+            // The token stays as it is, so that the next request tells the same way what became of the session.
+            assert!(missed.in_passing && missed.only_with_session);
+            let sample = Sample::new("HTTP/1.1 200 OK", &[]);
+            let mut edits = Edits::default();
+            for (given, result) in [
+                (Given::Nothing, Stickiness::Moved),
+                (Given::Value(b"new"), Stickiness::Lost),
+            ] {
+                let answer = sample.answer();
+                let sticky = &pool.sticky;
+                sticky.remember(&missed, &answer, given, false, &mut |_| {}, &mut edits);
+                assert_eq!(missed.result(given), result);
+            }
+            // Whoever leaves a home that is down was counted when he left.
+            pool.set(but(home, (Ready, Down)));
+            let choice = pool.ask(Some(&token), &[]).unwrap().sticky.unwrap();
+            assert_eq!(
+                (choice.stickiness, choice.in_passing),
+                (Stickiness::Lost, false)
+            );
         }
     }
 

@@ -67,8 +67,21 @@ impl Line {
 
     /// One request without a body; `fields` are whole lines that end in CRLF.
     pub fn send(&mut self, method: &str, path: &str, fields: &str) -> io::Result<Answer> {
+        self.ask(method, path, fields, "")
+    }
+
+    /// POSTs a form, `name=value` pairs in URL encoding.
+    pub fn submit(&mut self, path: &str, fields: &str, form: &str) -> io::Result<Answer> {
+        let length = form.len();
+        let fields = format!(
+            "{fields}Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n"
+        );
+        self.ask("POST", path, &fields, form)
+    }
+
+    fn ask(&mut self, method: &str, path: &str, fields: &str, body: &str) -> io::Result<Answer> {
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{fields}\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{fields}\r\n{body}",
             self.address
         );
         let outcome = self.exchange(request.as_bytes());
@@ -194,16 +207,36 @@ impl Session {
         path: &str,
         more: &str,
     ) -> io::Result<Answer> {
-        let cookies: Vec<String> = self
-            .cookies
-            .iter()
+        let answer = line.send(method, path, &format!("{}{more}", self.cookies()))?;
+        self.keep(&answer);
+        Ok(answer)
+    }
+
+    /// POSTs a form with this client's cookies, keeping the ones that are set.
+    pub fn submit(&mut self, line: &mut Line, path: &str, form: &str) -> io::Result<Answer> {
+        let answer = line.submit(path, &self.cookies(), form)?;
+        self.keep(&answer);
+        Ok(answer)
+    }
+
+    /// The value of a cookie.
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        self.cookies.get(name).map(String::as_str)
+    }
+
+    /// A whole line with every cookie, or nothing.
+    fn cookies(&self) -> String {
+        let pairs = self.cookies.iter();
+        let pairs: Vec<String> = pairs
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        let fields = match cookies.is_empty() {
-            true => more.to_owned(),
-            false => format!("Cookie: {}\r\n{more}", cookies.join("; ")),
-        };
-        let answer = line.send(method, path, &fields)?;
+        match pairs.is_empty() {
+            true => String::new(),
+            false => format!("Cookie: {}\r\n", pairs.join("; ")),
+        }
+    }
+
+    fn keep(&mut self, answer: &Answer) {
         for set in answer.all("set-cookie") {
             let pair = set.split(';').next().and_then(|pair| pair.split_once('='));
             if let Some((name, value)) = pair {
@@ -211,7 +244,6 @@ impl Session {
                     .insert(name.trim().to_owned(), value.trim().to_owned());
             }
         }
-        Ok(answer)
     }
 }
 

@@ -16,7 +16,8 @@ use crate::prometheus::{self, Prometheus};
 use crate::tomcat::Tomcat;
 use crate::weir::{FALL, INTERVAL, Manner, Setup, TIMEOUT, Weir, sum};
 
-const SOON: Duration = Duration::from_secs(20);
+/// Longest wait for something that happens by itself.
+pub const SOON: Duration = Duration::from_secs(20);
 
 /// The servers, and where a scenario may write.
 pub struct Stage {
@@ -29,11 +30,13 @@ pub struct Stage {
 }
 
 impl Stage {
-    fn weir(&self, name: &str, setup: &Setup) -> Weir {
+    /// A weir of its own for a scenario of this name.
+    pub fn weir(&self, name: &str, setup: &Setup) -> Weir {
         Weir::start(&self.directory.join(name), setup)
     }
 
-    fn three(&self) -> &[Tomcat] {
+    /// The servers in service.
+    pub fn three(&self) -> &[Tomcat] {
         &self.fleet[..3]
     }
 }
@@ -248,7 +251,7 @@ fn shares(clients: &[Counted]) -> BTreeMap<String, usize> {
 }
 
 /// Same server, same session, one more.
-fn assert_grown(before: &[Counted], now: &[Counted]) {
+pub fn assert_grown(before: &[Counted], now: &[Counted]) {
     for (was, is) in before.iter().zip(now) {
         let next = Counted {
             count: was.count + 1,

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::client::Line;
-use crate::ports;
 use crate::process::{Process, wait};
 
 /// The page that counts a client's requests in its HttpSession.
@@ -81,12 +80,7 @@ impl Tomcat {
         (!works).then(|| "no java on the PATH".to_owned())
     }
 
-    /// Starts one; it answers some seconds later.
-    pub fn start(name: &str, directory: &Path) -> Self {
-        Self::start_with(name, directory, ports::free(), &Extras::default())
-    }
-
-    /// The same at `address`, with more in it.
+    /// Starts one at `address`, with more in it than the two pages; it answers some seconds later.
     pub fn start_with(name: &str, directory: &Path, address: SocketAddr, extras: &Extras) -> Self {
         let base = directory.join(name);
         write_base(&base, address.port(), extras);
@@ -118,6 +112,13 @@ impl Tomcat {
                 (answer.status == 200 && answer.body.contains(&sign)).then_some(())
             });
         }
+    }
+
+    /// How many requests for paths that begin so it has answered.
+    pub fn served(&self, path: &str) -> usize {
+        let text = fs::read_to_string(self.base.join("logs/access.log")).unwrap_or_default();
+        let paths = text.lines().filter_map(|line| line.split(' ').nth(1));
+        paths.filter(|found| found.starts_with(path)).count()
     }
 
     /// Milliseconds of the Unix clock at which each good answer to a probe was complete.
@@ -167,7 +168,9 @@ fn write_base(base: &Path, port: u16, extras: &Extras) {
     let application = within(APPLICATION, "web-app", &extras.application);
     write(root.join("WEB-INF/web.xml"), &application);
     for (path, text) in &extras.pages {
-        write(root.join(path), text);
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap_or(&root)).expect("a directory can be made");
+        write(path, text);
     }
     for jar in &extras.libraries {
         let name = jar.file_name().expect("a jar has a name");

@@ -376,6 +376,7 @@ mod tests {
             tell: Some(Tell::Id(id)),
             only_with_session: false,
             for_good: false,
+            in_passing: false,
             home: None,
             key: None,
         };

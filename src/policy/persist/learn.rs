@@ -233,6 +233,7 @@ mod tests {
             tell: None,
             only_with_session: false,
             for_good,
+            in_passing: false,
             home: None,
             key: None,
         }

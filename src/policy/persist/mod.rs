@@ -199,6 +199,9 @@ pub struct Chosen {
     pub only_with_session: bool,
     /// Whether the backend is its home from now on, and another one was before.
     pub for_good: bool,
+    /// Whether it left a home of `local` sessions for this request alone, because that was just now out of reach: its session is
+    /// *lost* if the answer opens another.
+    pub in_passing: bool,
     /// The backend that was its home when it came.
     pub home: Option<BackendIndex>,
     /// What a client with a home is known by, as [`Home::key`].
@@ -214,6 +217,16 @@ impl Chosen {
                 times: ticket.times,
                 ..Home::of_key(u64::from_be_bytes(ticket.key), Some(ticket.home))
             }),
+        }
+    }
+}
+
+impl Chosen {
+    /// What it came to, now that the answer is there; `session` is what that does to the application's session id.
+    pub fn result(&self, session: Given<'_>) -> Stickiness {
+        match session {
+            Given::Value(_) if self.in_passing => Stickiness::Lost,
+            _ => self.stickiness,
         }
     }
 }

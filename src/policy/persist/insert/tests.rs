@@ -287,6 +287,7 @@ fn answered(
         tell: Some(Tell::Ticket(chosen)),
         only_with_session: false,
         for_good: false,
+        in_passing: false,
         home: None,
         key: None,
     };
