@@ -329,6 +329,7 @@ mod tests {
                 fill_secure: &mut |bytes| bytes.fill_with(|| secure.next_u64() as u8),
                 patient: false,
                 asks: true,
+                anew: false,
             };
             let choice = choose(&view, Some(client), &[], &facts, &mut self.rng).unwrap();
             (choice.backend.index(), choice.sticky.unwrap().stickiness)

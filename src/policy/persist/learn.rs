@@ -234,6 +234,7 @@ mod tests {
             only_with_session: false,
             for_good,
             in_passing: false,
+            may_leave: false,
             home: None,
             key: None,
         }
