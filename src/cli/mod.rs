@@ -7,6 +7,7 @@ mod backend_state;
 mod check;
 mod diff;
 mod drain;
+mod explain;
 mod reload;
 mod run;
 mod schema;
@@ -47,6 +48,11 @@ enum Command {
     /// The file that `-c` names need not be in place yet; the admin address is found in it too. It warns when sessions would be lost. Exits with 0 when nothing would change, with 1 when something would, and with 2, saying
     /// why, when the file would be refused or weir does not answer.
     Diff(AdminAddress),
+    /// Tell where a running weir would send a request, and why: route, client, backend.
+    ///
+    /// Nothing is sent and nothing changes. Where several backends may take a new client, it tells them and the balancer that
+    /// chooses. Cookies are told to weir's admin address and to nobody else; they appear in no log.
+    Explain(explain::Request),
     /// Show what a running weir serves, and the state of its backends.
     Status {
         #[command(flatten)]
@@ -106,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Run(file) => run::run(&file.config),
         Command::Check(file) => check::check(&file.config),
         Command::Diff(address) => diff::diff(&address),
+        Command::Explain(request) => explain::explain(&request),
         Command::Status { address, json } => status::status(&address, json),
         Command::Drain {
             place,

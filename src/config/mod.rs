@@ -32,6 +32,7 @@ use model::{Admin, Config};
 pub use json_schema::json_schema;
 pub use reference::{Show, reference};
 pub use suggest::closest;
+pub use values::duration_text;
 
 /// A larger file is refused.
 pub const MAX_FILE: u64 = 16 << 20;

@@ -90,6 +90,9 @@ impl Exchange<'_> {
                 self.pass_interim(cx, &answer, edits, out)?;
                 continue;
             }
+            if self.is_session_over(&answer.head) {
+                return Err(Failure::SessionOver);
+            }
             self.compose(&answer, edits, out);
             return self
                 .pass_final(cx, out, &mut bytes[from..], read)

@@ -72,6 +72,8 @@ pub(super) struct Head {
     pub(super) version: Version,
     pub(super) is_head: bool,
     pub(super) is_idempotent: bool,
+    /// Whether it is a GET or HEAD without a body, and asks for no other protocol.
+    pub(super) is_plain: bool,
     pub(super) keep_alive: bool,
     pub(super) expects_continue: bool,
     /// What the client offers to switch to; empty: nothing.
@@ -400,6 +402,9 @@ impl Head {
             version: head.version,
             is_head: head.method == b"HEAD",
             is_idempotent: retry::is_idempotent(head.method),
+            is_plain: matches!(head.method, b"GET" | b"HEAD")
+                && request.body.is_done()
+                && request.upgrade.is_empty(),
             keep_alive: request.keep_alive,
             expects_continue: request.expects_continue,
             upgrade: span_in(received, request.upgrade),

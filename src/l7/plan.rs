@@ -27,7 +27,6 @@ use crate::state::backend::Backend;
 use crate::state::flights::Flight;
 use crate::state::snapshot::Route;
 use crate::upstream::generation::{Generation, PoolLoads};
-use crate::upstream::local::Scratch;
 
 /// The attempts that failed so far.
 #[derive(Debug, Default)]
@@ -38,6 +37,8 @@ pub(super) struct Attempts {
     led_by: Option<Retry>,
     /// Whether the choice before stands.
     repeats: bool,
+    /// Whether its client begins anew.
+    anew: bool,
     failure: Option<Failure>,
     /// What the request waits for before its next plan.
     pub(super) held: Option<Held>,
@@ -109,8 +110,9 @@ impl Attempts {
                 return Ok(());
             }
             Retry::SameBackendFresh => self.repeats = true,
-            Retry::Elsewhere => {
+            Retry::Elsewhere | Retry::Anew => {
                 self.repeats = false;
+                self.anew |= retry == Retry::Anew;
                 self.tried[self.count] = plan.backend;
                 self.count += 1;
             }
@@ -162,6 +164,7 @@ fn kind_of(failure: Failure, exchange: &Exchange<'_>) -> retry::Failure {
         Failure::BackendClosed if answered => retry::Failure::Other,
         Failure::BackendClosed if exchange.facts.reused => retry::Failure::ReusedClosed,
         Failure::BackendClosed => retry::Failure::NewClosed,
+        Failure::SessionOver => retry::Failure::SessionOver,
         _ => retry::Failure::Other,
     }
 }
@@ -173,27 +176,22 @@ pub(super) fn plan(
 ) -> Result<Option<Plan>, Failure> {
     let (local, generation) = (exchange.client.local.clone(), exchange.generation.clone());
     let snapshot = &*generation.snapshot;
-    let Scratch {
-        out,
-        lines,
-        edits,
-        path,
-        ..
-    } = &mut *local.scratch.borrow_mut();
+    let scratch = &mut *local.scratch.borrow_mut();
     // No wait lies between the first plan and the reading of the head: the scratch still has its lines.
     let known = exchange.head.filter(|_| !attempts.is_planned);
-    let request = match known.and_then(|head| head.request(&exchange.received, lines)) {
+    let request = match known.and_then(|head| head.request(&exchange.received, &scratch.lines)) {
         Some(request) => request,
-        None => request::parse(&exchange.received, lines, &snapshot.config.limits)
-            .map_err(Failure::Request)?
-            .ok_or(Failure::ClientGone)?,
+        None => request::parse(
+            &exchange.received,
+            &mut scratch.lines,
+            &snapshot.config.limits,
+        )
+        .map_err(Failure::Request)?
+        .ok_or(Failure::ClientGone)?,
     };
     let head = &request.head;
-    let source = Source::of(
-        head,
-        exchange.client.remote,
-        &snapshot.config.trusted_proxies,
-    );
+    let trusted = &snapshot.config.trusted_proxies;
+    let source = Source::of(head, exchange.client.remote, trusted);
     exchange.facts.client = source.client;
     exchange.facts.secure = source.secure;
     let checks = snapshot.listeners[exchange.listener].path_checks;
@@ -203,7 +201,7 @@ pub(super) fn plan(
         session: None,
         request: Some(RequestFacts {
             head,
-            path: path::normalize(head.path, path, checks).map_err(Failure::Path)?,
+            path: path::normalize(head.path, &mut scratch.path, checks).map_err(Failure::Path)?,
             secure: source.secure,
         }),
         now: exchange.facts.started,
@@ -227,13 +225,12 @@ pub(super) fn plan(
     };
     attempts.is_planned = true;
     exchange.facts.choice = Some(choice);
+    let edits = &mut scratch.edits;
     edits.clear();
-    if let Some(sticky) = &route.sticky {
-        sticky.conceal(head, edits);
-    }
+    (route.sticky.iter()).for_each(|sticky| sticky.conceal(head, edits));
     forwarding::edit(head, &source, snapshot.config.forwarding, edits);
     let backend = &snapshot.pools[route.pool].backends[choice.backend.index()];
-    compose(&request, backend, edits, out);
+    compose(&request, backend, edits, &mut scratch.out);
     let flight = first_flight.map(|flight| flight.take(&choice, &facts, exchange.client));
     Ok(Some(Plan::new(route, &choice, flight.flatten())))
 }
@@ -300,6 +297,7 @@ fn choose_backend(
         companions: &companions,
         fill_secure: &mut fill_secure,
         patient: attempts.is_patient(route, facts.now),
+        anew: attempts.anew,
     });
     let rng = &mut client.local.rng.borrow_mut();
     choose(&view, sticky, attempts.tried(), facts, rng)

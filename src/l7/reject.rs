@@ -40,6 +40,8 @@ pub enum Failure {
     Switched,
     /// The backend did not answer in time, or stopped in the middle.
     ResponseTimeout,
+    /// The backend, which drains, does not know the client's session any more. It leads to another attempt.
+    SessionOver,
 }
 
 /// A row of the table.
@@ -65,7 +67,7 @@ const fn row(reason: &'static str, status: u16, text: &'static str) -> Row {
 }
 
 /// Every reason, in the order of [`Failure::ordinal`].
-pub const TABLE: [Row; 35] = [
+pub const TABLE: [Row; 36] = [
     row("start_line", 400, "The request line is malformed."),
     row("version", 505, "This server speaks HTTP/1.0 and HTTP/1.1."),
     row("target", 400, "The request target is malformed."),
@@ -141,6 +143,7 @@ pub const TABLE: [Row; 35] = [
         503,
         "The server of this session is not available at the moment.",
     ),
+    row("session_over", 503, "The session is over."),
 ];
 
 impl Failure {
@@ -184,6 +187,7 @@ impl Failure {
             Failure::Switched => 32,
             Failure::ResponseTimeout => 33,
             Failure::HomeDown => 34,
+            Failure::SessionOver => 35,
         }
     }
 

@@ -4,9 +4,11 @@
 
 use super::exchange::Exchange;
 use crate::http::cookie::Given;
+use crate::http::head::AnswerHead;
 use crate::policy::balance::BackendIndex;
 use crate::policy::facts::{Facts, SessionFacts};
 use crate::policy::persist::Chosen;
+use crate::policy::retry::{self, MAX_RETRIES, NewId};
 use crate::state::snapshot::{Route, Snapshot};
 
 /// The session that a request showed; small, because it is kept while the request is in flight.
@@ -14,7 +16,6 @@ use crate::state::snapshot::{Route, Snapshot};
 pub(super) struct Shown {
     key: [u8; 8],
     /// Who accepted it last, within the idle timeout.
-    #[expect(dead_code, reason = "the stale-session rule will read it")]
     pub(super) accepted_by: Option<BackendIndex>,
 }
 
@@ -40,6 +41,32 @@ pub(super) fn look_up(
 }
 
 impl Exchange<'_> {
+    /// Whether the answer shows that the client's session is over, and the client need not stay for that.
+    pub(super) fn is_session_over(&self, answer: &AnswerHead<'_>) -> bool {
+        let choice = self.facts.choice.zip(self.facts.session);
+        let Some((choice, shown)) = choice.filter(|(choice, _)| {
+            let chosen = choice.sticky;
+            chosen.is_some_and(|chosen| chosen.may_leave)
+        }) else {
+            return false;
+        };
+        let snapshot = &*self.generation.snapshot;
+        let route = self.facts.route.map(|route| &snapshot.routes[route]);
+        let sticky = route.and_then(|route| route.sticky.as_ref());
+        let sessions = route.and_then(|route| snapshot.pools[route.pool].sessions.as_ref());
+        let is_other = sticky.zip(sessions).is_some_and(|(sticky, sessions)| {
+            matches!(sticky.given(answer), Given::Value(id)
+                if sessions.key(id).to_ne_bytes() != shown.key)
+        });
+        retry::is_over(NewId {
+            may_leave: self.facts.tries <= MAX_RETRIES,
+            is_harmless: self.head.is_some_and(|head| head.is_plain),
+            is_passed_on: self.answer.interims > 0,
+            is_other,
+            was_accepted: shown.accepted_by == Some(choice.backend),
+        })
+    }
+
     /// Writes down what became of the session. A session is live when its application opened it or did not refuse it; a client
     /// that shows none is known by weir's token, from its second request on, lest one who keeps no cookies counts many times.
     pub(super) fn note_session(&self, chosen: &Chosen, given: Given<'_>) {

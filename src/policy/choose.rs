@@ -42,6 +42,8 @@ pub struct StickyView<'a> {
     pub fill_secure: &'a mut dyn FnMut(&mut [u8]),
     /// Whether the request may still be held for its home.
     pub patient: bool,
+    /// Whether its session turned out to be over: its client begins anew.
+    pub anew: bool,
 }
 
 /// A chosen backend.
@@ -117,6 +119,15 @@ fn choose_sticky<L: Loads>(
         fill_secure: view.fill_secure,
     };
     let stickiness = match (recall, view.told) {
+        (Recall::Keep(home), _) if view.anew => {
+            let backend = begin_anew(pool, &home, tried, facts)?;
+            let placed = Placed {
+                tell: mode.admit(backend, &mut means),
+                only_with_session: false,
+            };
+            let choice = Choice::new(backend, Stickiness::Moved, placed, Some(&home));
+            return Ok(choice.anew());
+        }
         (Recall::Keep(home), _) | (Recall::New, Some((_, Some(home)))) => {
             let home = placement::warm_home(pool, view.sticky, home);
             let waits = view.patient.then_some(facts.now);
@@ -131,11 +142,9 @@ fn choose_sticky<L: Loads>(
                 Some(backend) => (backend, Stickiness::Moved),
                 None => (place.backend, place.stickiness),
             };
-            let mut choice = Choice::new(backend, stickiness, placed, Some(&home));
-            if let Some(chosen) = &mut choice.sticky {
-                chosen.in_passing = place.in_passing;
-            }
-            return Ok(choice);
+            let may_leave = may_leave(pool, view.sticky, backend, tried);
+            let choice = Choice::new(backend, stickiness, placed, Some(&home));
+            return Ok(choice.leaving(may_leave).in_passing(place.in_passing));
         }
         (Recall::New, _) => Stickiness::New,
         (Recall::Expired, _) => Stickiness::Expired,
@@ -158,13 +167,31 @@ fn choose_sticky<L: Loads>(
 }
 
 /// Where a client with a home goes.
-struct Place {
-    backend: BackendIndex,
-    stickiness: Stickiness,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// There.
+    pub backend: BackendIndex,
+    /// How that is counted.
+    pub stickiness: Stickiness,
     /// Whether it is the home from now on.
-    for_good: bool,
+    pub for_good: bool,
     /// See [`Chosen::in_passing`].
-    in_passing: bool,
+    pub in_passing: bool,
+}
+
+/// What [`choose`] would do for the first try of a request on a sticky route, as far as it follows from the request: what the
+/// client is known by, and where one with a home goes. `None` is for the balancer to choose.
+pub fn foresee<L: Loads>(
+    pool: &PoolView<'_, L>,
+    sticky: &Sticky,
+    facts: &Facts<'_>,
+) -> (Recall, Option<Result<Place, Nowhere>>) {
+    let recall = sticky.mode.recall(facts, pool.ring, &mut None);
+    let place = match &recall {
+        Recall::Keep(home) => Some(keep(pool, sticky, home, &[], Some(facts.now))),
+        _ => None,
+    };
+    (recall, place)
 }
 
 /// Where a client with a home goes.
@@ -212,6 +239,46 @@ fn keep<L>(
             leave(pool, sticky, home, tried, refuge.or_else(successor))
         }
     }
+}
+
+/// Whether a client need not stay at a backend that drains: its session lives there, but if it turns out to be over, another one
+/// can take the client and tell it so.
+fn may_leave<L>(
+    pool: &PoolView<'_, L>,
+    sticky: &Sticky,
+    backend: BackendIndex,
+    tried: &[BackendIndex],
+) -> bool {
+    let own = pool.sets.member(backend);
+    own.is_some_and(|own| own.admin == AdminState::Drain)
+        && sticky.sessions == Sessions::Local
+        && !sticky.mode.is_by_key()
+        && takers(pool, tried).any(|other| other != backend)
+}
+
+/// The backends that take new clients and were not tried.
+fn takers<'a, L>(
+    pool: &PoolView<'a, L>,
+    tried: &'a [BackendIndex],
+) -> impl Iterator<Item = BackendIndex> + use<'a, L> {
+    let fresh = pool.sets.fresh().list().iter().copied();
+    fresh.filter(move |backend| !tried.contains(backend))
+}
+
+/// Where a client begins anew whose session is over: where its session was accepted last, if that was elsewhere, else at its
+/// successor, so that all of its requests at the time go to one.
+fn begin_anew<L>(
+    pool: &PoolView<'_, L>,
+    home: &Home,
+    tried: &[BackendIndex],
+    facts: &Facts<'_>,
+) -> Result<BackendIndex, Nowhere> {
+    let takes = |backend: BackendIndex| takers(pool, tried).any(|taker| taker == backend);
+    let known = facts.session.and_then(|session| session.known?.backend);
+    known
+        .filter(|backend| takes(*backend))
+        .or_else(|| pool.ring.first(home.key, takes))
+        .ok_or(Nowhere::NoBackend)
 }
 
 /// Whether a request is held for its home: one that should be there, that failed less than the route's wait ago, and that did not
@@ -297,8 +364,33 @@ impl Choice {
                 home: home.and_then(|home| home.backend),
                 in_passing: false,
                 key: home.map(|home| home.key.to_ne_bytes()),
+                may_leave: false,
             }),
         }
+    }
+
+    /// The choice for a client that need not stay if its session turns out to be over.
+    fn leaving(mut self, may_leave: bool) -> Choice {
+        if let Some(chosen) = &mut self.sticky {
+            chosen.may_leave = may_leave;
+        }
+        self
+    }
+
+    /// The choice for a client that leaves its home for this request alone.
+    fn in_passing(mut self, in_passing: bool) -> Choice {
+        if let Some(chosen) = &mut self.sticky {
+            chosen.in_passing = in_passing;
+        }
+        self
+    }
+
+    /// The choice for a client that is known by something else from now on.
+    fn anew(mut self) -> Choice {
+        if let Some(chosen) = &mut self.sticky {
+            chosen.key = None;
+        }
+        self
     }
 }
 
@@ -341,6 +433,7 @@ mod tests {
         /// Since when every state holds.
         since: Option<Instant>,
         patient: bool,
+        anew: bool,
     }
 
     impl Pool {
@@ -393,6 +486,7 @@ mod tests {
                 began: facts().now,
                 since: None,
                 patient: true,
+                anew: false,
             }
             .with(ALL_UP)
         }
@@ -448,6 +542,7 @@ mod tests {
                 companions: &|| None,
                 fill_secure: &mut |bytes| bytes.fill_with(|| secure.next_u64() as u8),
                 patient: self.patient,
+                anew: self.anew,
             };
             let choice = choose(&view, Some(client), &tried, &facts, &mut self.rng);
             self.rng.next_u64();
@@ -584,6 +679,40 @@ mod tests {
             home,
             "a drain is no failure"
         );
+    }
+
+    #[test]
+    fn a_client_whose_session_is_over_leaves_a_draining_home() {
+        for by_insert in [true, false] {
+            let mut pool = Pool::keeping([1; 4], Sessions::Local, OnFailure::Temporary, by_insert);
+            let (home, token) = pool.new_client();
+            let may_leave = |pool: &mut Pool, tried: &[u16]| {
+                let chosen = pool.ask(Some(&token), tried).unwrap().sticky.unwrap();
+                chosen.may_leave
+            };
+            assert!(!may_leave(&mut pool, &[]), "its home does not drain");
+            pool.set(but(home, (Drain, Up)));
+            assert!(may_leave(&mut pool, &[]));
+            let others: Vec<u16> = (0..4).filter(|other| *other != home).collect();
+            assert!(!may_leave(&mut pool, &others), "nobody else is left");
+            pool.anew = true;
+            let choice = pool.ask(Some(&token), &[home]).unwrap();
+            let chosen = choice.sticky.unwrap();
+            assert_eq!(chosen.stickiness, Stickiness::Moved);
+            assert!(!chosen.may_leave && !chosen.only_with_session && chosen.key.is_none());
+            assert_eq!(chosen.home, Some(BackendIndex(home)));
+            let told = token_of(&pool.sticky, chosen).unwrap();
+            pool.anew = false;
+            let next = pool.returns(&told, &[]);
+            assert_eq!(next, Some((choice.backend.0, Stickiness::Kept)));
+            pool.set([(Drain, Up); 4]);
+            assert!(!may_leave(&mut pool, &[]), "nobody takes new clients");
+        }
+        let mut shared = Pool::keeping([1; 4], Sessions::Shared, OnFailure::Permanent, true);
+        let (home, token) = shared.new_client();
+        shared.set(but(home, (Drain, Up)));
+        let chosen = shared.ask(Some(&token), &[]).unwrap().sticky.unwrap();
+        assert!(!chosen.may_leave, "it was handed over");
     }
 
     /// A pool whose requests are held for two seconds, and a client with its home.

@@ -6,6 +6,7 @@ pub mod balance;
 pub mod choose;
 pub mod facts;
 pub mod health;
+pub mod judge;
 pub mod persist;
 pub mod placement;
 pub mod rendezvous;

@@ -14,6 +14,8 @@ pub enum Failure {
     ReusedClosed,
     /// A new connection was closed or reset before any byte of the answer.
     NewClosed,
+    /// The answer shows that the client's session is over; see [`is_over`].
+    SessionOver,
     /// Anything else, such as a time-out, a broken answer or a closed one.
     Other,
 }
@@ -44,6 +46,8 @@ pub enum Retry {
     SameBackendFresh,
     /// At another backend that was not tried yet.
     Elsewhere,
+    /// At another backend, as a new client.
+    Anew,
     /// At the client's home once more, after a pause. It does not count as a retry.
     Later,
     /// Nothing: the failure is the client's answer.
@@ -67,10 +71,36 @@ pub fn after(failed: Try) -> Retry {
     let was_fresh_retry = failed.led_by == Some(Retry::SameBackendFresh);
     match failed.failure {
         Failure::Connect => Retry::Elsewhere,
+        Failure::SessionOver => Retry::Anew,
         Failure::ReusedClosed if harmless => Retry::SameBackendFresh,
         Failure::NewClosed if harmless && was_fresh_retry => Retry::Elsewhere,
         _ => Retry::Never,
     }
+}
+
+/// What the first byte of a draining backend's answer is about, and what is known of the session that its request showed.
+#[derive(Clone, Copy, Debug)]
+pub struct NewId {
+    /// Whether the client may leave: its home drains, another backend can take it, and the request may be tried again.
+    pub may_leave: bool,
+    /// Whether the request is a GET or HEAD without a body, so that nobody notices that it was made twice.
+    pub is_harmless: bool,
+    /// Whether anything of the answer, an interim one too, is with the client already.
+    pub is_passed_on: bool,
+    /// Whether the request showed a session id, and the answer gives the client another one.
+    pub is_other: bool,
+    /// Whether this backend accepted the id that the request showed, within the idle timeout.
+    pub was_accepted: bool,
+}
+
+/// Whether an answer shows that its client's session is over, so that the client can begin anew elsewhere instead of holding a
+/// drain up. One whose id was accepted here and changes is a login, and stays.
+pub fn is_over(answer: NewId) -> bool {
+    answer.may_leave
+        && answer.is_harmless
+        && !answer.is_passed_on
+        && answer.is_other
+        && !answer.was_accepted
 }
 
 /// Whether doing a request twice is the same as doing it once (RFC 9110 section 9.2.2). Unknown methods are not.
@@ -177,6 +207,55 @@ mod tests {
             ..FIRST
         };
         assert_eq!(after(closed), Retry::Never);
+    }
+
+    #[test]
+    fn a_session_is_over_when_everything_says_so() {
+        const OVER: NewId = NewId {
+            may_leave: true,
+            is_harmless: true,
+            is_passed_on: false,
+            is_other: true,
+            was_accepted: false,
+        };
+        assert!(is_over(OVER));
+        for stays in [
+            NewId {
+                may_leave: false,
+                ..OVER
+            },
+            NewId {
+                is_harmless: false,
+                ..OVER
+            },
+            NewId {
+                is_passed_on: true,
+                ..OVER
+            },
+            NewId {
+                is_other: false,
+                ..OVER
+            },
+            // A login.
+            NewId {
+                was_accepted: true,
+                ..OVER
+            },
+        ] {
+            assert!(!is_over(stays), "{stays:?}");
+        }
+        let over = Try {
+            failure: Failure::SessionOver,
+            idempotent: true,
+            sent: true,
+            ..FIRST
+        };
+        assert_eq!(after(over), Retry::Anew);
+        let last = Try {
+            retries: MAX_RETRIES,
+            ..over
+        };
+        assert_eq!(after(last), Retry::Never);
     }
 
     #[test]

@@ -264,6 +264,7 @@ mod tests {
     use super::*;
     use crate::http::Sample;
     use crate::policy::balance::facts;
+    use crate::policy::judge::judge;
 
     struct Asked<'a> {
         listener: usize,
@@ -520,6 +521,11 @@ mod tests {
             let router = Router::compile(&routes);
             ask(&asked, |facts| {
                 assert_eq!(router.route(facts), reference(&routes, facts));
+                let ranks = routes.iter().zip(0..).filter_map(|(rule, route)| {
+                    judge(rule, facts).ok().map(|rank| (rank, Reverse(route)))
+                });
+                let best = ranks.max().map(|(_, Reverse(route))| route);
+                assert_eq!(router.route(facts), best, "told as it is");
                 None
             });
         }

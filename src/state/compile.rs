@@ -51,7 +51,7 @@ pub fn compile(
         generation,
         listeners: listeners.collect(),
         routes: routes.collect(),
-        router: router(&config),
+        router: Router::compile(&matches(&config)),
         pools: pools.collect(),
         config: config.clone(),
     }
@@ -215,9 +215,10 @@ fn sticky(from: &model::Sticky, pool: &model::Pool, secrets: &Secrets) -> Sticky
     }
 }
 
-fn router(config: &Config) -> Router {
+/// What each route matches, in file order.
+pub fn matches(config: &Config) -> Vec<RouteMatch> {
     let listeners = ordinals(config.listeners.iter().map(|listener| &listener.name));
-    let routes: Vec<RouteMatch> = config
+    config
         .routes
         .iter()
         .map(|route| RouteMatch {
@@ -231,8 +232,7 @@ fn router(config: &Config) -> Router {
             methods: route.methods.clone(),
             headers: route.headers.clone(),
         })
-        .collect();
-    Router::compile(&routes)
+        .collect()
 }
 
 /// Where each name stands; a valid configuration names nothing that is not there.

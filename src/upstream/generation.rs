@@ -243,20 +243,24 @@ impl Drop for Place<'_> {
     }
 }
 
+/// Who of a pool's backends may be chosen at this moment.
+pub fn eligible(pool: &Pool) -> EligibleSet {
+    EligibleSet::new(pool.backends.iter().map(|backend| Member {
+        weight: backend.weight,
+        share: (pool.slow_start).map_or(1, |time| share(backend.live.warm(), time)),
+        admin: backend.admin(),
+        health: backend.live.health(),
+        since: Some(backend.live.health_since()),
+    }))
+}
+
 impl Sets {
     fn new(pool: &Pool) -> Self {
         // The epoch is read first: a change in between is then seen at the next look.
         let epoch = pool.epoch.value();
-        let members = pool.backends.iter().map(|backend| Member {
-            weight: backend.weight,
-            share: (pool.slow_start).map_or(1, |time| share(backend.live.warm(), time)),
-            admin: backend.admin(),
-            health: backend.live.health(),
-            since: Some(backend.live.health_since()),
-        });
         Sets {
             epoch,
-            eligible: EligibleSet::new(members),
+            eligible: eligible(pool),
         }
     }
 }

@@ -145,9 +145,7 @@ fn run(claims: Vec<Claim>) -> ExitCode {
 
 fn set_stage(directory: &Path) -> Stage {
     let began = Instant::now();
-    let start = |name| Tomcat::start(name, directory);
-    let directory = scenarios::directory();
-    let start = |name| Tomcat::start_with(name, &directory, ports::free(), &login::extras());
+    let start = |name| Tomcat::start_with(name, directory, ports::free(), &login::extras());
     let mut fleet: Vec<Tomcat> = ["was1", "was2", "was3", "was4"].map(start).into();
     fleet.iter_mut().for_each(Tomcat::wait_ready);
     println!("  four Tomcats ready after {:.1?}", began.elapsed());

@@ -17,6 +17,7 @@ use super::answer::{Answer, Problem, content, json};
 use super::backend_state::BackendState;
 use super::diff::{diff, diff_with};
 use super::door::Door;
+use super::explain::explain;
 use super::status::status;
 use crate::control::shared::{Lifecycle, ReloadRequest, Shared, verdicts_in};
 
@@ -36,6 +37,7 @@ GET  /healthz         200 while the process lives
 GET  /readyz          200 while it serves, 503 with the reason when it does not
 GET  /api/v1/diff     what a reload would change
 POST /api/v1/diff     what another file would change: file and text, as JSON
+GET  /api/v1/explain  where a request would go and why: url, and perhaps method, header, client, listener
 GET  /api/v1/status   listeners, routes, pools and backends as JSON
 POST /api/v1/reload   reads the configuration file again (Content-Type: application/json)
 POST /api/v1/pools/{pool}/backends/{backend}/{drain|ready|maint}
@@ -49,6 +51,7 @@ enum Resource<'a> {
     Readyz,
     Status,
     Diff,
+    Explain,
     Reload,
     BackendState(BackendState<'a>),
 }
@@ -88,6 +91,7 @@ pub(super) async fn answer(
             )),
         },
         Resource::Diff => diff(&context.shared).await,
+        Resource::Explain => explain(&context.shared, parts.uri.query().unwrap_or_default()),
         Resource::Reload => reload(&context.shared).await,
         Resource::BackendState(asked) => asked.set(&context.shared, from).await,
     };
@@ -102,6 +106,7 @@ fn find<'a>(path: &'a str, method: &Method) -> Result<Resource<'a>, Problem> {
         "/readyz" => (Resource::Readyz, READING),
         "/api/v1/status" => (Resource::Status, READING),
         "/api/v1/diff" => (Resource::Diff, "GET, HEAD, POST"),
+        "/api/v1/explain" => (Resource::Explain, READING),
         "/api/v1/reload" => (Resource::Reload, "POST"),
         _ => match BackendState::of(path) {
             Some(asked) => (Resource::BackendState(asked), "POST"),

@@ -125,9 +125,9 @@ fn missing<'n>(what: &str, asked: &str, names: impl Iterator<Item = &'n str> + C
     Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
-/// A path segment without its percent-encoding (RFC 3986 section 2.1).
-fn decoded(segment: &str) -> Result<String, Problem> {
-    let bad = || Problem::new(StatusCode::BAD_REQUEST, "the path has a bad %");
+/// A part of a request target without its percent-encoding (RFC 3986 section 2.1).
+pub(super) fn decoded(segment: &str) -> Result<String, Problem> {
+    let bad = || Problem::new(StatusCode::BAD_REQUEST, "there is a bad % in the address");
     let mut bytes = Vec::with_capacity(segment.len());
     let mut parts = segment.split('%');
     bytes.extend(parts.next().unwrap_or_default().bytes());

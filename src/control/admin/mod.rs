@@ -4,9 +4,12 @@
 
 mod answer;
 mod api;
+mod asked;
 mod backend_state;
 mod diff;
 mod door;
+mod explain;
+mod outcome;
 mod socket;
 mod status;
 #[cfg(test)]

@@ -160,13 +160,18 @@ fn pool(pool: &snapshot::Pool, overrides: &Overrides) -> Pool {
         .map(|(from, index)| sessions(pool, BackendIndex(index), backend(pool, from, overrides)));
     Pool {
         name: pool.name.to_string(),
-        balancer: match pool.balancer {
-            BalancerKind::RoundRobin => "round-robin",
-            BalancerKind::LeastConnections => "least-connections",
-            BalancerKind::LeastSessions => "least-sessions",
-            BalancerKind::RandomTwo => "random-two",
-        },
+        balancer: balancer_word(pool.balancer),
         backends: backends.collect(),
+    }
+}
+
+/// The word of the configuration.
+pub(super) fn balancer_word(balancer: BalancerKind) -> &'static str {
+    match balancer {
+        BalancerKind::RoundRobin => "round-robin",
+        BalancerKind::LeastConnections => "least-connections",
+        BalancerKind::LeastSessions => "least-sessions",
+        BalancerKind::RandomTwo => "random-two",
     }
 }
 

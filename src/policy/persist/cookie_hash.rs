@@ -378,6 +378,7 @@ mod tests {
             in_passing: false,
             home: None,
             key: None,
+            may_leave: false,
         };
         let mut edits = Edits::default();
         let answer = Answered {

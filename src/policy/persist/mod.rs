@@ -155,6 +155,15 @@ impl Home {
     }
 }
 
+impl Home {
+    /// When the client's token was issued, when it was written last, and when the client left its home, in seconds since the
+    /// epoch; absent where the mode does not know it.
+    pub fn times(&self) -> [Option<u32>; 3] {
+        let Times { issued, seen, left } = self.times;
+        [issued, seen, left].map(|time| (time > 0).then_some(time))
+    }
+}
+
 /// Points of time of a token, in seconds since the epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Times {
@@ -200,6 +209,8 @@ pub struct Chosen {
     pub home: Option<BackendIndex>,
     /// What a client with a home is known by, as [`Home::key`].
     pub key: Option<[u8; 8]>,
+    /// Whether it need not stay if its session turns out to be over: its home drains, and others take new clients.
+    pub may_leave: bool,
 }
 
 impl Chosen {
@@ -358,7 +369,7 @@ pub enum AnyPersistence {
 }
 
 impl AnyPersistence {
-    /// Whether a client's home follows from its key alone, so that nothing tells whether it has been there.
+    /// Whether a client's home follows from its key alone, so that nothing tells whether it has been there, and no other can be told.
     pub fn is_by_key(&self) -> bool {
         matches!(self, AnyPersistence::Source(_) | AnyPersistence::Header(_))
     }

@@ -289,6 +289,7 @@ fn answered(
         in_passing: false,
         home: None,
         key: None,
+        may_leave: false,
     };
     let answer = Answered {
         head: &sample.answer(),

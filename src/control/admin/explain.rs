@@ -1,0 +1,389 @@
+//! `GET /api/v1/explain`: which route and which backend a request would take, and why.
+//! It asks what the workers ask, changes nothing, sends nothing, and tells no cookie to anyone.
+//! The walk goes on in `policy/judge.rs` (routes) and `policy/choose.rs` (backends); `asked.rs` reads the question.
+
+use std::net::SocketAddr;
+
+use hyper::StatusCode;
+use serde::Serialize;
+
+use super::answer::{Answer, Problem, json};
+use super::asked::Asked;
+use super::outcome::{ClientSeen, Outcome, Seen, outcome};
+use super::status::balancer_word;
+use crate::clock::{self, Rfc3339};
+use crate::config::duration_text;
+use crate::config::model::{OnFailure, Protocol, Sessions};
+use crate::control::effective::Effective;
+use crate::control::shared::Shared;
+use crate::http::forwarding::Source;
+use crate::http::{path, request};
+use crate::l7::reject::Failure;
+use crate::policy::balance::{AnyBalancer, BackendIndex, EligibleSet};
+use crate::policy::choose::{PoolView, foresee};
+use crate::policy::facts::{Facts, RequestFacts, SessionFacts};
+use crate::policy::judge::{Miss, judge};
+use crate::policy::persist::{AnyPersistence, Recall, Sticky};
+use crate::policy::route::RouteMatch;
+use crate::state::compile::matches;
+use crate::state::snapshot::{Pool, Snapshot};
+use crate::upstream::generation::{PoolLoads, eligible};
+
+/// Routes that are told one by one.
+const SHOWN: usize = 256;
+
+/// The whole document.
+#[derive(Debug, Serialize)]
+struct Explanation {
+    generation: u64,
+    request: Request,
+    /// The route that is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<Route>,
+    /// Why it is none of the others.
+    other_routes: Vec<Route>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<Client>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool: Option<PoolSeen>,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Request {
+    method: String,
+    host: String,
+    /// In normal form, as routes see it.
+    path: String,
+    listener: String,
+    /// The client's address, past trusted proxies.
+    client: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Route {
+    name: String,
+    matches: String,
+    pool: String,
+    because: String,
+}
+
+/// What a sticky route knows of the client.
+#[derive(Debug, Serialize)]
+struct Client {
+    mode: &'static str,
+    sessions: &'static str,
+    on_failure: String,
+    /// `home`, `new`, `expired` or `forged`.
+    known: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    home: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    home_state: Option<&'static str>,
+    /// Where it was last, if that was not at home.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refuge: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_seen: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_home: Option<String>,
+    /// The application's session that it shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<Session>,
+}
+
+#[derive(Debug, Serialize)]
+struct Session {
+    /// Whether a backend accepted it within the idle timeout.
+    live: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backend: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_seconds: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct PoolSeen {
+    name: String,
+    balancer: &'static str,
+    backends: Vec<BackendSeen>,
+}
+
+#[derive(Debug, Serialize)]
+struct BackendSeen {
+    name: String,
+    address: String,
+    weight: u16,
+    effective: &'static str,
+    in_flight: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions: Option<u32>,
+    /// Whether the balancer may give it new clients now.
+    takes_new: bool,
+}
+
+/// What the request of the query would come to.
+pub(super) fn explain(shared: &Shared, query: &str) -> Result<Answer, Problem> {
+    let snapshot = shared.current.borrow().clone();
+    let asked = Asked::of(query)?;
+    let listener = listener(&snapshot, &asked)?;
+    let explanation = explain_at(&snapshot, listener, &asked);
+    Ok(json(StatusCode::OK, &explanation))
+}
+
+/// The listener that was named, else the first that a client with this URL would reach, else the first.
+fn listener(snapshot: &Snapshot, asked: &Asked) -> Result<usize, Problem> {
+    let listeners = || {
+        let all = snapshot.listeners.iter().enumerate();
+        all.filter(|(_, listener)| listener.protocol == Protocol::Http)
+    };
+    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
+    let found = match &asked.listener {
+        Some(name) => listeners().find(|(_, listener)| *listener.name == **name),
+        None => {
+            let binds = |port| {
+                listeners().find(|(_, it)| it.keys.iter().any(|key| key.address.port() == port))
+            };
+            binds(asked.port).or_else(|| listeners().next())
+        }
+    };
+    found
+        .map(|(ordinal, _)| ordinal)
+        .ok_or_else(|| match &asked.listener {
+            Some(name) => bad(format!("there is no http listener {name:?}")),
+            None => bad("there is no http listener".to_owned()),
+        })
+}
+
+fn explain_at(snapshot: &Snapshot, listener: usize, asked: &Asked) -> Explanation {
+    let mut explanation = Explanation {
+        generation: snapshot.generation,
+        request: Request {
+            listener: snapshot.listeners[listener].name.to_string(),
+            ..Request::default()
+        },
+        route: None,
+        other_routes: Vec::new(),
+        client: None,
+        pool: None,
+        outcome: Outcome::default(),
+    };
+    if let Err(failure) = follow(snapshot, listener, asked, &mut explanation) {
+        explanation.outcome = Outcome::refused(failure);
+    }
+    explanation
+}
+
+/// Goes the way of a request, and writes down what it sees.
+fn follow(
+    snapshot: &Snapshot,
+    listener: usize,
+    asked: &Asked,
+    explanation: &mut Explanation,
+) -> Result<(), Failure> {
+    let (mut lines, mut memory) = (Vec::new(), Vec::new());
+    let parsed = request::parse(&asked.head, &mut lines, &snapshot.config.limits);
+    let parsed = parsed
+        .map_err(Failure::Request)?
+        .ok_or(Failure::ClientGone)?;
+    let head = &parsed.head;
+    let remote = SocketAddr::new(asked.client, 0);
+    let source = Source::of(head, remote, &snapshot.config.trusted_proxies);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let told = &mut explanation.request;
+    (told.method, told.host) = (text(head.method), text(head.host()));
+    told.client = source.client.to_string();
+    let checks = snapshot.listeners[listener].path_checks;
+    let path = path::normalize(head.path, &mut memory, checks).map_err(Failure::Path)?;
+    told.path = text(path);
+    let mut facts = Facts {
+        client: source.client,
+        listener,
+        request: Some(RequestFacts {
+            head,
+            path,
+            secure: source.secure,
+        }),
+        session: None,
+        now: clock::now(),
+        wall_millis: clock::wall_millis(),
+    };
+    let taken = snapshot.router.route(&facts);
+    (explanation.route, explanation.other_routes) = routes(snapshot, &facts, taken);
+    let route = &snapshot.routes[taken.ok_or(Failure::NoRoute)?];
+    let pool = &snapshot.pools[route.pool];
+    let sets = eligible(pool);
+    explanation.pool = Some(pool_seen(pool, &sets));
+    let Some(sticky) = &route.sticky else {
+        explanation.outcome = outcome(&Seen {
+            pool,
+            sets: &sets,
+            client: None,
+        });
+        return Ok(());
+    };
+    facts.session = sticky
+        .session(head)
+        .zip(pool.sessions.as_ref())
+        .map(|(shown, sessions)| sessions.look(shown, facts.now));
+    let view = PoolView {
+        balancer: &AnyBalancer::new(pool.balancer, 0, 1, 0),
+        ring: &pool.ring,
+        sets: &sets,
+        loads: &PoolLoads(pool),
+    };
+    let (recall, place) = foresee(&view, sticky, &facts);
+    explanation.client = Some(client(sticky, pool, &recall, facts.session));
+    explanation.outcome = outcome(&Seen {
+        pool,
+        sets: &sets,
+        client: Some(ClientSeen {
+            sticky,
+            recall,
+            place,
+        }),
+    });
+    Ok(())
+}
+
+/// The route that is taken, and why it is none of the others.
+fn routes(
+    snapshot: &Snapshot,
+    facts: &Facts<'_>,
+    taken: Option<usize>,
+) -> (Option<Route>, Vec<Route>) {
+    let rules = matches(&snapshot.config);
+    let told = |route: usize, because: String| Route {
+        name: snapshot.routes[route].name.to_string(),
+        matches: match_text(&rules[route]),
+        pool: snapshot.pools[snapshot.routes[route].pool].name.to_string(),
+        because,
+    };
+    let listener = &snapshot.listeners[facts.listener].name;
+    let others = (0..rules.len()).filter(|route| Some(*route) != taken);
+    let others = others.take(SHOWN).map(|route| {
+        let because = match judge(&rules[route], facts) {
+            Ok(_) => {
+                "it matches too, but the route that is taken is more specific or stands before it"
+                    .to_owned()
+            }
+            Err(miss) => miss_text(miss, &rules[route], listener),
+        };
+        told(route, because)
+    });
+    let chosen = taken.map(|route| told(route, "the most specific of those that match".to_owned()));
+    (chosen, others.collect())
+}
+
+fn miss_text(miss: Miss<'_>, rule: &RouteMatch, listener: &str) -> String {
+    match miss {
+        Miss::Listener => format!("it does not serve the listener {listener}"),
+        Miss::Host => format!("the host is not {}", rule.hosts.join(" or ")),
+        Miss::Path => format!("the path does not begin with {}", rule.path),
+        Miss::Method => format!("the method is not {}", rule.methods.join(" or ")),
+        Miss::Header(header) => match &header.value {
+            Some(value) => format!("no header {} is {value:?}", header.name),
+            None => format!("there is no header {}", header.name),
+        },
+    }
+}
+
+/// A match in one line: `shop.example.com/cart, POST, x-beta: "1"`.
+fn match_text(rule: &RouteMatch) -> String {
+    let hosts = match rule.hosts.is_empty() {
+        true => "any host".to_owned(),
+        false => rule.hosts.join(" "),
+    };
+    let mut text = format!("{hosts}, {}", rule.path);
+    if !rule.methods.is_empty() {
+        text += &format!(", {}", rule.methods.join(" "));
+    }
+    for header in &rule.headers {
+        text += &match &header.value {
+            Some(value) => format!(", {}: {value}", header.name),
+            None => format!(", {}", header.name),
+        };
+    }
+    text
+}
+
+fn client(sticky: &Sticky, pool: &Pool, recall: &Recall, session: Option<SessionFacts>) -> Client {
+    let home = match recall {
+        Recall::Keep(home) => Some(home),
+        _ => None,
+    };
+    let backend = |index: BackendIndex| &pool.backends[index.index()];
+    let name = |index| backend(index).name.to_string();
+    let own = home.and_then(|home| home.backend);
+    let [issued, last_seen, left_home] = home
+        .map_or([None; 3], |home| home.times())
+        .map(|time| time.map(|seconds| Rfc3339(u64::from(seconds) * 1000).to_string()));
+    Client {
+        mode: mode_word(&sticky.mode),
+        sessions: match sticky.sessions {
+            Sessions::Local => "local",
+            Sessions::Replicated => "replicated",
+            Sessions::Shared => "shared",
+        },
+        on_failure: match sticky.on_failure {
+            OnFailure::Temporary => "temporary".to_owned(),
+            OnFailure::Permanent => "permanent".to_owned(),
+            OnFailure::Wait(wait) => format!("wait {}", duration_text(wait)),
+            OnFailure::Error => "error".to_owned(),
+        },
+        known: match recall {
+            Recall::New => "new",
+            Recall::Keep(_) => "home",
+            Recall::Expired => "expired",
+            Recall::Forged => "forged",
+        },
+        home: own.map(name),
+        home_state: own.map(|own| {
+            let own = backend(own);
+            Effective::of(own.admin(), own.live.health()).as_str()
+        }),
+        refuge: home.and_then(|home| home.refuge).map(name),
+        issued,
+        last_seen,
+        left_home,
+        session: session.map(|session| Session {
+            live: session.known.is_some(),
+            backend: session.known.and_then(|known| known.backend).map(name),
+            idle_seconds: session.known.map(|known| known.idle.as_secs()),
+            age_seconds: session.known.map(|known| known.age.as_secs()),
+        }),
+    }
+}
+
+fn mode_word(mode: &AnyPersistence) -> &'static str {
+    match mode {
+        AnyPersistence::Insert(_) => "insert",
+        AnyPersistence::CookieHash(_) => "cookie-hash",
+        AnyPersistence::Route(_) => "route",
+        AnyPersistence::Source(_) => "source",
+        AnyPersistence::Header(_) => "header",
+    }
+}
+
+fn pool_seen(pool: &Pool, sets: &EligibleSet) -> PoolSeen {
+    let backends = pool.backends.iter().zip((0..=u16::MAX).map(BackendIndex));
+    PoolSeen {
+        name: pool.name.to_string(),
+        balancer: balancer_word(pool.balancer),
+        backends: backends
+            .map(|(backend, index)| BackendSeen {
+                name: backend.name.to_string(),
+                address: backend.live.address.to_string(),
+                weight: backend.weight,
+                effective: Effective::of(backend.admin(), backend.live.health()).as_str(),
+                in_flight: backend.live.in_flight(),
+                sessions: pool.sessions.as_ref().map(|sessions| sessions.count(index)),
+                takes_new: sets.fresh().contains(index),
+            })
+            .collect(),
+    }
+}
