@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use super::arrival::FirstFlight;
+use super::ask::{Question, ask};
 use super::client::Client;
 use super::exchange::{Exchange, Plan};
 use super::reject::Failure;
@@ -46,15 +47,19 @@ pub(super) struct Attempts {
     pub(super) is_impatient: bool,
     /// Whether there was a plan before.
     is_planned: bool,
+    /// Whether a store was asked for its session.
+    has_asked: bool,
 }
 
 /// What a request waits for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum Held {
     /// For a change of the pool's state, in which its home could not serve: this is the epoch of that.
     Change(u64),
     /// For a pause, since its home refused a connection.
     Pause,
+    /// For what a store says of its session.
+    Answer(Question),
 }
 
 impl Attempts {
@@ -131,9 +136,15 @@ impl Attempts {
         nowhere: Nowhere,
         generation: &Generation,
         route: &Route,
+        head: &RequestHead<'_>,
     ) -> Result<Option<Plan>, Failure> {
         self.is_planned = true;
         match nowhere {
+            Nowhere::Ask => {
+                self.has_asked = true;
+                self.held = ask(route, head).map(Held::Answer);
+                Ok(None)
+            }
             Nowhere::HomeAway => {
                 self.held = Some(Held::Change(generation.pool(route.pool).epoch()));
                 Ok(None)
@@ -221,7 +232,7 @@ pub(super) fn plan(
     let choose = || choose_together(client, &generation, route, &facts, attempts, flight);
     let choice = match last.map_or_else(choose, Ok) {
         Ok(choice) => choice,
-        Err(nowhere) => return attempts.stay(nowhere, &generation, route),
+        Err(nowhere) => return attempts.stay(nowhere, &generation, route, head),
     };
     attempts.is_planned = true;
     exchange.facts.choice = Some(choice);
@@ -297,6 +308,7 @@ fn choose_backend(
         companions: &companions,
         fill_secure: &mut fill_secure,
         patient: attempts.is_patient(route, facts.now),
+        asks: !attempts.has_asked,
         anew: attempts.anew,
     });
     let rng = &mut client.local.rng.borrow_mut();

@@ -333,6 +333,7 @@ mod tests {
                 companions: &|| with.map(BackendIndex),
                 fill_secure: &mut |bytes| bytes.fill_with(|| secure.next_u64() as u8),
                 patient: false,
+                asks: true,
                 anew: false,
             };
             let choice = choose(&view, Some(client), &[], &facts, &mut self.rng).unwrap();

@@ -22,6 +22,7 @@ pub(super) fn check(report: &mut Report, draft: &Draft) {
     }
     scale_out(report, draft);
     cookies(report, draft);
+    stores(report, draft);
     one_cookie_for_two(report, draft);
 }
 
@@ -208,6 +209,29 @@ fn cookies(report: &mut Report, draft: &Draft) {
                     "browsers drop it then",
                 )
                 .help(promise),
+            );
+        }
+    }
+}
+
+/// One weir finds what another one stored by a secret that both have.
+fn stores(report: &mut Report, draft: &Draft) {
+    if draft.config.secrets_file.is_some() {
+        return;
+    }
+    for (route, places) in draft.config.routes.iter().zip(&draft.routes) {
+        let mode = route.sticky.as_ref().map(|sticky| &sticky.mode);
+        if let (Some(StickyMode::Learn { store: Some(_), .. }), Some(places)) =
+            (mode, &places.sticky)
+        {
+            report.push(
+                Diagnostic::at(
+                    Code::StoreAlone,
+                    places.store.clone(),
+                    "`store` without `secrets_file`",
+                    "no other weir finds what this one stores",
+                )
+                .help("write secrets_file = \"FILE\" at the top, with the same file on every weir"),
             );
         }
     }

@@ -340,6 +340,7 @@ fn client(sticky: &Sticky, pool: &Pool, recall: &Recall, session: Option<Session
             Recall::Keep(_) => "home",
             Recall::Expired => "expired",
             Recall::Forged => "forged",
+            Recall::Ask => "store",
         },
         home: own.map(name),
         home_state: own.map(|own| {
@@ -364,6 +365,7 @@ fn mode_word(mode: &AnyPersistence) -> &'static str {
         AnyPersistence::Insert(_) => "insert",
         AnyPersistence::CookieHash(_) => "cookie-hash",
         AnyPersistence::Route(_) => "route",
+        AnyPersistence::Learn(_) => "learn",
         AnyPersistence::Source(_) => "source",
         AnyPersistence::Header(_) => "header",
     }

@@ -375,6 +375,7 @@ mod tests {
             stickiness: Stickiness::New,
             tell: Some(Tell::Id(id)),
             only_with_session: false,
+            for_good: false,
             in_passing: false,
             home: None,
             key: None,
