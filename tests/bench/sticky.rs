@@ -205,6 +205,8 @@ impl Worker {
             told: None,
             companions: &|| None,
             patient: false,
+            asks: false,
+            anew: false,
         });
         choose(&view, sticky, &[], facts, &mut self.rng).expect("a backend")
     }
