@@ -35,6 +35,8 @@ pub struct Row {
     pub first: Option<(Duration, Duration)>,
     /// Bytes between the servers, or servers and store, for each request; `None` where nftables may not count.
     pub bytes: Option<f64>,
+    /// What it takes another server of a cluster to answer for a client.
+    pub elsewhere: Option<Elsewhere>,
     /// Mean time of a request while all is well.
     pub mean: Duration,
     /// Files that had to be edited on other servers when one joined.
@@ -45,7 +47,18 @@ pub struct Row {
     pub failures: Vec<String>,
 }
 
-const HEAD: [&str; 13] = [
+/// Clients asked about at a server that is not theirs.
+#[derive(Clone, Copy, Debug)]
+pub struct Elsewhere {
+    /// Mean bytes between the servers for one of them.
+    pub bytes: f64,
+    /// For how many the server had to get the session from another one.
+    pub fetched: usize,
+    /// How many were asked about.
+    pub asked: usize,
+}
+
+const HEAD: [&str; 14] = [
     "fleet",
     "sessions",
     "sessions lost",
@@ -57,6 +70,7 @@ const HEAD: [&str; 13] = [
     "first request after failover, median and longest",
     "ms a request",
     "bytes between servers a request",
+    "bytes for the first at another server (sessions fetched)",
     "files edited elsewhere at a join",
     "weir counted as lost",
 ];
@@ -79,7 +93,7 @@ pub fn print(rows: &[Row]) -> String {
 }
 
 impl Row {
-    fn cells(&self) -> [String; 13] {
+    fn cells(&self) -> [String; 14] {
         let percent = |share: f64| format!("{:.0} %", share * 100.0);
         let (first, last) = self.busiest;
         let ((sessions, updates, failed), (more, further, others)) =
@@ -103,6 +117,9 @@ impl Row {
             millis(self.mean),
             self.bytes
                 .map_or("-".to_owned(), |bytes| format!("{bytes:.0}")),
+            self.elsewhere.map_or("-".to_owned(), |it| {
+                format!("{:.0} ({} of {})", it.bytes, it.fetched, it.asked)
+            }),
             self.edited.to_string(),
             self.weir_lost.to_string(),
         ]

@@ -115,6 +115,7 @@ codes! {
 
     SlowProbe "W0601" Tables "A health check may take longer than the time between two checks."
     UnusedPool "W0602" File "No route leads to a pool."
+    NoSessions "W0603" File "A pool chooses by live sessions, and none are counted there."
 }
 
 impl Code {

@@ -14,9 +14,18 @@ pub fn values<'a, 'n>(
     head: &RequestHead<'a>,
     name: &'n [u8],
 ) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-    head.field(Field::Cookie)
-        .flat_map(|(_, line)| pairs(line))
-        .filter_map(move |pair| value_of(pair, name))
+    let mut lines = head.field(Field::Cookie);
+    let mut pairs = Pairs::default();
+    // Looked for several times a request: a loop, since nested adapters cost as much as the search itself.
+    std::iter::from_fn(move || {
+        loop {
+            match pairs.next().map(|pair| value_of(pair, name)) {
+                Some(Some(value)) => return Some(value),
+                Some(None) => {}
+                None => pairs = Pairs::of(lines.next()?.1),
+            }
+        }
+    })
 }
 
 /// What an answer does to a cookie.
@@ -35,7 +44,7 @@ pub enum Given<'a> {
 pub fn given<'a>(head: &AnswerHead<'a>, name: &[u8]) -> Given<'a> {
     let lines = head.field(Field::SetCookie);
     let given = lines.filter_map(|(_, line)| {
-        let mut parts = pairs(line);
+        let mut parts = Pairs::of(line);
         let value = value_of(parts.next()?, name)?;
         Some(match value.is_empty() || parts.any(is_past) {
             true => Given::Deleted,
@@ -168,7 +177,7 @@ impl<'a> Cut<'a> {
     /// Cuts the first pair of this name out; `None` when there is no such pair.
     fn out_of(value: &'a [u8], name: &[u8]) -> Option<Cut<'a>> {
         let mut start = 0;
-        for pair in pairs(value) {
+        for pair in Pairs::of(value) {
             let end = start + pair.len();
             if value_of(pair, name).is_some() {
                 return Some(Cut {
@@ -182,16 +191,32 @@ impl<'a> Cut<'a> {
     }
 }
 
-/// What stands between the semicolons of a line. Cookies are long, and most of them are not looked for.
-#[inline]
-fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(line);
-    std::iter::from_fn(move || {
-        let line = rest?;
-        let end = memchr::memchr(b';', line);
-        rest = end.map(|end| &line[end + 1..]);
-        Some(&line[..end.unwrap_or(line.len())])
-    })
+/// What stands between the semicolons of a line.
+#[derive(Default)]
+struct Pairs<'a> {
+    rest: Option<&'a [u8]>,
+}
+
+impl<'a> Pairs<'a> {
+    #[inline]
+    fn of(line: &'a [u8]) -> Pairs<'a> {
+        Pairs { rest: Some(line) }
+    }
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let rest = self.rest?;
+        let Some(end) = memchr::memchr(b';', rest) else {
+            self.rest = None;
+            return Some(rest);
+        };
+        self.rest = Some(&rest[end + 1..]);
+        Some(&rest[..end])
+    }
 }
 
 /// The value of a cookie pair when it has this name.

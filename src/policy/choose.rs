@@ -137,8 +137,11 @@ fn choose_sticky<L: Loads>(
             let waits = view.patient.then_some(facts.now);
             let place = keep(pool, view.sticky, &home, tried, waits)?;
             let placed = mode.place(&home, place.backend, place.for_good, &mut means);
+            // Who has waited for a home is told where he is, lest he wait for every request.
+            let is_untold =
+                place.in_passing && !matches!(view.sticky.on_failure, OnFailure::Wait(_));
             let placed = Placed {
-                only_with_session: placed.only_with_session || place.in_passing,
+                only_with_session: placed.only_with_session || is_untold,
                 ..placed
             };
             let elsewhere = placement::elsewhere(pool, view.sticky, &home, place.backend, tried);
@@ -350,6 +353,11 @@ fn leave<L>(
 }
 
 impl Choice {
+    /// Whether it was made for a client of a sticky route that has no home yet.
+    pub fn is_new(&self) -> bool {
+        self.sticky.is_some_and(|chosen| chosen.stickiness.is_new())
+    }
+
     fn new(
         backend: BackendIndex,
         stickiness: Stickiness,

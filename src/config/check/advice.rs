@@ -8,7 +8,7 @@ use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, counted};
 use crate::config::lower::Draft;
 use crate::config::model::{
-    Check, Cookie, Pool, Protocol, Route, SameSite, Secure, Sessions, StickyMode,
+    BalancerKind, Check, Cookie, Pool, Protocol, Route, SameSite, Secure, Sessions, StickyMode,
 };
 use crate::config::section::Report;
 use crate::config::values::{brief, duration_text};
@@ -18,6 +18,7 @@ pub(super) fn check(report: &mut Report, draft: &Draft) {
     // A name that is wrong elsewhere makes others look unused.
     if !report.iter().any(Diagnostic::is_error) {
         unused(report, draft);
+        without_sessions(report, draft);
     }
     scale_out(report, draft);
     cookies(report, draft);
@@ -115,6 +116,33 @@ fn unused(report: &mut Report, draft: &Draft) {
                 .help("name it in the `listeners` of a route, or leave `listeners` out of one"),
             );
         }
+    }
+}
+
+/// A pool that counts sessions where there are none. One that no route leads to has a warning of its own.
+fn without_sessions(report: &mut Report, draft: &Draft) {
+    for (pool, places) in draft.config.pools.iter().zip(&draft.pools) {
+        let routes = || {
+            draft
+                .config
+                .routes
+                .iter()
+                .filter(|route| route.pool == pool.name)
+        };
+        let is_sticky = routes().next().is_none() || routes().any(|route| route.sticky.is_some());
+        if pool.balancer != BalancerKind::LeastSessions || is_sticky {
+            continue;
+        }
+        let name = brief(&pool.name);
+        report.push(
+            Diagnostic::at(
+                Code::NoSessions,
+                places.balancer.clone(),
+                format!("the pool `{name}` counts live sessions, and has none"),
+                "no sticky route leads here",
+            )
+            .help("write balancer = \"least-connections\", which this comes to, or make a route sticky"),
+        );
     }
 }
 

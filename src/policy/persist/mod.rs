@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `kept` | the client went to its home | all |
 //! | `new` | it had no home; the balancer chose one | all but `source`; with `learn` also who has a session that weir does not know |
-//! | `moved` | it went to its successor, for a while or for good, and its session need not be lost by that | all |
+//! | `moved` | it went to its successor, for a while or for good, and its session need not be lost by that; or, with shared sessions, elsewhere this once, since its home is busy | all |
 //! | `lost` | the same, but `sessions = "local"` and its home is down or gone from the file: with `insert` once a client, else for each request until it has another session or, with `learn`, another home | all; of what is gone from the file, `insert`, `route` and `learn` |
 //! | `returned` | the first request back home | `insert`: no other token says where a client was |
 //! | `expired` | its token or session was too old; a new client | `insert`, `learn` with `absolute_timeout` |
