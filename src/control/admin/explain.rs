@@ -74,7 +74,7 @@ struct Client {
     mode: &'static str,
     sessions: &'static str,
     on_failure: String,
-    /// `home`, `new`, `expired` or `forged`.
+    /// `home`, `new`, `expired`, `forged`, or `store`: only that may know.
     known: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     home: Option<String>,

@@ -474,6 +474,8 @@ mod tests {
             r#"weir_backend_sessions{pool="was",backend="127.0.0.1:1"} 1"#,
             r#"weir_backend_sessions{pool="was",backend="127.0.0.1:2"} 0"#,
             r#"weir_sticky_skew_ratio{pool="was"} 1"#,
+            r#"weir_sticky_store_up{store="redis://127.0.0.1:6379/0"} 0"#,
+            r#"weir_sticky_store_requests_total{store="redis://127.0.0.1:6379/0",result="late"} 0"#,
             r#"weir_listener_connections{listener="web"} 0"#,
             "weir_config_generation 1",
             "weir_config_last_reload_successful 1",

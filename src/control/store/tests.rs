@@ -3,7 +3,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::control::sample::free_port;
+use crate::control::sample::{self, free_port};
 
 /// A server that says the same whatever it is asked, to one connection after another.
 async fn says(port: u16, replies: &'static [&'static str]) -> tokio::task::JoinHandle<()> {
@@ -38,11 +38,9 @@ async fn answer(mut stream: TcpStream, replies: &[&str]) {
 
 fn store(port: u16) -> model::Store {
     model::Store {
-        host: "127.0.0.1".to_owned(),
         port,
-        database: 0,
-        user: None,
         password: None,
+        ..sample::store()
     }
 }
 
