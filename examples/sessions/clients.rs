@@ -108,6 +108,11 @@ impl Crowd {
         self.drive(&|round| round < rounds)
     }
 
+    /// One client counts `rounds` times while the others wait.
+    pub fn count_alone(&mut self, rounds: usize) -> Tally {
+        drive(&mut self.clients[..1], &|round| round < rounds)
+    }
+
     /// The clients count as long as `beside` runs, each at least once.
     pub fn count_beside<T>(&mut self, beside: impl FnOnce() -> T) -> (T, Tally) {
         let stop = AtomicBool::new(false);

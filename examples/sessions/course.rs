@@ -18,6 +18,8 @@ const SOON: Duration = Duration::from_secs(30);
 /// `idle_timeout` of weir's route where sessions are local: a drain waits so long for sessions that nobody ends.
 const IDLE: Duration = Duration::from_secs(10);
 
+/// Requests of one client that is alone.
+const ALONE: usize = 60;
 /// Clients that come past weir.
 const GUESTS: usize = 16;
 /// Bytes of the shopping cart in every session.
@@ -112,6 +114,9 @@ impl Course {
         self.elsewhere();
         self.row.bytes = counted.map(|bytes| bytes as f64 / tally.requests as f64);
         self.row.mean = mean(&tally.durations);
+        let mut alone = self.crowd.count_alone(ALONE).durations;
+        alone.sort();
+        self.row.alone = alone[alone.len() / 2];
     }
 
     /// What it takes a server of a cluster to answer for a client of another one; the clients are guests, who came to that other one

@@ -57,6 +57,7 @@ fn main() -> ExitCode {
         row.failures
             .iter()
             .for_each(|it| eprintln!("  failed: {it}"));
+        eprintln!("  one client alone: {:.1?} a request", row.alone);
         rows.push(row);
     }
     print!("{}", table::print(&rows));

@@ -39,6 +39,8 @@ pub struct Row {
     pub elsewhere: Option<Elsewhere>,
     /// Mean time of a request while all is well.
     pub mean: Duration,
+    /// Median time of a request of a client that is alone.
+    pub alone: Duration,
     /// Files that had to be edited on other servers when one joined.
     pub edited: usize,
     /// Sessions and acknowledged updates lost when the store itself was killed, last of all.
