@@ -62,17 +62,17 @@ const HEAD: [&str; 14] = [
     "fleet",
     "sessions",
     "sessions lost",
+    "weir says",
     "updates lost",
-    "failed requests",
-    "lost or failed at drain, join",
-    "drained after",
-    "busiest server, then at the end",
-    "first request after failover, median and longest",
-    "ms a request",
-    "bytes between servers a request",
-    "bytes for the first at another server (sessions fetched)",
-    "files edited elsewhere at a join",
-    "weir counted as lost",
+    "failed",
+    "at drain, join",
+    "drained, s",
+    "busiest",
+    "first elsewhere, ms",
+    "request, ms",
+    "bytes a request",
+    "bytes, first elsewhere",
+    "files edited",
 ];
 
 /// Prints rows as a Markdown table.
@@ -102,6 +102,7 @@ impl Row {
             self.name.to_owned(),
             self.sessions.to_owned(),
             format!("{} of {}", self.sessions_lost, self.clients),
+            self.weir_lost.to_string(),
             self.updates_lost.to_string(),
             self.failed.to_string(),
             format!(
@@ -109,19 +110,18 @@ impl Row {
                 sessions + updates + failed,
                 more + further + others
             ),
-            format!("{:.1} s", self.drained.as_secs_f64()),
+            format!("{:.1}", self.drained.as_secs_f64()),
             format!("{}, {}", percent(first), percent(last)),
             self.first.map_or("-".to_owned(), |(median, longest)| {
-                format!("{}, {} ms", millis(median), millis(longest))
+                format!("{}, {}", millis(median), millis(longest))
             }),
             millis(self.mean),
             self.bytes
                 .map_or("-".to_owned(), |bytes| format!("{bytes:.0}")),
             self.elsewhere.map_or("-".to_owned(), |it| {
-                format!("{:.0} ({} of {})", it.bytes, it.fetched, it.asked)
+                format!("{:.0}, {} of {} fetched", it.bytes, it.fetched, it.asked)
             }),
             self.edited.to_string(),
-            self.weir_lost.to_string(),
         ]
     }
 }

@@ -205,8 +205,8 @@ impl Worker {
             told: None,
             companions: &|| None,
             patient: false,
-            anew: false,
             asks: false,
+            anew: false,
         });
         choose(&view, sticky, &[], facts, &mut self.rng).expect("a backend")
     }

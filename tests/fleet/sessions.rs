@@ -111,8 +111,9 @@ fn judge(plan: &Plan, row: &Row) {
     };
     assert_eq!(row.edited, edited);
     if plan.keeping != Keeping::RedisReplica {
-        // What was under way when the server died cannot be had from another one: a POST may have been done.
-        assert!(row.failed <= IN_FLIGHT as u64, "{:?}", row.failures);
+        // What was under way when the server died cannot be had from another one: a POST may have been done. A client
+        // thread may go from one dying connection to the next.
+        assert!(row.failed <= 2 * IN_FLIGHT as u64, "{:?}", row.failures);
     }
     if plan.keeping == Keeping::Memcached {
         let (sessions, _) = row.store_death.expect("Memcached was killed");

@@ -18,7 +18,7 @@ use crate::policy::rendezvous::{self, Rendezvous};
 /// The session id is the key to the successors, so that every weir agrees on them.
 #[derive(Clone, Debug)]
 pub struct Learn {
-    session_cookie: Box<str>,
+    session_cookie: cookie::Name,
     idle: Duration,
     absolute: Option<Duration>,
     sessions: Sessions,
@@ -134,7 +134,7 @@ impl Persistence for Learn {
         if self.is_over(known.idle, known.age) {
             return Recall::Expired;
         }
-        let mut ids = cookie::values(request.head, self.session_cookie.as_bytes());
+        let mut ids = cookie::values(request.head, &self.session_cookie);
         let id = ids.find(|id| !id.is_empty());
         let key = rendezvous::key(id.unwrap_or_default());
         Recall::Keep(Home::of_key(key, known.backend))

@@ -111,7 +111,7 @@ pub struct Sticky {
     /// Whether requests that may be the first ones of one client go to one backend.
     pub first_flight: bool,
     /// Name of the cookie that holds the application's session id.
-    pub session_cookie: Box<str>,
+    pub session_cookie: cookie::Name,
 }
 
 /// What a request says about its client.
@@ -321,18 +321,18 @@ impl Sticky {
     /// The application's session id that a request shows. A path parameter counts where the mode reads it.
     #[inline]
     pub fn session<'a>(&self, head: &RequestHead<'a>) -> Option<&'a [u8]> {
-        let name = self.session_cookie.as_bytes();
+        let name = &self.session_cookie;
         cookie::values(head, name)
             .find(|id| !id.is_empty())
             .or_else(|| match &self.mode {
-                AnyPersistence::Route(_) => route::parameters(head.path, name).next(),
+                AnyPersistence::Route(_) => route::parameters(head.path, name.as_bytes()).next(),
                 _ => None,
             })
     }
 
     /// What an answer does to the application's session id.
     pub fn given<'a>(&self, head: &AnswerHead<'a>) -> Given<'a> {
-        cookie::given(head, self.session_cookie.as_bytes())
+        cookie::given(head, &self.session_cookie)
     }
 
     /// Tells the client on its final answer what to show from now on; whether it did. `session` is what the answer does to the
