@@ -130,10 +130,10 @@ impl Course {
         // The whole session was sent once more than for the others.
         let least = asked.iter().min().copied().unwrap_or(0);
         let fetched = asked.iter().filter(|bytes| **bytes > least + CART);
+        let is_sparse = self.plan.keeping == Keeping::Backup;
         self.row.elsewhere = Some(Elsewhere {
             bytes: asked.iter().sum::<u64>() as f64 / asked.len().max(1) as f64,
-            fetched: fetched.count(),
-            asked: asked.len(),
+            fetched: is_sparse.then_some((fetched.count(), asked.len())),
         });
     }
 

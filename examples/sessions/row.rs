@@ -52,10 +52,17 @@ pub struct Row {
 pub struct Elsewhere {
     /// Mean bytes between the servers for one of them.
     pub bytes: f64,
-    /// For how many the server had to get the session from another one.
-    pub fetched: usize,
-    /// How many were asked about.
-    pub asked: usize,
+    /// For how many of how many the server had to get the session from another one; `None` where all servers have all of them.
+    pub fetched: Option<(usize, usize)>,
+}
+
+impl Elsewhere {
+    fn cell(self) -> String {
+        let fetched = self.fetched.map_or(String::new(), |(fetched, asked)| {
+            format!(", {fetched} of {asked} fetched")
+        });
+        format!("{:.0}{fetched}", self.bytes)
+    }
 }
 
 const HEAD: [&str; 14] = [
@@ -118,9 +125,7 @@ impl Row {
             millis(self.mean),
             self.bytes
                 .map_or("-".to_owned(), |bytes| format!("{bytes:.0}")),
-            self.elsewhere.map_or("-".to_owned(), |it| {
-                format!("{:.0}, {} of {} fetched", it.bytes, it.fetched, it.asked)
-            }),
+            self.elsewhere.map_or("-".to_owned(), Elsewhere::cell),
             self.edited.to_string(),
         ]
     }
