@@ -84,8 +84,7 @@ impl LiveSessions {
     #[inline]
     pub fn note(&self, key: u64, backend: BackendIndex, now: Instant) {
         if let Some(slot) = self.slots.get(backend.index()) {
-            let grain = (self.idle / GRAIN).max(Duration::from_secs(1));
-            self.sessions.note(key, *slot, grain, now);
+            self.sessions.note(key, *slot, grain(self.idle), now);
         }
     }
 
@@ -122,6 +121,11 @@ impl LiveSessions {
         let turn = (self.idle.as_secs_f64() / 8.0).clamp(1.0, 16.0);
         self.sessions.sweep(1.0 / turn, self.idle, now);
     }
+}
+
+/// How long a session may have been idle less than is known, where sessions may be idle for so long.
+pub fn grain(idle: Duration) -> Duration {
+    (idle / GRAIN).max(Duration::from_secs(1))
 }
 
 /// A number for every name: the one that it had before, else one that nobody needs, else a new one.

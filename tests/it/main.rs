@@ -17,6 +17,7 @@ mod limits;
 mod live_sessions;
 mod machinery;
 mod placement;
+mod rebalance;
 mod regressions;
 mod reload;
 mod retries;
