@@ -135,6 +135,19 @@ impl Crowd {
         })
     }
 
+    /// Asks the server at `address` itself about one client after another; what `measure` counted for each.
+    pub fn ask_at(&mut self, address: SocketAddr, measure: impl Fn() -> u64) -> Vec<u64> {
+        let mut line = Line::new(address);
+        let ask = |client: &mut Client| {
+            let before = measure();
+            let answer = client.cookies.get(&mut line, WHO);
+            let is_known = answer.is_ok_and(|answer| answer.status == 200);
+            assert!(is_known, "client {} is not known at {address}", client.user);
+            measure() - before
+        };
+        self.clients.iter_mut().map(ask).collect()
+    }
+
     fn drive(&mut self, goes_on: &(impl Fn(usize) -> bool + Sync)) -> Tally {
         let share = self.clients.len().div_ceil(IN_FLIGHT).max(1);
         let mut all = Tally::default();

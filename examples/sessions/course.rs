@@ -10,13 +10,18 @@ use super::Plan;
 use super::clients::{Crowd, Tally};
 use super::fleet::{Fleet, Keeping, Was};
 use super::meter::Meter;
-use super::row::Row;
+use super::row::{Elsewhere, Row};
 use crate::process::wait;
 use crate::weir::{FALL, INTERVAL, Manner, Setup, TIMEOUT, Weir, sum};
 
 const SOON: Duration = Duration::from_secs(30);
 /// `idle_timeout` of weir's route where sessions are local: a drain waits so long for sessions that nobody ends.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// Clients that come past weir.
+const GUESTS: usize = 16;
+/// Bytes of the shopping cart in every session.
+const CART: u64 = 1024;
 
 /// How much a course does.
 #[derive(Clone, Copy, Debug)]
@@ -104,8 +109,32 @@ impl Course {
         let meter = Meter::start(&self.fleet.ports());
         let tally = self.check(self.scale.rounds);
         let counted = meter.map(|meter| meter.bytes());
+        self.elsewhere();
         self.row.bytes = counted.map(|bytes| bytes as f64 / tally.requests as f64);
         self.row.mean = mean(&tally.durations);
+    }
+
+    /// What it takes a server of a cluster to answer for a client of another one; the clients are guests, who came to that other one
+    /// past weir and are forgotten afterwards. The crowd itself is left alone, because BackupManager is apt to lose a session that
+    /// was at another server and came back, when a third one dies.
+    fn elsewhere(&mut self) {
+        let meter = Meter::start(&self.fleet.ports()).filter(|_| self.fleet.is_cluster());
+        let Some(meter) = meter else {
+            return;
+        };
+        let [_, own, other, ..] = &self.fleet.servers[..] else {
+            return;
+        };
+        let mut guests = Crowd::log_in(own.address, GUESTS);
+        let asked = guests.ask_at(other.address, || meter.bytes());
+        // The whole session was sent once more than for the others.
+        let least = asked.iter().min().copied().unwrap_or(0);
+        let fetched = asked.iter().filter(|bytes| **bytes > least + CART);
+        self.row.elsewhere = Some(Elsewhere {
+            bytes: asked.iter().sum::<u64>() as f64 / asked.len().max(1) as f64,
+            fetched: fetched.count(),
+            asked: asked.len(),
+        });
     }
 
     /// Rounds in which nothing may go wrong.

@@ -150,11 +150,16 @@ impl Fleet {
         newcomer.wait_ready();
     }
 
+    /// Whether its servers copy sessions to each other.
+    pub fn is_cluster(&self) -> bool {
+        self.keeping.cluster().is_some()
+    }
+
     /// The ports over which servers, or servers and store, talk.
     pub fn ports(&self) -> Vec<u16> {
-        match self.keeping.cluster() {
-            Some(_) => self.members.iter().map(SocketAddr::port).collect(),
-            None => self.store.ports(),
+        match self.is_cluster() {
+            true => self.members.iter().map(SocketAddr::port).collect(),
+            false => self.store.ports(),
         }
     }
 

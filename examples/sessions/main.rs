@@ -22,7 +22,8 @@ mod tomcat;
 #[path = "../../tests/fleet/weir.rs"]
 mod weir;
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use table::{PLANS, Row, Scale};
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
     let is_short = words.iter().any(|word| word == "--short");
     let scale = if is_short { Scale::SHORT } else { Scale::WHOLE };
     let wanted: Vec<&String> = words[1..].iter().filter(|it| *it != "--short").collect();
-    let directory = std::env::temp_dir().join(format!("weir-sessions-{}", std::process::id()));
+    let directory = Directory::new();
     let mut rows: Vec<Row> = Vec::new();
     for plan in PLANS {
         let is_wanted = wanted.is_empty() || wanted.iter().any(|it| plan.name.contains(*it));
@@ -51,13 +52,39 @@ fn main() -> ExitCode {
             continue;
         }
         eprintln!("{}: {} servers", plan.name, plan.servers);
-        let row = plan.run(scale, &directory);
+        let row = plan.run(scale, &directory.0);
+        eprintln!("{}", table::print(std::slice::from_ref(&row)));
         row.failures
             .iter()
             .for_each(|it| eprintln!("  failed: {it}"));
         rows.push(row);
     }
-    let _ = std::fs::remove_dir_all(&directory);
     print!("{}", table::print(&rows));
     ExitCode::SUCCESS
+}
+
+/// Where the servers of this run have their files; gone with it.
+struct Directory(PathBuf);
+
+impl Directory {
+    const PREFIX: &str = "weir-sessions-";
+
+    /// Not made yet; those of runs that were killed are removed.
+    fn new() -> Directory {
+        let root = std::env::temp_dir();
+        for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let process = name.strip_prefix(Self::PREFIX);
+            if process.is_some_and(|id| !Path::new("/proc").join(id).exists()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        Directory(root.join(format!("{}{}", Self::PREFIX, std::process::id())))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }

@@ -35,6 +35,8 @@ pub struct Row {
     pub first: Option<(Duration, Duration)>,
     /// Bytes between the servers, or servers and store, for each request; `None` where nftables may not count.
     pub bytes: Option<f64>,
+    /// What it takes another server of a cluster to answer for a client.
+    pub elsewhere: Option<Elsewhere>,
     /// Mean time of a request while all is well.
     pub mean: Duration,
     /// Files that had to be edited on other servers when one joined.
@@ -45,20 +47,32 @@ pub struct Row {
     pub failures: Vec<String>,
 }
 
-const HEAD: [&str; 13] = [
+/// Clients asked about at a server that is not theirs.
+#[derive(Clone, Copy, Debug)]
+pub struct Elsewhere {
+    /// Mean bytes between the servers for one of them.
+    pub bytes: f64,
+    /// For how many the server had to get the session from another one.
+    pub fetched: usize,
+    /// How many were asked about.
+    pub asked: usize,
+}
+
+const HEAD: [&str; 14] = [
     "fleet",
     "sessions",
     "sessions lost",
+    "weir says",
     "updates lost",
-    "failed requests",
-    "lost or failed at drain, join",
-    "drained after",
-    "busiest server, then at the end",
-    "first request after failover, median and longest",
-    "ms a request",
-    "bytes between servers a request",
-    "files edited elsewhere at a join",
-    "weir counted as lost",
+    "failed",
+    "at drain, join",
+    "drained, s",
+    "busiest",
+    "first elsewhere, ms",
+    "request, ms",
+    "bytes a request",
+    "bytes, first elsewhere",
+    "files edited",
 ];
 
 /// Prints rows as a Markdown table.
@@ -79,7 +93,7 @@ pub fn print(rows: &[Row]) -> String {
 }
 
 impl Row {
-    fn cells(&self) -> [String; 13] {
+    fn cells(&self) -> [String; 14] {
         let percent = |share: f64| format!("{:.0} %", share * 100.0);
         let (first, last) = self.busiest;
         let ((sessions, updates, failed), (more, further, others)) =
@@ -88,6 +102,7 @@ impl Row {
             self.name.to_owned(),
             self.sessions.to_owned(),
             format!("{} of {}", self.sessions_lost, self.clients),
+            self.weir_lost.to_string(),
             self.updates_lost.to_string(),
             self.failed.to_string(),
             format!(
@@ -95,16 +110,18 @@ impl Row {
                 sessions + updates + failed,
                 more + further + others
             ),
-            format!("{:.1} s", self.drained.as_secs_f64()),
+            format!("{:.1}", self.drained.as_secs_f64()),
             format!("{}, {}", percent(first), percent(last)),
             self.first.map_or("-".to_owned(), |(median, longest)| {
-                format!("{}, {} ms", millis(median), millis(longest))
+                format!("{}, {}", millis(median), millis(longest))
             }),
             millis(self.mean),
             self.bytes
                 .map_or("-".to_owned(), |bytes| format!("{bytes:.0}")),
+            self.elsewhere.map_or("-".to_owned(), |it| {
+                format!("{:.0}, {} of {} fetched", it.bytes, it.fetched, it.asked)
+            }),
             self.edited.to_string(),
-            self.weir_lost.to_string(),
         ]
     }
 }

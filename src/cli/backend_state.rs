@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::admin_client::{AdminAddress, Client};
 use super::print;
+use crate::config::diagnostic::counted;
 use crate::config::model::AdminState;
 
 /// A backend of a running weir.
@@ -61,24 +62,7 @@ impl Place {
 
     /// What came of it, a line or two.
     pub fn told(&self, state: AdminState, outcome: &Value) -> String {
-        let (target, state) = (&self.target, state.as_str());
-        let before = match outcome["changed"].as_bool() {
-            Some(false) => " already",
-            _ => "",
-        };
-        let mut text = format!(
-            "{target} is{before} {state}, {} in flight{}\n",
-            outcome["in_flight"],
-            upgraded(outcome)
-        );
-        if outcome["takes_new"] == 0 {
-            let pool = &self.target.pool;
-            text += &format!("note: no backend of {pool} takes new clients now\n");
-        }
-        if outcome["kept"] == false {
-            text += "note: state_dir cannot be written: it will not survive a restart of weir\n";
-        }
-        text
+        told(&self.target, state, outcome)
     }
 }
 
@@ -94,6 +78,38 @@ impl FromStr for Target {
             _ => Err("write the pool, a slash and the backend, such as was/was2"),
         }
     }
+}
+
+fn told(target: &Target, state: AdminState, outcome: &Value) -> String {
+    let is = match state {
+        AdminState::Ready => "is ready",
+        AdminState::Drain => "drains",
+        AdminState::Maint => "is in maintenance",
+    };
+    let already = match outcome["changed"].as_bool() {
+        Some(false) => " already",
+        _ => "",
+    };
+    let held = outcome["sessions_held"].as_u64().unwrap_or(0) as usize;
+    let sessions = counted(held, "live session");
+    let mut text = format!("{target} {is}{already}: ");
+    if held > 0 {
+        text += &format!("{sessions}, ");
+    }
+    text += &format!("{} in flight{}\n", outcome["in_flight"], upgraded(outcome));
+    if held > 0 && state == AdminState::Maint {
+        text += &format!(
+            "note: {sessions} can be reached again when it is ready; `weir drain {target} --wait` lets them end first\n"
+        );
+    }
+    if outcome["takes_new"] == 0 {
+        let pool = &target.pool;
+        text += &format!("note: no backend of {pool} takes new clients now\n");
+    }
+    if outcome["kept"] == false {
+        text += "note: state_dir cannot be written: it will not survive a restart of weir\n";
+    }
+    text
 }
 
 /// Told only where there are any.
@@ -135,6 +151,27 @@ mod tests {
         for bad in ["was", "was/", "/was2", "", "/"] {
             assert!(bad.parse::<Target>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_held_is_told() {
+        let place = |word: &str| {
+            let outcome = json!({ "changed": word == "drain", "in_flight": 3, "upgraded": 0, "sessions_held": 8, "takes_new": 2, "kept": true });
+            let state = AdminState::from_word(word).unwrap();
+            let target = "was/was3".parse().unwrap();
+            told(&target, state, &outcome)
+        };
+        assert_eq!(
+            place("drain"),
+            "was/was3 drains: 8 live sessions, 3 in flight\n"
+        );
+        let maint = place("maint");
+        assert!(
+            maint.starts_with(
+                "was/was3 is in maintenance already: 8 live sessions, 3 in flight\nnote: 8 live"
+            ),
+            "{maint}"
+        );
     }
 
     #[test]

@@ -96,6 +96,7 @@ codes! {
     BadCookieName "E0502" Value "A cookie name that is not a token."
     BadCookieAttribute "E0503" Value "A cookie attribute that a browser would not understand."
     OtherMode "E0504" Tables "A sticky key or value that does not go with the others."
+    BadStore "E0505" Value "A store that is not given as a Redis address."
 
     NoBackends "E0601" Tables "A pool without a backend."
     DuplicateBackend "E0602" Value "Two backends of one pool have the same name or the same address."
@@ -110,9 +111,11 @@ codes! {
     ScaleOutMoves "W0502" Value "Clients whose sessions live in one server move when a server is added."
     CookiePrefix "W0503" Tables "A cookie name prefix whose promise the attributes do not keep."
     SharedCookie "W0504" Tables "Two sticky routes overwrite each other's cookie."
+    StoreAlone "W0505" Tables "A store that several weirs share, and no secret that they share."
 
     SlowProbe "W0601" Tables "A health check may take longer than the time between two checks."
     UnusedPool "W0602" File "No route leads to a pool."
+    NoSessions "W0603" File "A pool chooses by live sessions, and none are counted there."
 }
 
 impl Code {

@@ -95,7 +95,7 @@ impl Diagnostics {
         list.sort_by_key(Diagnostic::position);
         Diagnostics {
             file: file.to_owned(),
-            text: text.into(),
+            text: masked(text).into(),
             list,
         }
     }
@@ -181,6 +181,23 @@ impl fmt::Display for Diagnostics {
 }
 
 impl std::error::Error for Diagnostics {}
+
+/// The text with a `*` for each byte of a password in a URL: source lines are shown in logs and by the API.
+fn masked(text: &str) -> String {
+    let mut out = text.as_bytes().to_vec();
+    for (scheme, _) in text.match_indices("://") {
+        let start = scheme + "://".len();
+        let rest = &text[start..];
+        let end = rest.find(|c: char| c == '"' || c == '\'' || c.is_control());
+        let url = &rest[..end.unwrap_or(rest.len())];
+        let Some(login) = url.rfind('@').map(|at| &url[..at]) else {
+            continue;
+        };
+        let from = login.find(':').map_or(0, |colon| colon + 1);
+        out[start + from..start + login.len()].fill(b'*');
+    }
+    String::from_utf8(out).unwrap_or_else(|_| "*".repeat(text.len()))
+}
 
 /// A number with its noun, in the plural where it must be: `1 route`, `2 routes`.
 pub fn counted(number: usize, noun: &str) -> String {

@@ -38,6 +38,10 @@ const HEADER_NAME: Form = form(
     "a header name such as \"x-user\"",
     "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
 );
+const STORE: Form = form(
+    "an address such as \"redis://10.0.0.5:6379\"",
+    "^redis://[!-~]+$",
+);
 const TARGET: Form = form("a request target such as \"/healthz\"", "^/[!-\"$-~]*$");
 const AUTHORITY: Form = form("a host, with or without a port", r"^[A-Za-z0-9._:\[\]-]+$");
 const STATUSES: Form = form(
@@ -50,10 +54,14 @@ const LEVEL: Choice = words(&["error", "warn", "info", "debug"]);
 const ACCESS_FORMAT: Choice = words(&["json", "combined"]);
 const PROTOCOL: Choice = words(&["http", "tcp", "udp"]);
 const PATH_CHECKS: Choice = words(&["strict", "off"]);
-pub(super) const MODE: Choice = Choice {
-    words: &["insert", "cookie-hash", "route", "source", "header"],
-    later: &["learn"],
-};
+pub(super) const MODE: Choice = words(&[
+    "insert",
+    "cookie-hash",
+    "route",
+    "learn",
+    "source",
+    "header",
+]);
 const SESSIONS: Choice = words(&["local", "replicated", "shared"]);
 const REBALANCE: Choice = words(&["off", "idle"]);
 const ON_FAILURE: Choice = words(&["temporary", "permanent", "wait", "error"]);
@@ -171,7 +179,7 @@ pub const KEYS: &[Key] = &[
     row("pools.*.slow_start", Kind::Duration { min: 1000 }, Means("a backend has its full share at once"), Instant, "\"30s\"",
         "How long a backend that is new, or comes up again, takes to its full share of new clients, from a tenth of it on; backends that come up together share evenly at once."),
     row("pools.*.max_sessions", Kind::Count { min: 100, max: 10_000_000 }, Is("100000"), Instant, "1000000",
-        "Live sessions that are kept count of, on pools that a sticky route leads to; beyond about as many the longest idle ones are forgotten first. One costs 32 to 64 bytes, used or not."),
+        "Live sessions that are kept count of, on pools that a sticky route leads to; beyond about as many the longest idle ones are forgotten first, and with the sticky mode \"learn\" their clients with them. One costs 32 to 64 bytes, used or not."),
     row("pools.*.backends", Kind::TextOrTables(&ADDRESS), Required, Instant, "[\"10.0.0.11:8080\", { address = \"10.0.0.12:8080\", weight = 2 }]",
         "The servers: an address for short, or a table."),
     row("pools.*.backends[].name", Kind::Text(&BACKEND_NAME), Means("its address"), Instant, "\"was1\"",
@@ -236,10 +244,10 @@ pub const KEYS: &[Key] = &[
     row("routes[].sticky", Kind::Table, Means("not sticky"), Instant, "{ mode = \"insert\" }",
         "Keeps a client on the backend that it already has."),
     row("routes[].sticky.mode", Kind::Choice(&MODE), Required, Instant, "\"insert\"",
-        "What a client is known by: \"insert\" is weir's sealed cookie that names the backend, \"cookie-hash\" a random one whose hash does; \"route\" is the suffix of the application's session id, \"source\" the client's address, \"header\" a request header."),
+        "What a client is known by: \"insert\" is weir's sealed cookie that names the backend, \"cookie-hash\" a random one whose hash does; \"route\" is the suffix of the application's session id, \"learn\" that id as weir saw it being set, \"source\" the client's address, \"header\" a request header."),
     row("routes[].sticky.sessions", Kind::Choice(&SESSIONS), Is("\"local\""), Instant, "\"replicated\"",
         "Where the application keeps its sessions: in the memory of one server, of several, or in a store apart; the last two hand clients over when a backend drains."),
-    row("routes[].sticky.on_failure", Kind::Choice(&ON_FAILURE), Means("\"permanent\" with a cookie of weir's unless sessions are local, else \"temporary\""), Instant, "\"temporary\"",
+    row("routes[].sticky.on_failure", Kind::Choice(&ON_FAILURE), Means("\"permanent\" with \"insert\", \"cookie-hash\" and \"learn\" unless sessions are local, else \"temporary\""), Instant, "\"temporary\"",
         "What happens while the backend of a client cannot serve: another one until it can again, another one for good, its requests are held for `wait` in case it comes back and then as with \"temporary\", or a 503."),
     row("routes[].sticky.wait", WAIT, Is("\"2s\""), Instant, "\"5s\"",
         "With on_failure = \"wait\": how long a request is held for its client's backend, which may pause; a backend that is down for longer is not waited for."),
@@ -254,11 +262,13 @@ pub const KEYS: &[Key] = &[
     row("routes[].sticky.rebalance_rate", Kind::Count { min: 1, max: 1_000_000 }, Is("10"), Instant, "100",
         "With rebalance = \"idle\": how many clients of the pool move in a second at most."),
     row("routes[].sticky.session_cookie", Kind::Text(&COOKIE_NAME), Is("\"JSESSIONID\""), Instant, "\"PHPSESSID\"",
-        "The cookie of the application's sessions: \"route\" reads it (also as a path parameter); a client that gets one while away from its backend stays there."),
+        "The cookie of the application's sessions: \"learn\" knows clients by it, \"route\" reads it (also as a path parameter); a client that gets one while away from its backend stays there."),
     row("routes[].sticky.idle_timeout", Kind::Duration { min: 4000 }, Is("\"30m\""), Instant, "\"8h\"",
-        "A session that was not seen for so long counts as ended; \"insert\" forgets its client then, or up to a quarter later. Not less than the application's own session timeout."),
+        "A session that was not seen for so long counts as ended, and \"learn\" forgets it; \"insert\" forgets its client then, or up to a quarter later. Not less than the application's own session timeout."),
     row("routes[].sticky.absolute_timeout", Kind::Duration { min: 1000 }, Means("never"), Instant, "\"12h\"",
-        "With \"insert\": a client is forgotten so long after it came first."),
+        "With \"insert\" a client is forgotten so long after it came first, with \"learn\" so long after its session was opened."),
+    row("routes[].sticky.store", Kind::Text(&STORE), Means("each weir remembers for itself"), Instant, "\"redis://:secret@10.0.0.5:6379/0\"",
+        "With \"learn\": a Redis server, redis://[user:password@]host:port[/database], where several weirs with one secrets_file share what they learn. While it is slow or down each goes on by itself."),
     row("routes[].sticky.rehome_after", Kind::Duration { min: 1000 }, Is("\"10m\""), Instant, "\"1m\"",
         "With \"insert\" and on_failure = \"temporary\" or \"wait\": a client that is away from its backend for so long does not go back."),
     row("routes[].sticky.header", Kind::Text(&HEADER_NAME), Means("none; the mode \"header\" needs it"), Instant, "\"x-user\"",
@@ -302,7 +312,6 @@ pub const LATER: &[&str] = &[
     "routes[].redirect",
     "routes[].limits",
     "routes[].retries",
-    "routes[].sticky.store",
 ];
 
 const WAIT: Kind = Kind::Duration { min: 1 };

@@ -53,6 +53,7 @@ pub(super) struct RoutePlaces {
 
 /// Where the parts of a pool stand.
 pub(super) struct PoolPlaces {
+    pub balancer: Span,
     pub name: Span,
     /// The timeout of its check, else the interval, if the file has one of them.
     pub check_time: Option<Span>,

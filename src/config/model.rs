@@ -283,6 +283,13 @@ pub enum StickyMode {
     CookieHash,
     /// The route suffix of the application's session id.
     Route,
+    /// The application's session id, whose backend weir remembers.
+    Learn {
+        /// A session is forgotten so long after it was opened; absent: never.
+        absolute_timeout: Option<Duration>,
+        /// Where several weirs share what they learn; absent: nowhere.
+        store: Option<Store>,
+    },
     /// The client's address, as far as its prefix.
     Source {
         /// Bits of an IPv4 address that count, at most 32.
@@ -298,9 +305,44 @@ pub enum StickyMode {
 }
 
 impl StickyMode {
-    /// Whether weir sets a cookie of its own.
-    pub fn has_cookie(&self) -> bool {
-        matches!(self, StickyMode::Insert(_) | StickyMode::CookieHash)
+    /// Whether a client's new home can be written down, in a cookie of weir's or in its memory.
+    pub fn can_move(&self) -> bool {
+        matches!(
+            self,
+            StickyMode::Insert(_) | StickyMode::CookieHash | StickyMode::Learn { .. }
+        )
+    }
+}
+
+/// A Redis server that several weirs share.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Store {
+    /// Its name or IP address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Number of the database in it.
+    pub database: u32,
+    /// Who weir is there; absent: the default user.
+    pub user: Option<String>,
+    /// What it shows for it.
+    pub password: Option<String>,
+}
+
+impl Store {
+    /// What may be shown of it: its address and database.
+    pub fn label(&self) -> String {
+        let host = match self.host.contains(':') {
+            true => format!("[{}]", self.host),
+            false => self.host.clone(),
+        };
+        format!("redis://{host}:{}/{}", self.port, self.database)
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Store({})", self.label())
     }
 }
 

@@ -20,6 +20,7 @@ pub mod shared;
 pub mod signals;
 pub mod slow_start;
 pub mod state_dir;
+pub mod store;
 pub mod supervisor;
 pub mod systemd;
 pub mod task;

@@ -23,7 +23,7 @@ use super::shared::{Lifecycle, ReloadRequest, ReloadStatus, Shared, verdicts_in}
 use super::signals::{Request, Signals};
 use super::supervisor::Supervisor;
 use super::watch::{FileWatch, Identity};
-use super::{probes, process_log, sessions, slow_start, systemd};
+use super::{probes, process_log, sessions, slow_start, store, systemd};
 use crate::clock;
 use crate::config::Loaded;
 use crate::config::diagnostic::counted;
@@ -270,7 +270,8 @@ async fn serve(
     };
     // Connections wait in the kernel meanwhile: a client whose home is still unknown would be served elsewhere and lose its session.
     running.probes.apply(&prepared.snapshot);
-    let verdicts = holds(|| verdicts_in(&prepared.snapshot));
+    let snapshot = &prepared.snapshot;
+    let verdicts = holds(|| verdicts_in(snapshot) && store::all_judged(snapshot));
     let _ = timeout(FIRST_VERDICTS, verdicts).await;
     running.commit(prepared).wait().await;
     Ok((running, new_rows, queue))

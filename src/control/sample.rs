@@ -22,7 +22,7 @@ use super::supervisor::Supervisor;
 use crate::clock;
 use crate::config;
 use crate::config::model::AccessTarget;
-use crate::config::model::Config;
+use crate::config::model::{Config, Store};
 use crate::metrics::rows::Budget;
 use crate::metrics::worker::WorkerCounts;
 use crate::policy::persist::token::Secrets;
@@ -32,6 +32,7 @@ use crate::state::access_log::Queue;
 use crate::state::compile::compile;
 use crate::state::sample::loopback;
 use crate::state::snapshot::Snapshot;
+use crate::state::store::StoreEnd;
 use crate::worker::{Command, Handle};
 
 /// A directory that is gone with the value.
@@ -232,11 +233,24 @@ pub struct Ends {
     pub requests: mpsc::Receiver<ReloadRequest>,
 }
 
+/// A store at an address where there is none.
+pub fn store() -> Store {
+    Store {
+        host: "127.0.0.1".to_owned(),
+        port: 6379,
+        database: 0,
+        user: None,
+        password: Some("hunter2".to_owned()),
+    }
+}
+
 /// A process with two workers that serves generation 1 of a configuration with the given pools on `127.0.0.1:8080`.
 pub fn shared(pools: &[(&str, &[SocketAddr])]) -> (Arc<Shared>, Ends) {
     let mut config = state::sample::config(&[("web", &[loopback(8080)])], pools);
     config.routes[0].sticky = Some(state::sample::sticky_by_source());
-    let snapshot = snapshot(config, None);
+    let mut snapshot = snapshot(config, None);
+    // One that nobody serves.
+    snapshot.routes[0].store = Some(Arc::new(StoreEnd::new(store()).0));
     let (reload_requests, requests) = mpsc::channel(8);
     let ends = Ends {
         current: watch::Sender::new(Arc::new(snapshot)),

@@ -2,21 +2,77 @@
 //! It never changes a byte of another cookie and never interprets a value.
 //! The walk goes on in `policy/persist/`, which decides what weir's own cookie says.
 
+use memchr::memchr;
+use memchr::memmem::Finder;
+
 use super::edits::Edits;
 use super::head::{AnswerHead, Field, RequestHead};
 use crate::config::model::{Cookie, SameSite, Secure};
 
-/// The values of every cookie named `name` (case-sensitive), in order, over all `Cookie` lines (RFC 6265 section 5.4).
+/// A cookie's name, made ready to be looked for: a request is searched for several, and its cookies may be long.
+#[derive(Clone, Debug)]
+pub struct Name(Finder<'static>);
+
+impl From<&str> for Name {
+    fn from(name: &str) -> Name {
+        Name(Finder::new(name).into_owned())
+    }
+}
+
+impl Name {
+    /// The name.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.needle()
+    }
+
+    /// The first pair of this name that begins at `from` or later.
+    #[inline]
+    fn find<'a>(&self, line: &'a [u8], mut from: usize) -> Option<Pair<'a>> {
+        loop {
+            let at = from + self.0.find(line.get(from..)?)?;
+            from = at + 1;
+            let start = line[..at].trim_ascii_end().len();
+            let is_first = start == 0 || line[start - 1] == b';';
+            let rest = line[at + self.as_bytes().len()..].trim_ascii_start();
+            if let (true, [b'=', rest @ ..]) = (is_first, rest) {
+                let length = memchr(b';', rest).unwrap_or(rest.len());
+                return Some(Pair {
+                    start,
+                    end: line.len() - rest.len() + length,
+                    value: unquoted(rest[..length].trim_ascii()),
+                });
+            }
+        }
+    }
+}
+
+/// A pair as it stands in a line, from after the semicolon before it up to the one behind it.
+struct Pair<'a> {
+    start: usize,
+    end: usize,
+    value: &'a [u8],
+}
+
+/// The values of every cookie of this name (case-sensitive), in order, over all `Cookie` lines (RFC 6265 section 5.4).
 ///
 /// Lenient: blanks around names and values do not count, nor do quotes around a value; a pair without `=` is passed over.
 #[inline]
 pub fn values<'a, 'n>(
     head: &RequestHead<'a>,
-    name: &'n [u8],
+    name: &'n Name,
 ) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-    head.field(Field::Cookie)
-        .flat_map(|(_, line)| pairs(line))
-        .filter_map(move |pair| value_of(pair, name))
+    let mut lines = head.field(Field::Cookie);
+    let (mut line, mut from): (&[u8], usize) = (b"", 0);
+    std::iter::from_fn(move || {
+        loop {
+            if let Some(pair) = name.find(line, from) {
+                from = pair.end;
+                return Some(pair.value);
+            }
+            (line, from) = (lines.next()?.1, 0);
+        }
+    })
 }
 
 /// What an answer does to a cookie.
@@ -32,11 +88,11 @@ pub enum Given<'a> {
 
 /// What the answer does to the cookie of this name in the end: the last `Set-Cookie` line counts (RFC 6265 section 5.3).
 #[inline]
-pub fn given<'a>(head: &AnswerHead<'a>, name: &[u8]) -> Given<'a> {
+pub fn given<'a>(head: &AnswerHead<'a>, name: &Name) -> Given<'a> {
     let lines = head.field(Field::SetCookie);
     let given = lines.filter_map(|(_, line)| {
-        let mut parts = pairs(line);
-        let value = value_of(parts.next()?, name)?;
+        let mut parts = line.split(|&byte| byte == b';');
+        let value = value_of(parts.next()?, name.as_bytes())?;
         Some(match value.is_empty() || parts.any(is_past) {
             true => Given::Deleted,
             false => Given::Value(value),
@@ -61,23 +117,25 @@ fn is_past(attribute: &[u8]) -> bool {
     }
 }
 
-/// Takes every cookie named `name` out of the request; the bytes of the others stay as they are.
-pub fn remove(head: &RequestHead<'_>, name: &[u8], edits: &mut Edits) {
+/// Takes every cookie of this name out of the request; the bytes of the others stay as they are.
+pub fn remove(head: &RequestHead<'_>, name: &Name, edits: &mut Edits) {
     for (line, value) in head.field(Field::Cookie) {
-        let Some(Cut { before, mut after }) = Cut::out_of(value, name) else {
+        let Some(first) = name.find(value, 0) else {
             continue;
         };
         let mut is_empty = true;
         edits.replace_with(line, |out| {
             let start = out.len();
-            out.extend_from_slice(before.unwrap_or_default());
-            while let Some(rest) = after {
-                let last = Cut {
-                    before: Some(rest),
-                    after: None,
+            out.extend_from_slice(&value[..first.start.saturating_sub(1)]);
+            let mut after = first.end + 1;
+            // One semicolon goes with each pair that goes.
+            while let Some(rest) = value.get(after..) {
+                let next = name.find(value, after);
+                let others = match &next {
+                    Some(next) => value.get(after..next.start - 1),
+                    None => Some(rest),
                 };
-                let next = Cut::out_of(rest, name).unwrap_or(last);
-                match next.before {
+                match others {
                     Some(others) if out.len() == start => {
                         out.extend_from_slice(others.trim_ascii_start());
                     }
@@ -87,7 +145,7 @@ pub fn remove(head: &RequestHead<'_>, name: &[u8], edits: &mut Edits) {
                     }
                     None => {}
                 }
-                after = next.after;
+                after = next.map_or(value.len(), |next| next.end) + 1;
             }
             let says_nothing = |&byte| byte == b';' || byte == b' ' || byte == b'\t';
             is_empty = out[start..].iter().all(says_nothing);
@@ -101,7 +159,7 @@ pub fn remove(head: &RequestHead<'_>, name: &[u8], edits: &mut Edits) {
 /// A cookie that weir sets, with everything but its value written in advance.
 #[derive(Clone, Debug)]
 pub struct SetCookie {
-    name: Box<str>,
+    name: Name,
     attributes: Box<str>,
     secure: Secure,
 }
@@ -134,7 +192,7 @@ impl SetCookie {
 
     /// The cookie's name.
     #[inline]
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &Name {
         &self.name
     }
 
@@ -158,57 +216,21 @@ impl SetCookie {
     }
 }
 
-/// What stands before and after a pair, without the semicolons between; absent where there is no semicolon.
-struct Cut<'a> {
-    before: Option<&'a [u8]>,
-    after: Option<&'a [u8]>,
-}
-
-impl<'a> Cut<'a> {
-    /// Cuts the first pair of this name out; `None` when there is no such pair.
-    fn out_of(value: &'a [u8], name: &[u8]) -> Option<Cut<'a>> {
-        let mut start = 0;
-        for pair in pairs(value) {
-            let end = start + pair.len();
-            if value_of(pair, name).is_some() {
-                return Some(Cut {
-                    before: start.checked_sub(1).map(|semicolon| &value[..semicolon]),
-                    after: value.get(end + 1..),
-                });
-            }
-            start = end + 1;
-        }
-        None
-    }
-}
-
-/// What stands between the semicolons of a line. Cookies are long, and most of them are not looked for.
-#[inline]
-fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(line);
-    std::iter::from_fn(move || {
-        let line = rest?;
-        let end = memchr::memchr(b';', line);
-        rest = end.map(|end| &line[end + 1..]);
-        Some(&line[..end.unwrap_or(line.len())])
-    })
-}
-
 /// The value of a cookie pair when it has this name.
 #[inline]
 fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let pair = pair.trim_ascii_start();
-    if pair.first() != name.first() {
-        return None;
-    }
     let value = pair
+        .trim_ascii_start()
         .strip_prefix(name)?
         .trim_ascii_start()
-        .strip_prefix(b"=")?
-        .trim_ascii();
+        .strip_prefix(b"=")?;
+    Some(unquoted(value.trim_ascii()))
+}
+
+fn unquoted(value: &[u8]) -> &[u8] {
     match value {
-        [b'"', quoted @ .., b'"'] => Some(quoted),
-        _ => Some(value),
+        [b'"', quoted @ .., b'"'] => quoted,
+        _ => value,
     }
 }
 
@@ -229,7 +251,7 @@ mod tests {
     }
 
     fn found(cookies: &[&str], name: &str) -> Vec<String> {
-        values(&request(cookies).request(), name.as_bytes())
+        values(&request(cookies).request(), &name.into())
             .map(|value| String::from_utf8(value.to_vec()).unwrap())
             .collect()
     }
@@ -237,7 +259,7 @@ mod tests {
     fn removed(cookies: &[&str], name: &str) -> Vec<String> {
         let sample = request(cookies);
         let mut edits = Edits::default();
-        remove(&sample.request(), name.as_bytes(), &mut edits);
+        remove(&sample.request(), &name.into(), &mut edits);
         sample
             .edited(&mut edits)
             .lines()
@@ -283,11 +305,11 @@ mod tests {
                 &[("Set-Cookie", "a=b"), ("Set-Cookie", line)],
             );
             let answer = sample.answer();
-            assert_eq!(super::given(&answer, b"JSESSIONID"), given, "{line}");
+            assert_eq!(super::given(&answer, &"JSESSIONID".into()), given, "{line}");
         }
         let lines = [("Set-Cookie", "s=1; Max-Age=0"), ("Set-Cookie", "s=2")];
         let sample = Sample::new("HTTP/1.1 200 OK", &lines);
-        assert_eq!(given(&sample.answer(), b"s"), Value(b"2"));
+        assert_eq!(given(&sample.answer(), &"s".into()), Value(b"2"));
     }
 
     #[test]
@@ -337,6 +359,34 @@ mod tests {
     }
 
     proptest! {
+        /// Looking for the name finds what taking every pair apart finds.
+        #[test]
+        fn a_search_finds_what_splitting_finds(
+            lines in proptest::collection::vec("[wab=; \"\t]{0,24}", 0..4),
+            name in "[wab]{1,3}",
+        ) {
+            let lines: Vec<&str> = lines.iter().map(|line| line.trim()).collect();
+            let pairs = lines.iter().flat_map(|line| line.split(';'));
+            let split = pairs.filter_map(|pair| value_of(pair.as_bytes(), name.as_bytes()));
+            let split: Vec<_> = split.map(|value| String::from_utf8_lossy(value).into_owned()).collect();
+            prop_assert_eq!(found(&lines, &name), split);
+            let rest: Vec<String> = lines
+                .iter()
+                .flat_map(|line| line.split(';'))
+                .filter(|pair| value_of(pair.as_bytes(), name.as_bytes()).is_none())
+                .map(|pair| pair.trim().to_owned())
+                .filter(|pair| !pair.is_empty())
+                .collect();
+            let left = removed(&lines, &name);
+            let left: Vec<String> = left
+                .iter()
+                .flat_map(|line| line.split(';'))
+                .map(|pair| pair.trim().to_owned())
+                .filter(|pair| !pair.is_empty())
+                .collect();
+            prop_assert_eq!(left, rest);
+        }
+
         #[test]
         fn removal_takes_all_of_one_name_and_nothing_else(
             lines in proptest::collection::vec("[wab=; \"]{0,20}", 0..4),

@@ -78,18 +78,21 @@ impl<'a> FirstFlight<'a> {
         destination.is_some_and(|backend| backend != choice.backend)
     }
 
-    /// Joins the flight that goes where this request goes, or opens one; whether it did the latter.
+    /// If the client is a new one, joins the flight that goes where this request goes, or opens one; whether it did the latter.
     pub(super) fn take(
         &self,
         choice: &Choice,
         facts: &Facts<'_>,
         client: &Client,
-    ) -> (Flight, bool) {
+    ) -> Option<(Flight, bool)> {
+        if !choice.is_new() {
+            return None;
+        }
         let joined = self.flights.join(self.key, choice.backend, facts.now);
         let open = || {
             let salt = client.local.rng.borrow_mut().next_u64();
             self.flights.open(self.key, choice.backend, salt, facts.now)
         };
-        (joined.unwrap_or_else(open), joined.is_none())
+        Some((joined.unwrap_or_else(open), joined.is_none()))
     }
 }

@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::ask::await_answer;
 use super::exchange::Exchange;
 use super::plan::{Attempts, Held, patience};
 use super::reject::Failure;
@@ -18,7 +19,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// From a refused connection to the next attempt.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Waits until the state of the pool changed, or after a refused connection for a pause; at most until the route's wait is over.
+/// Waits for a store's answer; or until the state of the pool changed, or after a refused connection for a pause, at most until the
+/// route's wait is over.
 ///
 /// # Errors
 /// The client went away.
@@ -29,6 +31,9 @@ pub(super) async fn hold(
     let (Some(held), Some(route)) = (attempts.held.take(), exchange.facts.route) else {
         return Ok(());
     };
+    if let Held::Answer(question) = held {
+        return await_answer(exchange, question).await;
+    }
     let generation = exchange.generation.clone();
     let route = &generation.snapshot.routes[route];
     let Some(until) = patience(route, exchange.facts.started) else {
@@ -51,7 +56,7 @@ pub(super) async fn hold(
         let now = clock::now();
         let is_over = match held {
             Held::Change(epoch) => pool.epoch.value() != epoch,
-            Held::Pause => now - began >= PAUSE,
+            Held::Pause | Held::Answer(_) => now - began >= PAUSE,
         };
         if is_over || now >= until {
             return Poll::Ready(Ok(()));

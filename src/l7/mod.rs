@@ -4,6 +4,7 @@
 
 mod answer;
 mod arrival;
+mod ask;
 mod body;
 pub mod client;
 pub mod connection;

@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use super::arrival::FirstFlight;
+use super::ask::{Question, ask};
 use super::client::Client;
 use super::exchange::{Exchange, Plan};
 use super::reject::Failure;
@@ -46,15 +47,19 @@ pub(super) struct Attempts {
     pub(super) is_impatient: bool,
     /// Whether there was a plan before.
     is_planned: bool,
+    /// Whether a store was asked for its session.
+    has_asked: bool,
 }
 
 /// What a request waits for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum Held {
     /// For a change of the pool's state, in which its home could not serve: this is the epoch of that.
     Change(u64),
     /// For a pause, since its home refused a connection.
     Pause,
+    /// For what a store says of its session.
+    Answer(Question),
 }
 
 impl Attempts {
@@ -131,9 +136,15 @@ impl Attempts {
         nowhere: Nowhere,
         generation: &Generation,
         route: &Route,
+        head: &RequestHead<'_>,
     ) -> Result<Option<Plan>, Failure> {
         self.is_planned = true;
         match nowhere {
+            Nowhere::Ask => {
+                self.has_asked = true;
+                self.held = ask(route, head).map(Held::Answer);
+                Ok(None)
+            }
             Nowhere::HomeAway => {
                 self.held = Some(Held::Change(generation.pool(route.pool).epoch()));
                 Ok(None)
@@ -174,8 +185,7 @@ pub(super) fn plan(
     exchange: &mut Exchange<'_>,
     attempts: &mut Attempts,
 ) -> Result<Option<Plan>, Failure> {
-    let local = exchange.client.local.clone();
-    let generation = exchange.generation.clone();
+    let (local, generation) = (exchange.client.local.clone(), exchange.generation.clone());
     let snapshot = &*generation.snapshot;
     let scratch = &mut *local.scratch.borrow_mut();
     // No wait lies between the first plan and the reading of the head: the scratch still has its lines.
@@ -217,15 +227,12 @@ pub(super) fn plan(
     facts.session = look_up(snapshot, route, &facts);
     exchange.facts.session = facts.session.map(Shown::from);
     let first_flight = FirstFlight::of(snapshot, route, &facts);
-    let choice = match exchange.facts.choice.filter(|_| attempts.repeats) {
-        Some(choice) => choice,
-        None => {
-            let (client, flight) = (&mut *exchange.client, first_flight.as_ref());
-            match choose_together(client, &generation, route, &facts, attempts, flight) {
-                Ok(choice) => choice,
-                Err(nowhere) => return attempts.stay(nowhere, &generation, route),
-            }
-        }
+    let last = exchange.facts.choice.filter(|_| attempts.repeats);
+    let (client, flight) = (&mut *exchange.client, first_flight.as_ref());
+    let choose = || choose_together(client, &generation, route, &facts, attempts, flight);
+    let choice = match last.map_or_else(choose, Ok) {
+        Ok(choice) => choice,
+        Err(nowhere) => return attempts.stay(nowhere, &generation, route, head),
     };
     attempts.is_planned = true;
     exchange.facts.choice = Some(choice);
@@ -235,29 +242,20 @@ pub(super) fn plan(
     forwarding::edit(head, &source, snapshot.config.forwarding, edits);
     let backend = &snapshot.pools[route.pool].backends[choice.backend.index()];
     compose(&request, backend, edits, &mut scratch.out);
-    let flight = first_flight.filter(|_| is_new(&choice));
-    let flight = flight.map(|flight| flight.take(&choice, &facts, exchange.client));
-    Ok(Some(Plan::of(route.pool, &choice, flight)))
+    let flight = first_flight.map(|flight| flight.take(&choice, &facts, exchange.client));
+    Ok(Some(Plan::new(route, &choice, flight.flatten())))
 }
 
 impl Plan {
-    /// `flight` is that of a new client, and whether it is the first of it.
-    fn of(pool: usize, choice: &Choice, flight: Option<(Flight, bool)>) -> Plan {
+    /// What the choice comes to. Of the requests of one flight the one that leads it counts, since they are one client's.
+    fn new(route: &Route, choice: &Choice, flight: Option<(Flight, bool)>) -> Plan {
         Plan {
-            pool,
+            pool: route.pool,
             backend: choice.backend,
-            // Those who follow are the same client as the first.
-            counts: is_new(choice) && flight.as_ref().is_none_or(|(_, leads)| *leads),
+            counts: choice.is_new() && flight.is_none_or(|(_, leads)| leads),
             flight: flight.map(|(flight, _)| Box::new(flight)),
         }
     }
-}
-
-/// Whether a client without a home was chosen for.
-fn is_new(choice: &Choice) -> bool {
-    choice
-        .sticky
-        .is_some_and(|chosen| chosen.stickiness.is_new())
 }
 
 /// Chooses, and chooses again if the client's other requests were chosen for elsewhere meanwhile, by another worker.
@@ -272,7 +270,7 @@ fn choose_together(
     let mut choose = || choose_backend(client, generation, route, facts, attempts, first_flight);
     let choice = choose()?;
     match first_flight {
-        Some(flight) if is_new(&choice) && flight.is_missed(&choice, facts) => choose(),
+        Some(flight) if choice.is_new() && flight.is_missed(&choice, facts) => choose(),
         _ => Ok(choice),
     }
 }
@@ -312,6 +310,7 @@ fn choose_backend(
         companions: &companions,
         fill_secure: &mut fill_secure,
         patient: attempts.is_patient(route, facts.now),
+        asks: !attempts.has_asked,
         anew: attempts.anew,
         may_move: &may_move,
     });

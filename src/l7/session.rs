@@ -5,11 +5,14 @@
 use super::exchange::Exchange;
 use crate::http::cookie::Given;
 use crate::http::head::AnswerHead;
+use crate::http::request;
 use crate::policy::balance::BackendIndex;
 use crate::policy::facts::{Facts, SessionFacts};
-use crate::policy::persist::Chosen;
+use crate::policy::persist::{AnyPersistence, Chosen, Learn, Lesson, Stickiness};
 use crate::policy::retry::{self, MAX_RETRIES, NewId};
+use crate::state::live_sessions::LiveSessions;
 use crate::state::snapshot::{Route, Snapshot};
+use crate::state::store::{Found, Request};
 
 /// The session that a request showed; small, because it is kept while the request is in flight.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +20,8 @@ pub(super) struct Shown {
     key: [u8; 8],
     /// Who accepted it last, within the idle timeout.
     pub(super) accepted_by: Option<BackendIndex>,
+    /// Whether anyone did.
+    is_known: bool,
 }
 
 impl From<SessionFacts> for Shown {
@@ -24,6 +29,7 @@ impl From<SessionFacts> for Shown {
         Shown {
             key: facts.key.to_ne_bytes(),
             accepted_by: facts.known.and_then(|known| known.backend),
+            is_known: facts.known.is_some(),
         }
     }
 }
@@ -38,6 +44,12 @@ pub(super) fn look_up(
     let shown = route.sticky.as_ref()?.session(facts.request?.head)?;
     let sessions = snapshot.pools[route.pool].sessions.as_ref()?;
     Some(sessions.look(shown, facts.now))
+}
+
+impl Shown {
+    pub(super) fn key(self) -> u64 {
+        u64::from_ne_bytes(self.key)
+    }
 }
 
 impl Exchange<'_> {
@@ -83,25 +95,88 @@ impl Exchange<'_> {
             return;
         };
         let (backend, now) = (choice.backend, self.facts.started);
-        let shown = self
-            .facts
-            .session
-            .map(|session| u64::from_ne_bytes(session.key));
+        let shown = self.facts.session.map(Shown::key);
+        if let Some((route, AnyPersistence::Learn(mode))) =
+            route.and_then(|route| Some((route, &route.sticky.as_ref()?.mode)))
+        {
+            let is_known = self.facts.session.map(|session| session.is_known);
+            if chosen.stickiness == Stickiness::Expired {
+                shown.inspect(|shown| sessions.end(*shown));
+            }
+            let lesson = mode.lesson(is_known, chosen, given);
+            return self.learn(route, mode, sessions, lesson, backend);
+        }
         let token = || chosen.key.map(|key| sessions.key(&key));
         match (given, shown) {
             (Given::Value(id), shown) => {
                 let key = sessions.key(id);
                 let old = shown.or_else(token).filter(|old| *old != key);
                 old.inspect(|old| sessions.end(*old));
-                sessions.note(key, backend, now);
+                sessions.open(key, backend, now);
             }
             (Given::Deleted, shown) => {
                 shown.inspect(|shown| sessions.end(*shown));
             }
             (Given::Nothing, shown) => {
                 let known = shown.or_else(token);
-                known.inspect(|known| sessions.note(*known, backend, now));
+                if let Some(known) = known {
+                    sessions.note(known, backend, now);
+                }
             }
         }
+    }
+
+    /// Writes down what an answer taught, and tells the store of it when that is news.
+    fn learn(
+        &self,
+        route: &Route,
+        mode: &Learn,
+        sessions: &LiveSessions,
+        lesson: Lesson<'_>,
+        backend: BackendIndex,
+    ) {
+        let now = self.facts.started;
+        let shown = self.facts.session.map(Shown::key);
+        let (news, is_over) = match (lesson, shown) {
+            (Lesson::Opened(id), _) => (sessions.open(sessions.key(id), backend, now), false),
+            (Lesson::Used, Some(shown)) => (sessions.touch(shown, now), false),
+            (Lesson::Taken, Some(shown)) => (sessions.note(shown, backend, now), false),
+            (Lesson::Ended, Some(shown)) => {
+                sessions.end(shown);
+                (None, true)
+            }
+            (_, None) | (Lesson::Nothing, _) => (None, false),
+        };
+        let (Some(store), Some(keys)) = (&route.store, mode.store()) else {
+            return;
+        };
+        let names = || match lesson {
+            Lesson::Opened(id) => Some(keys.of(id)),
+            _ => self.shown_again(route, |id| keys.of(id)),
+        };
+        match news {
+            Some(news) => store.tell(|| {
+                let opened = self.facts.wall_millis / 1000 - news.age.as_secs();
+                Some(Request::Put {
+                    name: names()?.swap_remove(0),
+                    found: Found {
+                        backend: sessions.name(&news).to_owned(),
+                        opened,
+                    },
+                    changed: news.changed,
+                    kept_for: sessions.kept_for(),
+                })
+            }),
+            None => is_over && store.tell(|| Some(Request::End { names: names()? })),
+        };
+    }
+
+    /// The session id that the request showed, read again: nobody keeps it while the request is in flight.
+    #[cold]
+    fn shown_again<T>(&self, route: &Route, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let mut lines = Vec::new();
+        let limits = &self.generation.snapshot.config.limits;
+        let request = request::parse(&self.received, &mut lines, limits).ok()??;
+        route.sticky.as_ref()?.session(&request.head).map(read)
     }
 }

@@ -43,6 +43,8 @@ pub struct StickyView<'a> {
     pub fill_secure: &'a mut dyn FnMut(&mut [u8]),
     /// Whether the request may still be held for its home.
     pub patient: bool,
+    /// Whether a store may be asked for the request's session.
+    pub asks: bool,
     /// Whether its session turned out to be over: its client begins anew.
     pub anew: bool,
     /// Whether one more client may move to even out; asked only for one that would.
@@ -67,6 +69,8 @@ pub enum Nowhere {
     HomeDown,
     /// The client's home cannot serve it, may be back soon, and the route wants the request held until then.
     HomeAway,
+    /// A store may know the session's home.
+    Ask,
 }
 
 /// Chooses a backend that is not in `tried`.
@@ -128,7 +132,7 @@ fn choose_sticky<L: Loads>(
                 tell: mode.admit(backend, &mut means),
                 only_with_session: false,
             };
-            let choice = Choice::new(backend, Stickiness::Moved, placed, Some(&home));
+            let choice = Choice::new(backend, Stickiness::Moved, placed, Some((&home, true)));
             return Ok(choice.anew());
         }
         (Recall::Keep(home), _) | (Recall::New, Some((_, Some(home)))) => {
@@ -140,8 +144,11 @@ fn choose_sticky<L: Loads>(
                 _ => place,
             };
             let placed = mode.place(&home, place.backend, place.for_good, &mut means);
+            // Who has waited for a home is told where he is, lest he wait for every request.
+            let is_untold =
+                place.in_passing && !matches!(view.sticky.on_failure, OnFailure::Wait(_));
             let placed = Placed {
-                only_with_session: placed.only_with_session || place.in_passing,
+                only_with_session: placed.only_with_session || is_untold,
                 ..placed
             };
             let elsewhere = placement::elsewhere(pool, view.sticky, &home, place.backend, tried);
@@ -150,12 +157,14 @@ fn choose_sticky<L: Loads>(
                 None => (place.backend, place.stickiness),
             };
             let may_leave = may_leave(pool, view.sticky, backend, tried);
-            let choice = Choice::new(backend, stickiness, placed, Some(&home));
+            let choice = Choice::new(backend, stickiness, placed, Some((&home, place.for_good)));
             return Ok(choice.leaving(may_leave).in_passing(place.in_passing));
         }
         (Recall::New, _) => Stickiness::New,
         (Recall::Expired, _) => Stickiness::Expired,
         (Recall::Forged, _) => Stickiness::Forged,
+        (Recall::Ask, _) if view.asks => return Err(Nowhere::Ask),
+        (Recall::Ask, _) => Stickiness::New,
     };
     let companions = placement::Companions {
         surely: view.told.map(|(backend, _)| backend),
@@ -376,18 +385,25 @@ fn leave<L>(
 }
 
 impl Choice {
+    /// Whether it was made for a client of a sticky route that has no home yet.
+    pub fn is_new(&self) -> bool {
+        self.sticky.is_some_and(|chosen| chosen.stickiness.is_new())
+    }
+
     fn new(
         backend: BackendIndex,
         stickiness: Stickiness,
         placed: Placed,
-        home: Option<&Home>,
+        kept: Option<(&Home, bool)>,
     ) -> Choice {
+        let home = kept.map(|(home, _)| home);
         Choice {
             backend,
             sticky: Some(Chosen {
                 stickiness,
                 tell: placed.tell,
                 only_with_session: placed.only_with_session,
+                for_good: kept.is_some_and(|(_, for_good)| for_good),
                 home: home.and_then(|home| home.backend),
                 in_passing: false,
                 key: home.map(|home| home.key.to_ne_bytes()),
@@ -570,6 +586,7 @@ mod tests {
                 companions: &|| None,
                 fill_secure: &mut |bytes| bytes.fill_with(|| secure.next_u64() as u8),
                 patient: self.patient,
+                asks: true,
                 anew: self.anew,
                 may_move: &|| true,
             };

@@ -100,6 +100,11 @@ pub(super) fn place<L: Loads>(
     if let Some(backend) = companions.surely.filter(|own| eligible.contains(*own)) {
         return Ok(backend);
     }
+    if sticky.mode.is_by_key() {
+        // It shows no key, so it is nobody who would stay.
+        let picked = pool.balancer.pick(&eligible, facts, rng);
+        return picked.ok_or(Nowhere::NoBackend);
+    }
     let sessions = |backend| pool.loads.sessions(backend);
     let room = Room::new(fresh, sticky.bound, sessions);
     let has_room = |backend: BackendIndex| room.has(sessions(backend), fresh.weight(backend));
@@ -355,6 +360,7 @@ mod tests {
                 companions: &|| with.map(BackendIndex),
                 fill_secure: &mut |bytes| bytes.fill_with(|| secure.next_u64() as u8),
                 patient: false,
+                asks: true,
                 anew: false,
                 may_move: &|| false,
             };

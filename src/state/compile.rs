@@ -17,7 +17,7 @@ use crate::config::model::{self, Check, Config, Rebalance, Sessions};
 use crate::policy::health::Health;
 use crate::policy::persist::token::Secrets;
 use crate::policy::persist::{
-    self, AnyPersistence, CookieHash, Header, Insert, InsertTimes, Source, Sticky,
+    self, AnyPersistence, CookieHash, Header, Insert, InsertTimes, Learn, Source, Sticky, StoreKeys,
 };
 use crate::policy::placement::Bound;
 use crate::policy::rebalance::Moves;
@@ -48,6 +48,7 @@ pub fn compile(
             let idle = longest_idle(&config, pool).unwrap_or_default();
             sticky(from_sticky, pool, secrets, idle)
         }),
+        store: None,
         timeouts: from.timeouts,
         max_body: from.max_body.unwrap_or(u64::MAX),
     });
@@ -214,6 +215,16 @@ fn sticky(from: &model::Sticky, pool: &model::Pool, secrets: &Secrets, idle: Dur
         StickyMode::Route => AnyPersistence::Route(persist::Route::new(
             &from.session_cookie,
             backends.map(|backend| backend.route.as_str()),
+        )),
+        StickyMode::Learn {
+            absolute_timeout,
+            store,
+        } => AnyPersistence::Learn(Learn::new(
+            &from.session_cookie,
+            from.idle_timeout,
+            *absolute_timeout,
+            from.sessions,
+            (store.as_ref()).map(|_| StoreKeys::new(secrets, &pool.name)),
         )),
         StickyMode::Source {
             prefix_v4,

@@ -6,12 +6,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::sessions::{Sessions, Slot};
+use super::sessions::{News, Pace, Sessions, Slot};
 use crate::policy::balance::BackendIndex;
 use crate::policy::facts::{KnownSession, SessionFacts};
 
 /// A session that was noted is not noted again for this part of the idle timeout, so that few requests write what others read.
 const GRAIN: u32 = 256;
+
+/// What others know of a session is told to them anew so often within the idle timeout.
+const TERMS: u32 = 4;
 
 /// A pool's live sessions.
 #[derive(Clone, Debug)]
@@ -82,9 +85,47 @@ impl LiveSessions {
 
     /// Notes that a backend accepted a session now, whichever had it before.
     #[inline]
-    pub fn note(&self, key: u64, backend: BackendIndex, now: Instant) {
-        if let Some(slot) = self.slots.get(backend.index()) {
-            self.sessions.note(key, *slot, grain(self.idle), now);
+    pub fn note(&self, key: u64, backend: BackendIndex, now: Instant) -> Option<News> {
+        let slot = self.slots.get(backend.index())?;
+        self.sessions.note(key, *slot, self.pace(), now)
+    }
+
+    /// Notes that a backend opened a session, so that no session which a client only speaks of pushes it out.
+    pub fn open(&self, key: u64, backend: BackendIndex, now: Instant) -> Option<News> {
+        let slot = self.slots.get(backend.index())?;
+        self.sessions
+            .open(key, *slot, Duration::ZERO, self.pace(), now)
+    }
+
+    /// Notes a session that another weir knows: which backend has it, and how old it is. Nothing if the pool has no such backend.
+    pub fn adopt(&self, key: u64, backend: &str, age: Duration, now: Instant) {
+        let name = |slot: &&Slot| &*self.names[usize::from(slot.0)] == backend;
+        if let Some(slot) = self.slots.iter().find(name) {
+            self.sessions.open(key, *slot, age, self.pace(), now);
+        }
+    }
+
+    /// Notes that a known session was accepted now, whoever did it: it stays with the backend that it belongs to.
+    #[inline]
+    pub fn touch(&self, key: u64, now: Instant) -> Option<News> {
+        self.sessions.touch(key, self.pace(), now)
+    }
+
+    /// The name of the backend that news are about.
+    pub fn name(&self, news: &News) -> &str {
+        let name = self.names.get(usize::from(news.slot.0));
+        name.map_or("", |name| name)
+    }
+
+    /// How long a store has to keep a session that this weir may still know.
+    pub fn kept_for(&self) -> Duration {
+        self.idle + self.pace().term
+    }
+
+    fn pace(&self) -> Pace {
+        Pace {
+            grain: grain(self.idle),
+            term: self.idle / TERMS,
         }
     }
 
@@ -141,7 +182,7 @@ fn number(previous: Option<&LiveSessions>, names: &[Arc<str>]) -> (Vec<Arc<str>>
         let slot = known.get(name).copied().unwrap_or_else(|| {
             let slot = free.pop().unwrap_or_else(|| {
                 by_slot.push(name.clone());
-                (by_slot.len() - 1).min(usize::from(u16::MAX - 1)) as u16
+                (by_slot.len() - 1).min(usize::from(Slot::MAX.0)) as u16
             });
             by_slot[usize::from(slot)] = name.clone();
             slot

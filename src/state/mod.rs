@@ -12,6 +12,7 @@ pub mod live_sessions;
 pub mod losses;
 pub mod sessions;
 pub mod snapshot;
+pub mod store;
 pub mod summary;
 pub mod table;
 

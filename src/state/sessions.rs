@@ -11,9 +11,14 @@ use super::table::Table;
 use crate::clock;
 use crate::rng;
 
-/// The number that a backend's name has in a pool; at most 65,534.
+/// The number that a backend's name has in a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Slot(pub u16);
+
+impl Slot {
+    /// The greatest one.
+    pub const MAX: Slot = Slot((1 << 15) - 2);
+}
 
 /// Counters that are made at once.
 const CHUNK: usize = 256;
@@ -22,10 +27,16 @@ const CHUNK: usize = 256;
 const SECONDS: u32 = 24;
 const SECONDS_MASK: u64 = (1 << SECONDS) - 1;
 
+/// A value is, from its lowest bit: when the session was seen, when it was opened, the slot and one, and this.
+const PROVEN: u64 = 1 << 63;
+
 /// The live sessions of one pool, over all workers. They survive reloads as long as there is a pool of that name.
 ///
-/// At most twice `capacity` are held. A session beyond that pushes out the one that was idle longest among the 16 or so that might lie in
+/// At most twice `capacity` are held. A session beyond that pushes out the one that was idle longest among the 8 that might lie in
 /// its place, so that counts are exact until the table is more than half full, and too low above.
+///
+/// A session is *proven* when weir saw a backend open it. Others are what a client says and a backend did not contradict: they are pushed
+/// out first and push out none that is proven, so that who invents session ids drives nobody out.
 #[derive(Debug)]
 pub struct Sessions {
     table: Table,
@@ -47,6 +58,39 @@ pub struct Session {
     pub age: Duration,
     /// How long ago it was seen, in whole seconds and within the grain that it was noted with.
     pub idle: Duration,
+}
+
+/// What others may have to be told of a session that was written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct News {
+    /// Who has it.
+    pub slot: Slot,
+    /// How long ago it was opened, in whole seconds.
+    pub age: Duration,
+    /// Whether it is new or moved. If not, a term went by since they were told last.
+    pub changed: bool,
+}
+
+/// How often what did not change is written down, and told to others.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// A session that was noted is not noted again for so long.
+    pub grain: Duration,
+    /// Others are told again after so long, counted from when a session was opened: nobody has to remember when that was.
+    pub term: Duration,
+}
+
+impl Pace {
+    fn news(self, slot: Slot, before: Option<Session>) -> Option<News> {
+        let term = self.term.as_secs().max(1);
+        let turn = |age: Duration| age.as_secs() / term;
+        let (age, changed) = match before {
+            None => (Duration::ZERO, true),
+            Some(known) => (known.age, known.slot != slot),
+        };
+        let is_due = before.is_some_and(|known| turn(age) > turn(age.saturating_sub(known.idle)));
+        (changed || is_due).then_some(News { slot, age, changed })
+    }
 }
 
 impl Sessions {
@@ -71,9 +115,10 @@ impl Sessions {
             began: self.began,
             ..Sessions::new(capacity)
         };
+        let now = clock::now();
         for (key, value) in (0..self.table.sets()).flat_map(|set| self.table.pairs(set)) {
             resized.count_up(slot_of(value));
-            if let Some(displaced) = resized.table.put(key, value, |_| 0) {
+            if let Some(displaced) = resized.table.put(key, value, |value| self.rank(value, now)) {
                 resized.count_down(displaced);
             }
         }
@@ -98,31 +143,70 @@ impl Sessions {
         (session.idle <= idle).then_some(session)
     }
 
-    /// Notes that the backend accepted a session now. Nothing is written if it is the one that did so less than `grain` ago.
+    /// Notes that the backend accepted a session now. Nothing is written if it is the one that did so just now.
     #[inline]
-    pub fn note(&self, key: u64, slot: Slot, grain: Duration, now: Instant) {
+    pub fn note(&self, key: u64, slot: Slot, pace: Pace, now: Instant) -> Option<News> {
         let old = self.table.get(key);
         let session = old.map(|old| self.unpack(old, now));
-        if session.is_some_and(|known| known.slot == slot && known.idle < grain) {
-            return;
+        if session.is_some_and(|known| known.slot == slot && known.idle < pace.grain) {
+            return None;
         }
-        self.write(
-            key,
-            slot,
-            session.map_or(Duration::ZERO, |known| known.age),
-            now,
-        );
+        let age = session.map_or(Duration::ZERO, |known| known.age);
+        let proven = old.is_some_and(|old| old & PROVEN != 0);
+        self.write(key, slot, proven, age, now);
+        pace.news(slot, session)
+    }
+
+    /// Notes that the backend has a proven session, which is `age` old if it was not known. Nothing is written if that was
+    /// noted just now: many applications set their cookie on every answer.
+    pub fn open(
+        &self,
+        key: u64,
+        slot: Slot,
+        age: Duration,
+        pace: Pace,
+        now: Instant,
+    ) -> Option<News> {
+        let old = self.table.get(key);
+        let session = old.map(|old| self.unpack(old, now));
+        let is_proven = old.is_some_and(|old| old & PROVEN != 0);
+        if is_proven && session.is_some_and(|known| known.slot == slot && known.idle < pace.grain) {
+            return None;
+        }
+        self.write(key, slot, true, session.map_or(age, |known| known.age), now);
+        pace.news(slot, session)
+    }
+
+    /// Notes that a session was seen now, wherever it is.
+    #[inline]
+    pub fn touch(&self, key: u64, pace: Pace, now: Instant) -> Option<News> {
+        let old = self.table.get(key)?;
+        let known = self.unpack(old, now);
+        let new = old & !SECONDS_MASK | self.seconds(now);
+        // Who is first at it has the news.
+        let is_noted = known.idle >= pace.grain && self.table.replace(key, old, new);
+        is_noted.then(|| pace.news(known.slot, Some(known)))?
     }
 
     #[cold]
-    fn write(&self, key: u64, slot: Slot, age: Duration, now: Instant) {
+    fn write(&self, key: u64, slot: Slot, proven: bool, age: Duration, now: Instant) {
         let seen = self.seconds(now);
         let opened = seen.wrapping_sub(age.as_secs()) & SECONDS_MASK;
-        let value = (u64::from(slot.0) + 1) << (2 * SECONDS) | opened << SECONDS | seen;
+        let proof = if proven { PROVEN } else { 0 };
+        let value = proof | (u64::from(slot.0) + 1) << (2 * SECONDS) | opened << SECONDS | seen;
         self.count_up(slot);
-        let idle = |value| self.unpack(value, now).idle.as_secs() as u32;
-        if let Some(displaced) = self.table.put(key, value, idle) {
+        if let Some(displaced) = self.table.put(key, value, |value| self.rank(value, now)) {
             self.count_down(displaced);
+        }
+    }
+
+    /// The higher, the sooner it makes room.
+    fn rank(&self, value: u64, now: Instant) -> u32 {
+        let idle = self.unpack(value, now).idle.as_secs() as u32;
+        if value & PROVEN == 0 {
+            idle | 1 << SECONDS
+        } else {
+            idle
         }
     }
 
@@ -207,7 +291,7 @@ impl Sessions {
 }
 
 fn slot_of(value: u64) -> Slot {
-    Slot(((value >> (2 * SECONDS)) as u16).wrapping_sub(1))
+    Slot((((value & !PROVEN) >> (2 * SECONDS)) as u16).wrapping_sub(1))
 }
 
 #[cfg(test)]
@@ -215,7 +299,14 @@ mod tests {
     use super::*;
 
     const IDLE: Duration = Duration::from_secs(60);
-    const NO_GRAIN: Duration = Duration::ZERO;
+    const NO_GRAIN: Pace = pace(0);
+
+    const fn pace(grain: u64) -> Pace {
+        Pace {
+            grain: Duration::from_secs(grain),
+            term: Duration::from_secs(10),
+        }
+    }
 
     fn after(sessions: &Sessions, seconds: u64) -> Instant {
         sessions.began + Duration::from_secs(seconds)
@@ -229,11 +320,11 @@ mod tests {
         let key = sessions.key(b"1.was1");
         assert_eq!(sessions.find(key, IDLE, at(0)), None);
         sessions.note(key, a, NO_GRAIN, at(1));
-        sessions.note(key, a, Duration::from_secs(10), at(5));
+        sessions.note(key, a, pace(10), at(5));
         let found = sessions.find(key, IDLE, at(9)).unwrap();
         let secs = Duration::from_secs;
         assert_eq!((found.slot, found.age, found.idle), (a, secs(8), secs(8)));
-        sessions.note(key, b, Duration::from_secs(10), at(9));
+        sessions.note(key, b, pace(10), at(9));
         let found = sessions.find(key, IDLE, at(10)).unwrap();
         assert_eq!((found.slot, found.age, found.idle), (b, secs(9), secs(1)));
         assert_eq!((sessions.count(a), sessions.count(b)), (0, 1));
@@ -243,6 +334,85 @@ mod tests {
         sessions.end(key);
         sessions.end(key);
         assert_eq!((sessions.count(b), sessions.total()), (0, 0));
+    }
+
+    #[test]
+    fn what_clients_invent_drives_no_proven_session_out() {
+        let sessions = Sessions::new(100);
+        let now = after(&sessions, 0);
+        let key = |id: u32| sessions.key(&id.to_ne_bytes());
+        for id in 0..100 {
+            sessions.open(key(id), Slot(1), Duration::ZERO, NO_GRAIN, now);
+        }
+        let proven = sessions.count(Slot(1));
+        let later = after(&sessions, 30);
+        for id in 1000..10_000 {
+            sessions.note(key(id), Slot(2), NO_GRAIN, later);
+        }
+        assert_eq!(sessions.count(Slot(1)), proven);
+        assert!(sessions.count(Slot(2)) > 0);
+        // A real one finds a place among them, and stays proven when it moves.
+        for id in 100..200 {
+            sessions.open(key(id), Slot(1), Duration::ZERO, NO_GRAIN, later);
+        }
+        let more = sessions.count(Slot(1));
+        assert!(more > proven + 80, "{more}");
+        for id in 0..200 {
+            sessions.note(key(id), Slot(3), NO_GRAIN, later);
+        }
+        for id in 10_000..20_000 {
+            sessions.note(key(id), Slot(2), NO_GRAIN, later);
+        }
+        assert!(sessions.count(Slot(3)) >= more);
+    }
+
+    #[test]
+    fn a_touch_moves_nothing() {
+        let sessions = Sessions::new(100);
+        let at = |seconds| after(&sessions, seconds);
+        let grain = pace(2);
+        assert_eq!(sessions.touch(7, grain, at(0)), None);
+        sessions.open(7, Slot(3), Duration::from_secs(50), grain, at(60));
+        assert_eq!(sessions.touch(7, grain, at(65)), None);
+        let found = sessions.find(7, IDLE, at(66)).unwrap();
+        let secs = Duration::from_secs;
+        assert_eq!(
+            (found.slot, found.age, found.idle),
+            (Slot(3), secs(56), secs(1))
+        );
+        // A session that is opened again is as old as it was.
+        sessions.open(7, Slot::MAX, Duration::ZERO, grain, at(70));
+        let found = sessions.find(7, IDLE, at(70)).unwrap();
+        assert_eq!((found.slot, found.age), (Slot::MAX, secs(60)));
+        assert_eq!((sessions.count(Slot(3)), sessions.count(Slot::MAX)), (0, 1));
+    }
+
+    #[test]
+    fn others_are_told_of_what_is_new_or_moved_and_once_a_term() {
+        let sessions = Sessions::new(100);
+        let told = |slot, age, changed| {
+            let age = Duration::from_secs(age);
+            Some(News {
+                slot: Slot(slot),
+                age,
+                changed,
+            })
+        };
+        let (at, grain) = (|seconds| after(&sessions, seconds), pace(2));
+        assert_eq!(sessions.note(7, Slot(1), grain, at(5)), told(1, 0, true));
+        assert_eq!(sessions.note(7, Slot(1), grain, at(8)), None);
+        assert_eq!(sessions.touch(7, grain, at(14)), None);
+        assert_eq!(sessions.touch(7, grain, at(15)), None, "within the grain");
+        assert_eq!(sessions.touch(7, grain, at(16)), told(1, 11, false));
+        assert_eq!(sessions.touch(7, grain, at(24)), None);
+        assert_eq!(
+            sessions.open(7, Slot(2), Duration::ZERO, grain, at(24)),
+            told(2, 19, true)
+        );
+        assert_eq!(
+            sessions.open(7, Slot(2), Duration::ZERO, grain, at(48)),
+            told(2, 43, false)
+        );
     }
 
     #[test]

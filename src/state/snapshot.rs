@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::backend::{Backend, Epoch};
 use super::flights::Flights;
 use super::live_sessions::LiveSessions;
+use super::store::StoreEnd;
 use crate::config::model::{BalancerKind, Config, PathChecks, Protocol, Timeouts};
 use crate::policy::persist::Sticky;
 use crate::policy::rebalance::Moves;
@@ -77,6 +78,8 @@ pub struct Route {
     pub pool: usize,
     /// Keeps a client where it is; absent: not sticky.
     pub sticky: Option<Sticky>,
+    /// Where what it learns of sessions is shared; control gives it.
+    pub store: Option<Arc<StoreEnd>>,
     /// Every wait of its requests.
     pub timeouts: Timeouts,
     /// Bytes a request body may have; `u64::MAX`: no limit.

@@ -49,11 +49,15 @@ impl Table {
     }
 
     /// Puts `value`, which is not 0, under `key`; the value that had to leave for it, its own old one or the one that is oldest
-    /// by `age` in a full set.
+    /// by `age` in a full set. Where all others are younger than `value`, it is `value` that leaves.
     pub fn put(&self, key: u64, value: u64, age: impl Fn(u64) -> u32) -> Option<u64> {
         // Another thread may be first at a place; each round that fails is one that another one won.
         for _ in 0..WAYS {
-            let (entry, old) = self.find(key).unwrap_or_else(|| self.victim(key, &age));
+            let own = self.find(key);
+            let (entry, old) = own.unwrap_or_else(|| self.victim(key, &age));
+            if own.is_none() && old != 0 && age(old) < age(value) {
+                break;
+            }
             if entry.swap(key, old, value) {
                 return (old != 0).then_some(old);
             }
@@ -181,6 +185,8 @@ mod tests {
         }
         assert_eq!(table.put(9, 50, |value| value as u32), Some(99));
         assert_eq!((table.get(1), table.get(9)), (None, Some(50)));
+        assert_eq!(table.put(10, 99, |value| value as u32), Some(99));
+        assert_eq!(table.get(10), None, "it is the oldest itself");
         let mut gone = Vec::new();
         table.sweep(5, |value| value > 94, |value| gone.push(value));
         assert_eq!(gone.len() + pairs(&table).len(), 8);

@@ -195,14 +195,18 @@ impl Worker {
             balancer: &view.balancer,
             ring: &pool.ring,
             sets: &sets,
-            loads: &PoolLoads(&pool.backends),
+            loads: &PoolLoads(pool),
         };
         let mut fill_secure = rng::fill_secure;
         let sticky = route.sticky.as_ref().map(|sticky| StickyView {
             sticky,
             remembered,
             fill_secure: &mut fill_secure,
+            told: None,
+            companions: &|| None,
             patient: false,
+            asks: false,
+            anew: false,
         });
         choose(&view, sticky, &[], facts, &mut self.rng).expect("a backend")
     }

@@ -47,6 +47,13 @@ impl Crowd {
         Self { groups }
     }
 
+    /// From now on all clients go to another address.
+    pub fn turn_to(&mut self, address: SocketAddr) {
+        for (line, _) in &mut self.groups {
+            *line = Line::new(address);
+        }
+    }
+
     /// One request of every client; the answers in the order of the clients, every failure a panic.
     pub fn round(&mut self) -> Vec<Counted> {
         let visits = self.visit(&AtomicBool::new(true));

@@ -5,11 +5,13 @@
 
 mod client;
 mod crowd;
+mod learning;
 mod load;
 mod login;
 mod ports;
 mod process;
 mod prometheus;
+mod redis;
 mod scenarios;
 mod sessions;
 #[path = "../../examples/sessions/table.rs"]
@@ -24,6 +26,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use prometheus::Prometheus;
+use redis::Redis;
 use scenarios::Stage;
 use sessions::Table;
 use table::Plan;
@@ -69,9 +72,14 @@ fn main() -> ExitCode {
 fn claims() -> Vec<Claim> {
     let tomcat = Tomcat::missing();
     let scraper = tomcat.clone().or_else(Prometheus::missing);
-    let stage: [(&str, Scenario, Option<String>); 6] = [
+    let stage: [(&str, Scenario, Option<String>); 7] = [
         ("spread", scenarios::spread, tomcat.clone()),
         ("scrape", scenarios::scrape, scraper),
+        (
+            "learn",
+            learning::learn,
+            tomcat.clone().or_else(Redis::missing),
+        ),
         ("rewrites", scenarios::rewrites, tomcat.clone()),
         ("login", login::login, tomcat.clone()),
         ("grow", scenarios::grow, tomcat.clone()),

@@ -251,7 +251,7 @@ fn shares(clients: &[Counted]) -> BTreeMap<String, usize> {
 }
 
 /// Same server, same session, one more.
-fn assert_grown(before: &[Counted], now: &[Counted]) {
+pub fn assert_grown(before: &[Counted], now: &[Counted]) {
     for (was, is) in before.iter().zip(now) {
         let next = Counted {
             count: was.count + 1,

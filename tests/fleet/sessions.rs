@@ -97,14 +97,23 @@ fn judge(plan: &Plan, row: &Row) {
         }
         _ => assert!(row.drained < Duration::from_secs(1), "{:?}", row.drained),
     }
+    if let Some(elsewhere) = row.elsewhere {
+        let few = elsewhere.asked / 4;
+        match plan.keeping {
+            // A third server has to fetch the session first. Beside that, the servers ping each other now and then.
+            Keeping::Backup => assert!(elsewhere.fetched > few, "{elsewhere:?}"),
+            _ => assert!(elsewhere.fetched <= few, "{elsewhere:?}"),
+        }
+    }
     let edited = match plan.keeping {
         Keeping::DeltaListed => plan.servers,
         _ => 0,
     };
     assert_eq!(row.edited, edited);
     if plan.keeping != Keeping::RedisReplica {
-        // What was under way when the server died cannot be had from another one: a POST may have been done.
-        assert!(row.failed <= IN_FLIGHT as u64, "{:?}", row.failures);
+        // What was under way when the server died cannot be had from another one: a POST may have been done. A client
+        // thread may go from one dying connection to the next.
+        assert!(row.failed <= 2 * IN_FLIGHT as u64, "{:?}", row.failures);
     }
     if plan.keeping == Keeping::Memcached {
         let (sessions, _) = row.store_death.expect("Memcached was killed");

@@ -39,6 +39,8 @@ pub struct Setup {
     pub response: u32,
     /// What the route says of stickiness.
     pub sticky: String,
+    /// Lines at the top of the file.
+    pub head: String,
 }
 
 impl Setup {
@@ -51,6 +53,7 @@ impl Setup {
             backends: Vec::new(),
             response: 30,
             sticky: r#"{ mode = "cookie-hash", sessions = "local" }"#.to_owned(),
+            head: String::new(),
         };
         for tomcat in fleet {
             setup.add(tomcat);
@@ -81,7 +84,7 @@ impl Setup {
             writeln!(backends, "  {line},").expect("a string grows");
         }
         format!(
-            r#"workers = 2
+            r#"{head}workers = 2
 state_dir = "{state}"
 drain_timeout = "{drain}s"
 
@@ -118,6 +121,7 @@ rise = 2
             state = state.display(),
             drain = DRAIN.as_secs(),
             response = self.response,
+            head = self.head,
             sticky = self.sticky,
             interval = INTERVAL.as_secs(),
             timeout = TIMEOUT.as_secs(),

@@ -75,7 +75,7 @@ fn a_backend_that_pauses_within_a_body_has_the_response_timeout() {
     });
     let head = "[timeouts]\nbody_idle = \"1s\"\nresponse = \"30s\"\n";
     let weir = Weir::start(&plain(&[&origin], head));
-    let mut client = weir.client();
+    let mut client = weir.client().patient(Duration::from_secs(60));
     client.send(format!(
         "PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {LENGTH}\r\n\r\n"
     ));

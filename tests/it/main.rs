@@ -13,6 +13,8 @@ mod edges;
 mod explain;
 mod framing;
 mod headers;
+mod learn;
+mod learn_store;
 mod limits;
 mod live_sessions;
 mod machinery;

@@ -111,17 +111,12 @@ fn least_sessions_evens_out_after_a_backend_returns() {
         (sessions(&weir, "was1") == 0).then_some(())
     });
     weir.post("/api/v1/pools/was/backends/was1/ready");
-    let least = sessions(&weir, "was2").min(sessions(&weir, "was3"));
-    let clients = newcomers(&weir, least);
-    assert_eq!(tally(&clients), [("was1", least)].into());
-    // Forty-five in all are fifteen each, wherever those that moved went.
-    newcomers(&weir, 45 - 30 - least);
-    let counts = NAMES.map(|name| sessions(&weir, name));
-    assert_eq!(counts.iter().sum::<usize>(), 45);
-    assert!(
-        counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1 || least < 15,
-        "{counts:?}"
-    );
+    let others = ["was2", "was3"].map(|name| sessions(&weir, name));
+    let (least, most) = (others[0].min(others[1]), others[0].max(others[1]));
+    assert_eq!(least + most, 30);
+    assert_eq!(tally(&newcomers(&weir, least)), [("was1", least)].into());
+    newcomers(&weir, 2 * (most - least));
+    assert_eq!(NAMES.map(|name| sessions(&weir, name)), [most; 3]);
 }
 
 #[test]

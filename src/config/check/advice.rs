@@ -8,7 +8,7 @@ use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, counted};
 use crate::config::lower::Draft;
 use crate::config::model::{
-    Check, Cookie, Pool, Protocol, Route, SameSite, Secure, Sessions, StickyMode,
+    BalancerKind, Check, Cookie, Pool, Protocol, Route, SameSite, Secure, Sessions, StickyMode,
 };
 use crate::config::section::Report;
 use crate::config::values::{brief, duration_text};
@@ -18,9 +18,11 @@ pub(super) fn check(report: &mut Report, draft: &Draft) {
     // A name that is wrong elsewhere makes others look unused.
     if !report.iter().any(Diagnostic::is_error) {
         unused(report, draft);
+        without_sessions(report, draft);
     }
     scale_out(report, draft);
     cookies(report, draft);
+    stores(report, draft);
     one_cookie_for_two(report, draft);
 }
 
@@ -117,6 +119,33 @@ fn unused(report: &mut Report, draft: &Draft) {
     }
 }
 
+/// A pool that counts sessions where there are none. One that no route leads to has a warning of its own.
+fn without_sessions(report: &mut Report, draft: &Draft) {
+    for (pool, places) in draft.config.pools.iter().zip(&draft.pools) {
+        let routes = || {
+            draft
+                .config
+                .routes
+                .iter()
+                .filter(|route| route.pool == pool.name)
+        };
+        let is_sticky = routes().next().is_none() || routes().any(|route| route.sticky.is_some());
+        if pool.balancer != BalancerKind::LeastSessions || is_sticky {
+            continue;
+        }
+        let name = brief(&pool.name);
+        report.push(
+            Diagnostic::at(
+                Code::NoSessions,
+                places.balancer.clone(),
+                format!("the pool `{name}` counts live sessions, and has none"),
+                "no sticky route leads here",
+            )
+            .help("write balancer = \"least-connections\", which this comes to, or make a route sticky"),
+        );
+    }
+}
+
 /// One warning a pool, at the first of its routes.
 fn scale_out(report: &mut Report, draft: &Draft) {
     let pools: HashMap<&str, &Pool> = draft
@@ -180,6 +209,29 @@ fn cookies(report: &mut Report, draft: &Draft) {
                     "browsers drop it then",
                 )
                 .help(promise),
+            );
+        }
+    }
+}
+
+/// One weir finds what another one stored by a secret that both have.
+fn stores(report: &mut Report, draft: &Draft) {
+    if draft.config.secrets_file.is_some() {
+        return;
+    }
+    for (route, places) in draft.config.routes.iter().zip(&draft.routes) {
+        let mode = route.sticky.as_ref().map(|sticky| &sticky.mode);
+        if let (Some(StickyMode::Learn { store: Some(_), .. }), Some(places)) =
+            (mode, &places.sticky)
+        {
+            report.push(
+                Diagnostic::at(
+                    Code::StoreAlone,
+                    places.store.clone(),
+                    "`store` without `secrets_file`",
+                    "no other weir finds what this one stores",
+                )
+                .help("write secrets_file = \"FILE\" at the top, with the same file on every weir"),
             );
         }
     }

@@ -24,6 +24,7 @@ pub(super) fn lower(report: &mut Report, top: &Section<'_>) -> (Vec<Pool>, Vec<P
         let check = section.section(report, "health", "pools.*.health", &empty);
         let time = check.value("timeout").or_else(|| check.value("interval"));
         places.push(PoolPlaces {
+            balancer: section.place("balancer"),
             name: name.span.clone(),
             check_time: time.map(|value| value.span),
         });

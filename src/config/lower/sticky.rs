@@ -13,7 +13,7 @@ use crate::config::model::{
 };
 use crate::config::suggest;
 use crate::config::value::Value;
-use crate::config::values::{cookies, names};
+use crate::config::values::{cookies, names, store};
 
 /// Where the parts of a stickiness stand; what the file does not say stands at the table itself.
 pub(in crate::config) struct StickyPlaces {
@@ -22,6 +22,7 @@ pub(in crate::config) struct StickyPlaces {
     pub mode_text: String,
     pub cookie_name: Span,
     pub same_site: Span,
+    pub store: Span,
 }
 
 /// The stickiness of a route, `None` when it has none.
@@ -64,6 +65,7 @@ pub(super) fn lower(
         mode_text: mode_text.unwrap_or_default(),
         cookie_name,
         same_site,
+        store: section.place("store"),
     };
     let rebalance = rebalance(report, &section, sessions, &mode);
     let sticky = Sticky {
@@ -83,10 +85,11 @@ pub(super) fn lower(
 }
 
 /// The keys that not every mode has a use for, with the modes that do.
-const KEYS_OF_MODES: [(&str, &[&str]); 7] = [
-    ("first_flight", &["insert", "cookie-hash", "route"]),
-    ("absolute_timeout", &["insert"]),
+const KEYS_OF_MODES: [(&str, &[&str]); 8] = [
+    ("first_flight", &["insert", "cookie-hash", "route", "learn"]),
+    ("absolute_timeout", &["insert", "learn"]),
     ("rehome_after", &["insert"]),
+    ("store", &["learn"]),
     ("header", &["header"]),
     ("prefix_v4", &["source"]),
     ("prefix_v6", &["source"]),
@@ -114,6 +117,7 @@ fn mode(report: &mut Report, section: &Section<'_>) -> StickyMode {
     let absolute_timeout = section.duration(report, "absolute_timeout");
     let rehome_after = section.duration(report, "rehome_after");
     let header = section.text(report, "header", names::header_name);
+    let store = section.text(report, "store", store::store);
     let bits = |report: &mut Report, key| {
         let count = section.count(report, key).unwrap_or_default();
         u8::try_from(count).unwrap_or(u8::MAX)
@@ -126,6 +130,7 @@ fn mode(report: &mut Report, section: &Section<'_>) -> StickyMode {
             ("cookie-hash", Mode::CookieHash),
             ("insert", Mode::Insert),
             ("route", Mode::Route),
+            ("learn", Mode::Learn),
             ("source", Mode::Source),
             ("header", Mode::Header),
         ],
@@ -136,6 +141,10 @@ fn mode(report: &mut Report, section: &Section<'_>) -> StickyMode {
             rehome_after: rehome_after.unwrap_or_default(),
         }),
         Mode::Route => StickyMode::Route,
+        Mode::Learn => StickyMode::Learn {
+            absolute_timeout,
+            store,
+        },
         Mode::Source => StickyMode::Source {
             prefix_v4,
             prefix_v6,
@@ -156,6 +165,7 @@ enum Mode {
     CookieHash,
     Insert,
     Route,
+    Learn,
     Source,
     Header,
 }
@@ -178,7 +188,7 @@ fn on_failure(
     sessions: Sessions,
 ) -> OnFailure {
     let default = match sessions {
-        Sessions::Replicated | Sessions::Shared if mode.has_cookie() => OnFailure::Permanent,
+        Sessions::Replicated | Sessions::Shared if mode.can_move() => OnFailure::Permanent,
         _ => OnFailure::Temporary,
     };
     let wait = section.duration(report, "wait").unwrap_or_default();
@@ -204,16 +214,16 @@ fn on_failure(
             ("error", OnFailure::Error),
         ],
     );
-    if read == OnFailure::Permanent && !mode.has_cookie() {
+    if read == OnFailure::Permanent && !mode.can_move() {
         report.push(
             Diagnostic::at(
                 Code::OtherMode,
                 value.span,
-                "a client cannot move for good without a cookie of weir's",
+                "a client cannot move for good in this mode",
                 "there is nowhere to write its new home",
             )
             .and(section.place("mode"), "the mode is given here")
-            .help("write \"temporary\", \"wait\" or \"error\", or choose the mode \"insert\" or \"cookie-hash\""),
+            .help("write \"temporary\", \"wait\" or \"error\", or choose the mode \"insert\", \"cookie-hash\" or \"learn\""),
         );
     }
     if !matches!(read, OnFailure::Temporary | OnFailure::Wait(_)) {

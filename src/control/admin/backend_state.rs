@@ -14,6 +14,7 @@ use crate::config::closest;
 use crate::config::model::AdminState;
 use crate::control::effective::Effective;
 use crate::control::shared::Shared;
+use crate::policy::balance::BackendIndex;
 use crate::state::backend::Backend;
 use crate::state::snapshot::{Pool, Snapshot};
 
@@ -38,6 +39,8 @@ struct Outcome<'a> {
     kept: bool,
     in_flight: u32,
     upgraded: u32,
+    /// Live sessions that would be lost with it.
+    sessions_held: u32,
     /// Backends of the pool that take new clients now.
     takes_new: usize,
 }
@@ -62,7 +65,8 @@ impl<'a> BackendState<'a> {
     ) -> Result<Answer, Problem> {
         // No reload can come between here and the await: both run on control's one thread.
         let snapshot: Arc<Snapshot> = shared.current.borrow().clone();
-        let (pool, backend) = self.find(&snapshot)?;
+        let (pool, index) = self.find(&snapshot)?;
+        let backend = &pool.backends[index.index()];
         let overrides = &shared.overrides;
         let changed = overrides.set(&pool.name, backend, self.state, clock::wall_millis());
         if changed {
@@ -83,12 +87,13 @@ impl<'a> BackendState<'a> {
             kept,
             in_flight: backend.live.in_flight(),
             upgraded: backend.live.upgraded(),
+            sessions_held: (pool.sessions.as_ref()).map_or(0, |sessions| sessions.held(index)),
             takes_new: pool.backends.iter().filter(takes_new).count(),
         };
         Ok(json(StatusCode::OK, &outcome))
     }
 
-    fn find<'s>(&self, snapshot: &'s Snapshot) -> Result<(&'s Pool, &'s Backend), Problem> {
+    fn find<'s>(&self, snapshot: &'s Snapshot) -> Result<(&'s Pool, BackendIndex), Problem> {
         let named = decoded(self.pool)?;
         let pools = &snapshot.pools;
         let pool = (pools.iter().find(|pool| *pool.name == *named)).ok_or_else(|| {
@@ -97,12 +102,15 @@ impl<'a> BackendState<'a> {
         })?;
         let named = decoded(self.backend)?;
         let backends = &pool.backends;
-        let backend = (backends.iter().find(|own| *own.name == *named)).ok_or_else(|| {
+        let mut named_so = (0..=u16::MAX)
+            .zip(backends)
+            .filter(|(_, own)| *own.name == *named);
+        let (index, _) = named_so.next().ok_or_else(|| {
             let names = backends.iter().map(|backend| &*backend.name);
             let what = format!("no backend {named:?} in pool {}", pool.name);
             missing(&what, &named, names)
         })?;
-        Ok((pool, backend))
+        Ok((pool, BackendIndex(index)))
     }
 }
 

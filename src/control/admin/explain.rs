@@ -74,7 +74,7 @@ struct Client {
     mode: &'static str,
     sessions: &'static str,
     on_failure: String,
-    /// `home`, `new`, `expired` or `forged`.
+    /// `home`, `new`, `expired`, `forged`, or `store`: only that may know.
     known: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     home: Option<String>,
@@ -340,6 +340,7 @@ fn client(sticky: &Sticky, pool: &Pool, recall: &Recall, session: Option<Session
             Recall::Keep(_) => "home",
             Recall::Expired => "expired",
             Recall::Forged => "forged",
+            Recall::Ask => "store",
         },
         home: own.map(name),
         home_state: own.map(|own| {
@@ -364,6 +365,7 @@ fn mode_word(mode: &AnyPersistence) -> &'static str {
         AnyPersistence::Insert(_) => "insert",
         AnyPersistence::CookieHash(_) => "cookie-hash",
         AnyPersistence::Route(_) => "route",
+        AnyPersistence::Learn(_) => "learn",
         AnyPersistence::Source(_) => "source",
         AnyPersistence::Header(_) => "header",
     }

@@ -66,12 +66,16 @@ pub(super) fn outcome(seen: &Seen<'_>) -> Outcome {
         (Recall::Keep(home), Some(Ok(place))) => placed(pool, sticky, home, &place),
         (Recall::Keep(home), Some(Err(nowhere))) => nowhere_to(pool, sticky, home, nowhere),
         (Recall::Expired, _) => {
-            let why = "the client's token is too old, so that it is a new client";
+            let why = "the client's token or session is too old, so that it is a new client";
             balanced(seen, Some(Stickiness::Expired), why)
         }
         (Recall::Forged, _) => {
             let why = "the client's token is not one that weir made, so that it is a new client";
             balanced(seen, Some(Stickiness::Forged), why)
+        }
+        (Recall::Ask, _) => {
+            let why = "weir does not know the client's session, so that it is a new client unless the store does";
+            balanced(seen, Some(Stickiness::New), why)
         }
         _ => {
             let why = "the client shows nothing that it is known by, so that it is a new one";
@@ -171,7 +175,9 @@ fn nowhere_to(pool: &Pool, sticky: &Sticky, home: &Home, nowhere: Nowhere) -> Ou
             Some(503),
             format!("{state}, and the route wants no other to serve its clients"),
         ),
-        (Nowhere::NoBackend, _) => (Some(503), format!("{state}, and there is no other")),
+        (Nowhere::NoBackend | Nowhere::Ask, _) => {
+            (Some(503), format!("{state}, and there is no other"))
+        }
     };
     Outcome {
         status,

@@ -83,6 +83,10 @@ families! {
         "What persistence did with the requests of sticky routes.");
     STICKY_SECRET_EPHEMERAL = gauge("weir_sticky_secret_ephemeral", [],
         "Whether the secret of the sticky cookies lives in memory only (1): they are no good after a restart.");
+    STICKY_STORE_UP = gauge("weir_sticky_store_up", ["store"],
+        "Whether the store of learned sessions answers in time (1) or not (0).");
+    STICKY_STORE_REQUESTS = counter("weir_sticky_store_requests_total", ["store", "result"],
+        "Requests to the store of learned sessions, by what became of them.");
     STICKY_HOLDS = counter("weir_sticky_holds_total", ["route", "result"],
         "Requests that were held for their client's home, by what became of them.");
     LISTENER_CONNECTIONS = gauge("weir_listener_connections", ["listener"],

@@ -18,6 +18,7 @@ use self::rows::{Table, Times};
 use super::effective::Effective;
 use super::probes::{Ledger, RESULTS};
 use super::shared::Shared;
+use super::store;
 use crate::l7::reject;
 use crate::metrics::rows::{Hold, NewRow};
 use crate::policy::balance::BackendIndex;
@@ -27,6 +28,7 @@ use crate::state::access_log;
 use crate::state::backend::Backend;
 use crate::state::live_sessions::LiveSessions;
 use crate::state::snapshot::{Pool, Snapshot};
+use crate::state::store::{Outcome, Standing};
 
 /// Buckets of the request duration that are exported: 131 µs to 69 s.
 const DURATION_BOUNDS: std::ops::Range<usize> = 7..27;
@@ -136,6 +138,7 @@ impl prometheus::core::Collector for Registered {
         families.extend(collector.config_families());
         families.extend(collector.backend_families(&snapshot));
         families.push(listener_family(&snapshot));
+        families.extend(store_families(&snapshot));
         families
     }
 }
@@ -359,6 +362,23 @@ impl BackendSamples {
     }
 }
 
+fn store_families(snapshot: &Snapshot) -> [MetricFamily; 2] {
+    let (mut up, mut requests) = (Vec::new(), Vec::new());
+    for end in store::stores(snapshot) {
+        let (label, health) = (end.store.label(), &end.health);
+        let is_up = health.standing() == Standing::Up;
+        up.push(metric::STICKY_STORE_UP.sample(&[&label], f64::from(is_up)));
+        for (outcome, count) in Outcome::ALL.into_iter().zip(health.counts()) {
+            let labels = [&*label, outcome.as_str()];
+            requests.push(metric::STICKY_STORE_REQUESTS.sample(&labels, count as f64));
+        }
+    }
+    [
+        metric::STICKY_STORE_UP.of(up),
+        metric::STICKY_STORE_REQUESTS.of(requests),
+    ]
+}
+
 fn listener_family(snapshot: &Snapshot) -> MetricFamily {
     let samples = snapshot.listeners.iter().map(|listener| {
         let open = listener
@@ -454,6 +474,8 @@ mod tests {
             r#"weir_backend_sessions{pool="was",backend="127.0.0.1:1"} 1"#,
             r#"weir_backend_sessions{pool="was",backend="127.0.0.1:2"} 0"#,
             r#"weir_sticky_skew_ratio{pool="was"} 1"#,
+            r#"weir_sticky_store_up{store="redis://127.0.0.1:6379/0"} 0"#,
+            r#"weir_sticky_store_requests_total{store="redis://127.0.0.1:6379/0",result="late"} 0"#,
             r#"weir_listener_connections{listener="web"} 0"#,
             "weir_config_generation 1",
             "weir_config_last_reload_successful 1",

@@ -102,7 +102,7 @@ impl CookieHash {
         remembered: &mut Option<Remembered>,
     ) -> Result<u64, Recall> {
         let mut none = Recall::New;
-        for value in cookie::values(head, self.cookie.name().as_bytes()).take(MAX_COOKIES) {
+        for value in cookie::values(head, self.cookie.name()).take(MAX_COOKIES) {
             if let Some(known) = Remembered::home(remembered, self.scope, value) {
                 return Ok(known.key);
             }
@@ -167,7 +167,7 @@ impl Persistence for CookieHash {
     }
 
     fn conceal(&self, head: &RequestHead<'_>, edits: &mut Edits) {
-        cookie::remove(head, self.cookie.name().as_bytes(), edits);
+        cookie::remove(head, self.cookie.name(), edits);
     }
 
     /// Sets the cookie, except on an answer that shared caches may keep: they would hand it to others.
@@ -375,6 +375,7 @@ mod tests {
             stickiness: Stickiness::New,
             tell: Some(Tell::Id(id)),
             only_with_session: false,
+            for_good: false,
             in_passing: false,
             home: None,
             key: None,

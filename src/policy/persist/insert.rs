@@ -234,7 +234,7 @@ impl Persistence for Insert {
         };
         let now = seconds(facts);
         let mut none = Recall::New;
-        for value in cookie::values(request.head, self.cookie.name().as_bytes()).take(MAX_COOKIES) {
+        for value in cookie::values(request.head, self.cookie.name()).take(MAX_COOKIES) {
             let known = Remembered::home(remembered, self.scope, value);
             let home = match known.map_or_else(|| self.open(value), Ok) {
                 Ok(home) => home,
@@ -308,7 +308,7 @@ impl Persistence for Insert {
     }
 
     fn conceal(&self, head: &RequestHead<'_>, edits: &mut Edits) {
-        cookie::remove(head, self.cookie.name().as_bytes(), edits);
+        cookie::remove(head, self.cookie.name(), edits);
     }
 
     /// Sets the cookie, except on an answer that shared caches may keep: they would hand it to others. A session that is

@@ -7,16 +7,17 @@
 //! | result | it means | modes |
 //! |---|---|---|
 //! | `kept` | the client went to its home | all |
-//! | `new` | it had no home; the balancer chose one | all but `source` |
-//! | `moved` | it went to its successor, for a while or for good, and its session need not be lost by that | all |
-//! | `lost` | the same, but `sessions = "local"` and its home is down or gone from the file: with `insert` once a client, else for each request | all; of what is gone from the file, `insert` and `route` |
+//! | `new` | it had no home; the balancer chose one | all but `source`; with `learn` also who has a session that weir does not know |
+//! | `moved` | it went to its successor, for a while or for good, and its session need not be lost by that; or, with shared sessions, elsewhere this once, since its home is busy | all |
+//! | `lost` | the same, but `sessions = "local"` and its home is down or gone from the file: with `insert` once a client, else for each request until it has another session or, with `learn`, another home | all; of what is gone from the file, `insert`, `route` and `learn` |
 //! | `returned` | the first request back home | `insert`: no other token says where a client was |
-//! | `expired` | its token was too old; a new client | `insert` |
+//! | `expired` | its token or session was too old; a new client | `insert`, `learn` with `absolute_timeout` |
 //! | `forged` | it showed what weir did not make; a new client | `insert`, `cookie-hash` |
 
 mod cookie_hash;
 mod header;
 mod insert;
+mod learn;
 mod private;
 mod remembered;
 mod route;
@@ -27,6 +28,7 @@ mod told;
 pub use cookie_hash::CookieHash;
 pub use header::Header;
 pub use insert::{Insert, InsertTimes};
+pub use learn::{Learn, Lesson, StoreKeys};
 pub use remembered::Remembered;
 pub use route::Route;
 pub use source::Source;
@@ -111,7 +113,7 @@ pub struct Sticky {
     /// How idle clients get another home to even out, if they do.
     pub rebalance: Option<Rebalance>,
     /// Name of the cookie that holds the application's session id.
-    pub session_cookie: Box<str>,
+    pub session_cookie: cookie::Name,
 }
 
 /// What a request says about its client.
@@ -125,6 +127,8 @@ pub enum Recall {
     Expired,
     /// Something that weir did not make.
     Forged,
+    /// A session that a store elsewhere may know.
+    Ask,
 }
 
 /// Where a client belongs.
@@ -204,6 +208,8 @@ pub struct Chosen {
     pub tell: Option<Tell>,
     /// Whether it is told only if the answer opens a session of the application, which then lives where the client is now.
     pub only_with_session: bool,
+    /// Whether the backend is its home from now on, and another one was before.
+    pub for_good: bool,
     /// Whether it left a home of `local` sessions for this request alone, because that was just now out of reach: its session is
     /// *lost* if the answer opens another.
     pub in_passing: bool,
@@ -317,18 +323,18 @@ impl Sticky {
     /// The application's session id that a request shows. A path parameter counts where the mode reads it.
     #[inline]
     pub fn session<'a>(&self, head: &RequestHead<'a>) -> Option<&'a [u8]> {
-        let name = self.session_cookie.as_bytes();
+        let name = &self.session_cookie;
         cookie::values(head, name)
-            .next()
+            .find(|id| !id.is_empty())
             .or_else(|| match &self.mode {
-                AnyPersistence::Route(_) => route::parameters(head.path, name).next(),
+                AnyPersistence::Route(_) => route::parameters(head.path, name.as_bytes()).next(),
                 _ => None,
             })
     }
 
     /// What an answer does to the application's session id.
     pub fn given<'a>(&self, head: &AnswerHead<'a>) -> Given<'a> {
-        cookie::given(head, self.session_cookie.as_bytes())
+        cookie::given(head, &self.session_cookie)
     }
 
     /// Tells the client on its final answer what to show from now on; whether it did. `session` is what the answer does to the
@@ -364,6 +370,8 @@ pub enum AnyPersistence {
     CookieHash(CookieHash),
     /// See [`Route`].
     Route(Route),
+    /// See [`Learn`].
+    Learn(Learn),
     /// See [`Source`].
     Source(Source),
     /// See [`Header`].
@@ -381,7 +389,10 @@ impl AnyPersistence {
         match self {
             AnyPersistence::Insert(mode) => mode.scope(),
             AnyPersistence::CookieHash(mode) => mode.scope(),
-            AnyPersistence::Route(_) | AnyPersistence::Source(_) | AnyPersistence::Header(_) => 0,
+            AnyPersistence::Route(_)
+            | AnyPersistence::Learn(_)
+            | AnyPersistence::Source(_)
+            | AnyPersistence::Header(_) => 0,
         }
     }
 }
@@ -392,6 +403,7 @@ macro_rules! of_mode {
             AnyPersistence::Insert($mode) => $call,
             AnyPersistence::CookieHash($mode) => $call,
             AnyPersistence::Route($mode) => $call,
+            AnyPersistence::Learn($mode) => $call,
             AnyPersistence::Source($mode) => $call,
             AnyPersistence::Header($mode) => $call,
         }

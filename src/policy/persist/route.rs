@@ -17,7 +17,7 @@ use crate::policy::rendezvous::{self, Rendezvous};
 /// its first dot is the name of a route. The id alone is the key to the successors, so that a renamed session stays there.
 #[derive(Clone, Debug)]
 pub struct Route {
-    session_cookie: Box<str>,
+    session_cookie: cookie::Name,
     routes: HashMap<Box<[u8]>, BackendIndex>,
 }
 
@@ -45,9 +45,9 @@ impl Route {
 
     /// The home that a session id of the request names. One that the pool has counts before one that it has not.
     fn home_of(&self, head: &RequestHead<'_>) -> Option<Home> {
-        let name = self.session_cookie.as_bytes();
+        let name = &self.session_cookie;
         let mut gone = None;
-        for session in cookie::values(head, name).chain(parameters(head.path, name)) {
+        for session in cookie::values(head, name).chain(parameters(head.path, name.as_bytes())) {
             match self.home(session) {
                 Some(home) if home.backend.is_some() => return Some(home),
                 home => gone = gone.or(home),

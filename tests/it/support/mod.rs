@@ -10,6 +10,7 @@ pub mod message;
 pub mod origin;
 pub mod process;
 pub mod random;
+pub mod redis;
 pub mod weir;
 
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 pub use client::Client;
 pub use message::Message;
 pub use origin::Origin;
+pub use redis::Redis;
 pub use weir::Weir;
 
 /// Everything that is waited for happens within this time.

@@ -286,6 +286,7 @@ fn answered(
         stickiness: Stickiness::New,
         tell: Some(Tell::Ticket(chosen)),
         only_with_session: false,
+        for_good: false,
         in_passing: false,
         home: None,
         key: None,
