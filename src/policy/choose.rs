@@ -11,6 +11,7 @@ use super::persist::{
     Chosen, Home, Means, Persistence, Placed, Recall, Remembered, Stickiness, Sticky,
 };
 use super::placement;
+use super::rebalance;
 use super::rendezvous::Rendezvous;
 use crate::config::model::{AdminState, OnFailure, Sessions};
 use crate::rng::Rng;
@@ -46,6 +47,8 @@ pub struct StickyView<'a> {
     pub asks: bool,
     /// Whether its session turned out to be over: its client begins anew.
     pub anew: bool,
+    /// Whether one more client may move to even out; asked only for one that would.
+    pub may_move: &'a dyn Fn() -> bool,
 }
 
 /// A chosen backend.
@@ -136,6 +139,10 @@ fn choose_sticky<L: Loads>(
             let home = placement::warm_home(pool, view.sticky, home);
             let waits = view.patient.then_some(facts.now);
             let place = keep(pool, view.sticky, &home, tried, waits)?;
+            let place = match place.relief(pool, view.sticky, facts, tried) {
+                Some(other) if (view.may_move)() => other,
+                _ => place,
+            };
             let placed = mode.place(&home, place.backend, place.for_good, &mut means);
             // Who has waited for a home is told where he is, lest he wait for every request.
             let is_untold =
@@ -186,6 +193,28 @@ pub struct Place {
     pub for_good: bool,
     /// See [`Chosen::in_passing`].
     pub in_passing: bool,
+}
+
+impl Place {
+    /// The place that a client at home moves to for good, to even out.
+    fn relief<L: Loads>(
+        &self,
+        pool: &PoolView<'_, L>,
+        sticky: &Sticky,
+        facts: &Facts<'_>,
+        tried: &[BackendIndex],
+    ) -> Option<Place> {
+        if sticky.rebalance.is_none() || self.stickiness != Stickiness::Kept {
+            return None;
+        }
+        let backend = rebalance::relief(pool, sticky, facts.session, self.backend, tried)?;
+        Some(Place {
+            backend,
+            stickiness: Stickiness::Moved,
+            for_good: true,
+            in_passing: false,
+        })
+    }
 }
 
 /// What [`choose`] would do for the first try of a request on a sticky route, as far as it follows from the request: what the
@@ -348,7 +377,10 @@ fn leave<L>(
             false => Stickiness::Moved,
         },
         for_good: !is_failure || is_permanent,
-        in_passing: is_missed && is_local && !is_permanent,
+        // Who was waited for in vain is not left in passing.
+        in_passing: is_missed
+            && is_local
+            && matches!(sticky.on_failure, OnFailure::Temporary | OnFailure::Error),
     })
 }
 
@@ -489,6 +521,7 @@ mod tests {
                     on_failure,
                     bound: Bound::new(0.25),
                     first_flight: false,
+                    rebalance: None,
                     session_cookie: "JSESSIONID".into(),
                 },
                 rng: Rng::from_seed(1),
@@ -555,6 +588,7 @@ mod tests {
                 patient: self.patient,
                 asks: true,
                 anew: self.anew,
+                may_move: &|| true,
             };
             let choice = choose(&view, Some(client), &tried, &facts, &mut self.rng);
             self.rng.next_u64();

@@ -124,7 +124,7 @@ impl LiveSessions {
 
     fn pace(&self) -> Pace {
         Pace {
-            grain: (self.idle / GRAIN).max(Duration::from_secs(1)),
+            grain: grain(self.idle),
             term: self.idle / TERMS,
         }
     }
@@ -162,6 +162,11 @@ impl LiveSessions {
         let turn = (self.idle.as_secs_f64() / 8.0).clamp(1.0, 16.0);
         self.sessions.sweep(1.0 / turn, self.idle, now);
     }
+}
+
+/// How long a session may have been idle less than is known, where sessions may be idle for so long.
+pub fn grain(idle: Duration) -> Duration {
+    (idle / GRAIN).max(Duration::from_secs(1))
 }
 
 /// A number for every name: the one that it had before, else one that nobody needs, else a new one.
