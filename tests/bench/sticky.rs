@@ -207,7 +207,7 @@ impl Worker {
             patient: false,
             asks: false,
             anew: false,
-            may_move: false,
+            may_move: &|| false,
         });
         choose(&view, sticky, &[], facts, &mut self.rng).expect("a backend")
     }
