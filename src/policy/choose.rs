@@ -196,6 +196,26 @@ pub struct Place {
 }
 
 impl Place {
+    /// This place, or the one that the load makes of it.
+    fn foreseen<L: Loads>(
+        self,
+        pool: &PoolView<'_, L>,
+        sticky: &Sticky,
+        home: &Home,
+        facts: &Facts<'_>,
+    ) -> Place {
+        let place = self.relief(pool, sticky, facts, &[]).unwrap_or(self);
+        match placement::elsewhere(pool, sticky, home, place.backend, &[]) {
+            Some(backend) => Place {
+                backend,
+                stickiness: Stickiness::Moved,
+                for_good: false,
+                ..place
+            },
+            None => place,
+        }
+    }
+
     /// The place that a client at home moves to for good, to even out.
     fn relief<L: Loads>(
         &self,
@@ -224,9 +244,13 @@ pub fn foresee<L: Loads>(
     sticky: &Sticky,
     facts: &Facts<'_>,
 ) -> (Recall, Option<Result<Place, Nowhere>>) {
-    let recall = sticky.mode.recall(facts, pool.ring, &mut None);
-    let place = match &recall {
-        Recall::Keep(home) => Some(keep(pool, sticky, home, &[], Some(facts.now))),
+    let mut recall = sticky.mode.recall(facts, pool.ring, &mut None);
+    let place = match &mut recall {
+        Recall::Keep(home) => {
+            *home = placement::warm_home(pool, sticky, *home);
+            let place = keep(pool, sticky, home, &[], Some(facts.now));
+            Some(place.map(|place| place.foreseen(pool, sticky, home, facts)))
+        }
         _ => None,
     };
     (recall, place)
