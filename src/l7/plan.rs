@@ -312,6 +312,7 @@ fn choose_backend(
         patient: attempts.is_patient(route, facts.now),
         asks: !attempts.has_asked,
         anew: attempts.anew,
+        watched: (pool.sessions.as_ref()).and_then(|sessions| sessions.watched(facts.now)),
         may_move: &may_move,
     });
     let rng = &mut client.local.rng.borrow_mut();

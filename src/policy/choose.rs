@@ -2,7 +2,7 @@
 //! It must cost a route that is not sticky nothing, and never chooses a backend that was tried.
 //! The walk goes on in `l7/proxy.rs`, which takes a lease on the chosen backend.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::balance::{AnyBalancer, BackendIndex, Balancer, Eligible, EligibleSet, Loads};
 use super::facts::Facts;
@@ -47,6 +47,8 @@ pub struct StickyView<'a> {
     pub asks: bool,
     /// Whether its session turned out to be over: its client begins anew.
     pub anew: bool,
+    /// How long the pool's sessions were watched; absent: for longer than one lives.
+    pub watched: Option<Duration>,
     /// Whether one more client may move to even out; asked only for one that would.
     pub may_move: &'a dyn Fn() -> bool,
 }
@@ -156,7 +158,8 @@ fn choose_sticky<L: Loads>(
                 Some(backend) => (backend, Stickiness::Moved),
                 None => (place.backend, place.stickiness),
             };
-            let may_leave = may_leave(pool, view.sticky, backend, tried);
+            let may_leave = is_watched(&home, view.watched, facts)
+                && may_leave(pool, view.sticky, backend, tried);
             let choice = Choice::new(backend, stickiness, placed, Some((&home, place.for_good)));
             return Ok(choice.leaving(may_leave).in_passing(place.in_passing));
         }
@@ -196,6 +199,26 @@ pub struct Place {
 }
 
 impl Place {
+    /// This place, or the one that the load makes of it.
+    fn foreseen<L: Loads>(
+        self,
+        pool: &PoolView<'_, L>,
+        sticky: &Sticky,
+        home: &Home,
+        facts: &Facts<'_>,
+    ) -> Place {
+        let place = self.relief(pool, sticky, facts, &[]).unwrap_or(self);
+        match placement::elsewhere(pool, sticky, home, place.backend, &[]) {
+            Some(backend) => Place {
+                backend,
+                stickiness: Stickiness::Moved,
+                for_good: false,
+                ..place
+            },
+            None => place,
+        }
+    }
+
     /// The place that a client at home moves to for good, to even out.
     fn relief<L: Loads>(
         &self,
@@ -224,9 +247,13 @@ pub fn foresee<L: Loads>(
     sticky: &Sticky,
     facts: &Facts<'_>,
 ) -> (Recall, Option<Result<Place, Nowhere>>) {
-    let recall = sticky.mode.recall(facts, pool.ring, &mut None);
-    let place = match &recall {
-        Recall::Keep(home) => Some(keep(pool, sticky, home, &[], Some(facts.now))),
+    let mut recall = sticky.mode.recall(facts, pool.ring, &mut None);
+    let place = match &mut recall {
+        Recall::Keep(home) => {
+            *home = placement::warm_home(pool, sticky, *home);
+            let place = keep(pool, sticky, home, &[], Some(facts.now));
+            Some(place.map(|place| place.foreseen(pool, sticky, home, facts)))
+        }
         _ => None,
     };
     (recall, place)
@@ -292,6 +319,17 @@ fn may_leave<L>(
         && sticky.sessions == Sessions::Local
         && !sticky.mode.is_by_key()
         && takers(pool, tried).any(|other| other != backend)
+}
+
+/// Whether it would be known if the client's session had been accepted: it came first when its pool's sessions were watched already.
+/// Otherwise what is not known may live, as after a restart.
+fn is_watched(home: &Home, watched: Option<Duration>, facts: &Facts<'_>) -> bool {
+    let (Some(watched), [Some(issued), ..]) = (watched, home.times()) else {
+        return true;
+    };
+    let since = (facts.wall_millis / 1000).saturating_sub(u64::from(issued));
+    // Both are cut to whole seconds.
+    since <= watched.as_secs() + 1
 }
 
 /// The backends that take new clients and were not tried.
@@ -439,8 +477,6 @@ impl Choice {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -477,6 +513,7 @@ mod tests {
         since: Option<Instant>,
         patient: bool,
         anew: bool,
+        watched: Option<Duration>,
     }
 
     impl Pool {
@@ -531,6 +568,7 @@ mod tests {
                 since: None,
                 patient: true,
                 anew: false,
+                watched: None,
             }
             .with(ALL_UP)
         }
@@ -588,6 +626,7 @@ mod tests {
                 patient: self.patient,
                 asks: true,
                 anew: self.anew,
+                watched: self.watched,
                 may_move: &|| true,
             };
             let choice = choose(&view, Some(client), &tried, &facts, &mut self.rng);
@@ -741,6 +780,12 @@ mod tests {
             assert!(may_leave(&mut pool, &[]));
             let others: Vec<u16> = (0..4).filter(|other| *other != home).collect();
             assert!(!may_leave(&mut pool, &others), "nobody else is left");
+            // A client of before a restart of weir may have a session that is not known.
+            pool.now += 10;
+            pool.watched = Some(Duration::from_secs(5));
+            assert_eq!(may_leave(&mut pool, &[]), !by_insert);
+            pool.watched = Some(Duration::from_secs(10));
+            assert!(may_leave(&mut pool, &[]));
             pool.anew = true;
             let choice = pool.ask(Some(&token), &[home]).unwrap();
             let chosen = choice.sticky.unwrap();

@@ -362,6 +362,7 @@ mod tests {
                 patient: false,
                 asks: true,
                 anew: false,
+                watched: None,
                 may_move: &|| false,
             };
             let choice = choose(&view, Some(client), &[], &facts, &mut self.rng).unwrap();

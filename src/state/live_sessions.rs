@@ -122,6 +122,13 @@ impl LiveSessions {
         self.idle + self.pace().term
     }
 
+    /// For how long what was accepted is known; `None`: for longer than a session lives.
+    #[inline]
+    pub fn watched(&self, now: Instant) -> Option<Duration> {
+        let watched = self.sessions.watched(now);
+        (watched < self.idle).then_some(watched)
+    }
+
     fn pace(&self) -> Pace {
         Pace {
             grain: grain(self.idle),

@@ -64,6 +64,17 @@ fn idle_clients_fill_a_new_server_and_active_ones_stay() {
         }
         thread::sleep(Duration::from_millis(100));
     }
+    let told = |browser: &Browser| {
+        let jar = browser.jar.iter().map(|(k, v)| format!("{k}%3D{v}"));
+        let cookies = jar.collect::<Vec<_>>().join(";%20");
+        let query = format!("url=/&header=Cookie:%20{cookies}");
+        weir.admin(&format!("/api/v1/explain?{query}")).text()
+    };
+    let foreseen = told(&idle[0].0);
+    assert!(
+        foreseen.contains("if `rebalance_rate` allows"),
+        "{foreseen}"
+    );
     for (browser, home) in idle.iter_mut() {
         let there = browser.text(&weir);
         if there != *home {
