@@ -208,6 +208,7 @@ impl Worker {
             asks: false,
             anew: false,
             may_move: &|| false,
+            watched: None,
         });
         choose(&view, sticky, &[], facts, &mut self.rng).expect("a backend")
     }
