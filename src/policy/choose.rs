@@ -8,7 +8,8 @@ use super::balance::{AnyBalancer, BackendIndex, Balancer, Eligible, EligibleSet,
 use super::facts::Facts;
 use super::health::Health;
 use super::persist::{
-    Chosen, Home, Means, Persistence, Placed, Recall, Remembered, Stickiness, Sticky,
+    AnyPersistence, Chosen, Home, Means, Persistence, Placed, Recall, Remembered, Stickiness,
+    Sticky,
 };
 use super::placement;
 use super::rebalance;
@@ -129,13 +130,7 @@ fn choose_sticky<L: Loads>(
     };
     let stickiness = match (recall, view.told) {
         (Recall::Keep(home), _) if view.anew => {
-            let backend = begin_anew(pool, &home, tried, facts)?;
-            let placed = Placed {
-                tell: mode.admit(backend, &mut means),
-                only_with_session: false,
-            };
-            let choice = Choice::new(backend, Stickiness::Moved, placed, Some((&home, true)));
-            return Ok(choice.anew());
+            return begin_anew(pool, mode, &home, tried, &mut means);
         }
         (Recall::Keep(home), _) | (Recall::New, Some((_, Some(home)))) => {
             let home = placement::warm_home(pool, view.sticky, home);
@@ -341,20 +336,28 @@ fn takers<'a, L>(
     fresh.filter(move |backend| !tried.contains(backend))
 }
 
-/// Where a client begins anew whose session is over: where its session was accepted last, if that was elsewhere, else at its
-/// successor, so that all of its requests at the time go to one.
+/// A client whose session is over begins anew where its session was accepted last, if that was elsewhere, else at its successor, so
+/// that all of its requests at the time go to one.
 fn begin_anew<L>(
     pool: &PoolView<'_, L>,
+    mode: &AnyPersistence,
     home: &Home,
     tried: &[BackendIndex],
-    facts: &Facts<'_>,
-) -> Result<BackendIndex, Nowhere> {
+    means: &mut Means<'_>,
+) -> Result<Choice, Nowhere> {
     let takes = |backend: BackendIndex| takers(pool, tried).any(|taker| taker == backend);
-    let known = facts.session.and_then(|session| session.known?.backend);
-    known
+    let session = means.facts.session;
+    let known = session.and_then(|session| session.known?.backend);
+    let backend = known
         .filter(|backend| takes(*backend))
         .or_else(|| pool.ring.first(home.key, takes))
-        .ok_or(Nowhere::NoBackend)
+        .ok_or(Nowhere::NoBackend)?;
+    let placed = Placed {
+        tell: mode.admit(backend, means),
+        only_with_session: false,
+    };
+    let choice = Choice::new(backend, Stickiness::Moved, placed, Some((home, true)));
+    Ok(choice.anew())
 }
 
 /// Whether a request is held for its home: one that should be there, that failed less than the route's wait ago, and that did not
@@ -415,10 +418,7 @@ fn leave<L>(
             false => Stickiness::Moved,
         },
         for_good: !is_failure || is_permanent,
-        // Who was waited for in vain is not left in passing.
-        in_passing: is_missed
-            && is_local
-            && matches!(sticky.on_failure, OnFailure::Temporary | OnFailure::Error),
+        in_passing: is_missed && is_local && !is_permanent,
     })
 }
 
@@ -488,7 +488,7 @@ mod tests {
     use crate::policy::balance::facts;
     use crate::policy::facts::RequestFacts;
     use crate::policy::persist::token::Secrets;
-    use crate::policy::persist::{AnyPersistence, CookieHash, Insert, InsertTimes};
+    use crate::policy::persist::{CookieHash, Insert, InsertTimes};
     use crate::policy::placement::Bound;
     use crate::rng::Rng;
     use AdminState::{Drain, Maint, Ready};

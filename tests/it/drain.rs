@@ -361,7 +361,7 @@ fn waiting_ends_with_the_last_request() {
         stdout(&output)
     );
     let output = command(&weir, &["ready", "was/a"]);
-    assert_eq!(stdout(&output), "was/a is ready: 0 in flight\n");
+    assert_eq!(stdout(&output), "was/a is ready, 0 in flight\n");
     assert_eq!(weir.get("/").text(), "slow");
 }
 
