@@ -92,7 +92,7 @@ fn told(target: &Target, state: AdminState, outcome: &Value) -> String {
     };
     let held = outcome["sessions_held"].as_u64().unwrap_or(0) as usize;
     let sessions = counted(held, "live session");
-    let mut text = format!("{target} {is}{already}: ");
+    let mut text = format!("{target} {is}{already}, ");
     if held > 0 {
         text += &format!("{sessions}, ");
     }
@@ -163,12 +163,12 @@ mod tests {
         };
         assert_eq!(
             place("drain"),
-            "was/was3 drains: 8 live sessions, 3 in flight\n"
+            "was/was3 drains, 8 live sessions, 3 in flight\n"
         );
         let maint = place("maint");
         assert!(
             maint.starts_with(
-                "was/was3 is in maintenance already: 8 live sessions, 3 in flight\nnote: 8 live"
+                "was/was3 is in maintenance already, 8 live sessions, 3 in flight\nnote: 8 live"
             ),
             "{maint}"
         );

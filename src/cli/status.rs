@@ -48,6 +48,8 @@ fn page(status: &Value) -> String {
         page += &format!("the reload at {} was refused:\n", text(&reload["at"]));
         page.extend(error.trim_end().lines().map(|line| format!("  {line}\n")));
     }
+    let warnings = each(&reload["warnings"]);
+    page.extend(warnings.map(|warning| format!("warning: {}\n", text(warning))));
     page.push('\n');
     for listener in each(&status["listeners"]) {
         let addresses: Vec<String> = each(&listener["addresses"]).map(text).collect();

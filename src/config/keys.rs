@@ -63,6 +63,7 @@ pub(super) const MODE: Choice = words(&[
     "header",
 ]);
 const SESSIONS: Choice = words(&["local", "replicated", "shared"]);
+const REBALANCE: Choice = words(&["off", "idle"]);
 const ON_FAILURE: Choice = words(&["temporary", "permanent", "wait", "error"]);
 const SAME_SITE: Choice = words(&["lax", "strict", "none"]);
 const SECURE: Choice = words(&["auto", "always", "never"]);
@@ -254,6 +255,12 @@ pub const KEYS: &[Key] = &[
         "No new client goes to a backend that has its part of the pool's live sessions and this much of it besides; with sessions = \"shared\" no request does that finds as much in flight, if that is eight requests or more."),
     row("routes[].sticky.first_flight", Kind::Flag, Is("false"), Instant, "true",
         "Whether parallel requests without a session from one address and user agent go to one backend until the first answer, as the first requests of one browser should."),
+    row("routes[].sticky.rebalance", Kind::Choice(&REBALANCE), Is("\"off\""), Instant, "\"idle\"",
+        "Whether idle clients move from a backend with more than its part of the live sessions, and `balance_factor` of that besides, to one with fewer; not where sessions are local."),
+    row("routes[].sticky.rebalance_idle", Kind::Duration { min: 1000 }, Is("\"1m\""), Instant, "\"5m\"",
+        "With rebalance = \"idle\": how long the session of a client that moves was not used."),
+    row("routes[].sticky.rebalance_rate", Kind::Count { min: 1, max: 1_000_000 }, Is("10"), Instant, "100",
+        "With rebalance = \"idle\": how many clients of the pool move in a second at most."),
     row("routes[].sticky.session_cookie", Kind::Text(&COOKIE_NAME), Is("\"JSESSIONID\""), Instant, "\"PHPSESSID\"",
         "The cookie of the application's sessions: \"learn\" knows clients by it, \"route\" reads it (also as a path parameter); a client that gets one while away from its backend stays there."),
     row("routes[].sticky.idle_timeout", Kind::Duration { min: 4000 }, Is("\"30m\""), Instant, "\"8h\"",
@@ -305,7 +312,6 @@ pub const LATER: &[&str] = &[
     "routes[].redirect",
     "routes[].limits",
     "routes[].retries",
-    "routes[].sticky.rebalance",
 ];
 
 const WAIT: Kind = Kind::Duration { min: 1 };

@@ -255,12 +255,23 @@ pub struct Sticky {
     pub balance_factor: f64,
     /// Whether parallel first requests of one address and user agent go to one backend.
     pub first_flight: bool,
+    /// How idle clients get another home to even out; absent: they do not.
+    pub rebalance: Option<Rebalance>,
     /// Name of the cookie that holds the application's session id.
     pub session_cookie: String,
     /// Without a request for so long, a session has ended.
     pub idle_timeout: Duration,
     /// weir's own cookie; the defaults in a mode without one.
     pub cookie: Cookie,
+}
+
+/// How clients move from backends with more than their part of the live sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rebalance {
+    /// Only a client moves whose session was idle for so long.
+    pub idle: Duration,
+    /// At most so many of a pool move in a second.
+    pub rate: u32,
 }
 
 /// What a client is known by.

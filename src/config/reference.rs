@@ -33,7 +33,9 @@ const HEAD: &str = "\
 const CHECK_TYPE: &str = "pools.*.health.type";
 
 /// Comments always: they could not stand beside the mode that the reference has.
-const OF_OTHER_MODES: [&str; 5] = [
+const OF_OTHER_MODES: [&str; 7] = [
+    "routes[].sticky.rebalance_idle",
+    "routes[].sticky.rebalance_rate",
     "routes[].sticky.wait",
     "routes[].sticky.store",
     "routes[].sticky.header",

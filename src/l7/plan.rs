@@ -301,6 +301,8 @@ fn choose_backend(
         .as_ref()
         .and_then(|sticky| Told::within(&client.told, scope(sticky)));
     let companions = || first_flight?.destination(facts);
+    let rebalance = route.sticky.as_ref().and_then(|sticky| sticky.rebalance);
+    let may_move = || rebalance.is_some_and(|moves| pool.moves.take(moves.rate, facts.now));
     let sticky = route.sticky.as_ref().map(|sticky| StickyView {
         sticky,
         remembered: &mut client.remembered,
@@ -310,6 +312,8 @@ fn choose_backend(
         patient: attempts.is_patient(route, facts.now),
         asks: !attempts.has_asked,
         anew: attempts.anew,
+        watched: (pool.sessions.as_ref()).and_then(|sessions| sessions.watched(facts.now)),
+        may_move: &may_move,
     });
     let rng = &mut client.local.rng.borrow_mut();
     choose(&view, sticky, attempts.tried(), facts, rng)

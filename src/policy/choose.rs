@@ -2,15 +2,17 @@
 //! It must cost a route that is not sticky nothing, and never chooses a backend that was tried.
 //! The walk goes on in `l7/proxy.rs`, which takes a lease on the chosen backend.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::balance::{AnyBalancer, BackendIndex, Balancer, Eligible, EligibleSet, Loads};
 use super::facts::Facts;
 use super::health::Health;
 use super::persist::{
-    Chosen, Home, Means, Persistence, Placed, Recall, Remembered, Stickiness, Sticky,
+    AnyPersistence, Chosen, Home, Means, Persistence, Placed, Recall, Remembered, Stickiness,
+    Sticky,
 };
 use super::placement;
+use super::rebalance;
 use super::rendezvous::Rendezvous;
 use crate::config::model::{AdminState, OnFailure, Sessions};
 use crate::rng::Rng;
@@ -46,6 +48,10 @@ pub struct StickyView<'a> {
     pub asks: bool,
     /// Whether its session turned out to be over: its client begins anew.
     pub anew: bool,
+    /// How long the pool's sessions were watched; absent: for longer than one lives.
+    pub watched: Option<Duration>,
+    /// Whether one more client may move to even out; asked only for one that would.
+    pub may_move: &'a dyn Fn() -> bool,
 }
 
 /// A chosen backend.
@@ -124,18 +130,16 @@ fn choose_sticky<L: Loads>(
     };
     let stickiness = match (recall, view.told) {
         (Recall::Keep(home), _) if view.anew => {
-            let backend = begin_anew(pool, &home, tried, facts)?;
-            let placed = Placed {
-                tell: mode.admit(backend, &mut means),
-                only_with_session: false,
-            };
-            let choice = Choice::new(backend, Stickiness::Moved, placed, Some((&home, true)));
-            return Ok(choice.anew());
+            return begin_anew(pool, mode, &home, tried, &mut means);
         }
         (Recall::Keep(home), _) | (Recall::New, Some((_, Some(home)))) => {
             let home = placement::warm_home(pool, view.sticky, home);
             let waits = view.patient.then_some(facts.now);
             let place = keep(pool, view.sticky, &home, tried, waits)?;
+            let place = match place.relief(pool, view.sticky, facts, tried) {
+                Some(other) if (view.may_move)() => other,
+                _ => place,
+            };
             let placed = mode.place(&home, place.backend, place.for_good, &mut means);
             // Who has waited for a home is told where he is, lest he wait for every request.
             let is_untold =
@@ -149,7 +153,8 @@ fn choose_sticky<L: Loads>(
                 Some(backend) => (backend, Stickiness::Moved),
                 None => (place.backend, place.stickiness),
             };
-            let may_leave = may_leave(pool, view.sticky, backend, tried);
+            let may_leave = is_watched(&home, view.watched, facts)
+                && may_leave(pool, view.sticky, backend, tried);
             let choice = Choice::new(backend, stickiness, placed, Some((&home, place.for_good)));
             return Ok(choice.leaving(may_leave).in_passing(place.in_passing));
         }
@@ -188,6 +193,48 @@ pub struct Place {
     pub in_passing: bool,
 }
 
+impl Place {
+    /// This place, or the one that the load makes of it.
+    fn foreseen<L: Loads>(
+        self,
+        pool: &PoolView<'_, L>,
+        sticky: &Sticky,
+        home: &Home,
+        facts: &Facts<'_>,
+    ) -> Place {
+        let place = self.relief(pool, sticky, facts, &[]).unwrap_or(self);
+        match placement::elsewhere(pool, sticky, home, place.backend, &[]) {
+            Some(backend) => Place {
+                backend,
+                stickiness: Stickiness::Moved,
+                for_good: false,
+                ..place
+            },
+            None => place,
+        }
+    }
+
+    /// The place that a client at home moves to for good, to even out.
+    fn relief<L: Loads>(
+        &self,
+        pool: &PoolView<'_, L>,
+        sticky: &Sticky,
+        facts: &Facts<'_>,
+        tried: &[BackendIndex],
+    ) -> Option<Place> {
+        if sticky.rebalance.is_none() || self.stickiness != Stickiness::Kept {
+            return None;
+        }
+        let backend = rebalance::relief(pool, sticky, facts.session, self.backend, tried)?;
+        Some(Place {
+            backend,
+            stickiness: Stickiness::Moved,
+            for_good: true,
+            in_passing: false,
+        })
+    }
+}
+
 /// What [`choose`] would do for the first try of a request on a sticky route, as far as it follows from the request: what the
 /// client is known by, and where one with a home goes. `None` is for the balancer to choose.
 pub fn foresee<L: Loads>(
@@ -195,9 +242,13 @@ pub fn foresee<L: Loads>(
     sticky: &Sticky,
     facts: &Facts<'_>,
 ) -> (Recall, Option<Result<Place, Nowhere>>) {
-    let recall = sticky.mode.recall(facts, pool.ring, &mut None);
-    let place = match &recall {
-        Recall::Keep(home) => Some(keep(pool, sticky, home, &[], Some(facts.now))),
+    let mut recall = sticky.mode.recall(facts, pool.ring, &mut None);
+    let place = match &mut recall {
+        Recall::Keep(home) => {
+            *home = placement::warm_home(pool, sticky, *home);
+            let place = keep(pool, sticky, home, &[], Some(facts.now));
+            Some(place.map(|place| place.foreseen(pool, sticky, home, facts)))
+        }
         _ => None,
     };
     (recall, place)
@@ -265,6 +316,17 @@ fn may_leave<L>(
         && takers(pool, tried).any(|other| other != backend)
 }
 
+/// Whether it would be known if the client's session had been accepted: it came first when its pool's sessions were watched already.
+/// Otherwise what is not known may live, as after a restart.
+fn is_watched(home: &Home, watched: Option<Duration>, facts: &Facts<'_>) -> bool {
+    let (Some(watched), [Some(issued), ..]) = (watched, home.times()) else {
+        return true;
+    };
+    let since = (facts.wall_millis / 1000).saturating_sub(u64::from(issued));
+    // Both are cut to whole seconds.
+    since <= watched.as_secs() + 1
+}
+
 /// The backends that take new clients and were not tried.
 fn takers<'a, L>(
     pool: &PoolView<'a, L>,
@@ -274,20 +336,28 @@ fn takers<'a, L>(
     fresh.filter(move |backend| !tried.contains(backend))
 }
 
-/// Where a client begins anew whose session is over: where its session was accepted last, if that was elsewhere, else at its
-/// successor, so that all of its requests at the time go to one.
+/// A client whose session is over begins anew where its session was accepted last, if that was elsewhere, else at its successor, so
+/// that all of its requests at the time go to one.
 fn begin_anew<L>(
     pool: &PoolView<'_, L>,
+    mode: &AnyPersistence,
     home: &Home,
     tried: &[BackendIndex],
-    facts: &Facts<'_>,
-) -> Result<BackendIndex, Nowhere> {
+    means: &mut Means<'_>,
+) -> Result<Choice, Nowhere> {
     let takes = |backend: BackendIndex| takers(pool, tried).any(|taker| taker == backend);
-    let known = facts.session.and_then(|session| session.known?.backend);
-    known
+    let session = means.facts.session;
+    let known = session.and_then(|session| session.known?.backend);
+    let backend = known
         .filter(|backend| takes(*backend))
         .or_else(|| pool.ring.first(home.key, takes))
-        .ok_or(Nowhere::NoBackend)
+        .ok_or(Nowhere::NoBackend)?;
+    let placed = Placed {
+        tell: mode.admit(backend, means),
+        only_with_session: false,
+    };
+    let choice = Choice::new(backend, Stickiness::Moved, placed, Some((home, true)));
+    Ok(choice.anew())
 }
 
 /// Whether a request is held for its home: one that should be there, that failed less than the route's wait ago, and that did not
@@ -407,8 +477,6 @@ impl Choice {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -420,7 +488,7 @@ mod tests {
     use crate::policy::balance::facts;
     use crate::policy::facts::RequestFacts;
     use crate::policy::persist::token::Secrets;
-    use crate::policy::persist::{AnyPersistence, CookieHash, Insert, InsertTimes};
+    use crate::policy::persist::{CookieHash, Insert, InsertTimes};
     use crate::policy::placement::Bound;
     use crate::rng::Rng;
     use AdminState::{Drain, Maint, Ready};
@@ -445,6 +513,7 @@ mod tests {
         since: Option<Instant>,
         patient: bool,
         anew: bool,
+        watched: Option<Duration>,
     }
 
     impl Pool {
@@ -489,6 +558,7 @@ mod tests {
                     on_failure,
                     bound: Bound::new(0.25),
                     first_flight: false,
+                    rebalance: None,
                     session_cookie: "JSESSIONID".into(),
                 },
                 rng: Rng::from_seed(1),
@@ -498,6 +568,7 @@ mod tests {
                 since: None,
                 patient: true,
                 anew: false,
+                watched: None,
             }
             .with(ALL_UP)
         }
@@ -555,6 +626,8 @@ mod tests {
                 patient: self.patient,
                 asks: true,
                 anew: self.anew,
+                watched: self.watched,
+                may_move: &|| true,
             };
             let choice = choose(&view, Some(client), &tried, &facts, &mut self.rng);
             self.rng.next_u64();
@@ -707,6 +780,12 @@ mod tests {
             assert!(may_leave(&mut pool, &[]));
             let others: Vec<u16> = (0..4).filter(|other| *other != home).collect();
             assert!(!may_leave(&mut pool, &others), "nobody else is left");
+            // A client of before a restart of weir may have a session that is not known.
+            pool.now += 10;
+            pool.watched = Some(Duration::from_secs(5));
+            assert_eq!(may_leave(&mut pool, &[]), !by_insert);
+            pool.watched = Some(Duration::from_secs(10));
+            assert!(may_leave(&mut pool, &[]));
             pool.anew = true;
             let choice = pool.ask(Some(&token), &[home]).unwrap();
             let chosen = choice.sticky.unwrap();

@@ -9,6 +9,7 @@ pub mod health;
 pub mod judge;
 pub mod persist;
 pub mod placement;
+pub mod rebalance;
 pub mod rendezvous;
 pub mod retry;
 pub mod route;

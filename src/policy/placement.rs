@@ -170,6 +170,32 @@ pub(super) fn elsewhere<L: Loads>(
     })
 }
 
+/// The backend that a client of `own` may move to for good: one that has room, while `own` has more than its part of the live sessions and
+/// more than `balance_factor` allows.
+pub(super) fn relief<L: Loads>(
+    pool: &PoolView<'_, L>,
+    sticky: &Sticky,
+    own: BackendIndex,
+    tried: &[BackendIndex],
+) -> Option<BackendIndex> {
+    let fresh = pool.sets.fresh();
+    let sessions = |backend| pool.loads.sessions(backend);
+    let room = Room::new(fresh, sticky.bound, sessions);
+    if !fresh.contains(own) || room.holds(sessions(own), fresh.weight(own)) {
+        return None;
+    }
+    // Counted without the one that moves.
+    let without = Room {
+        all: room.all.saturating_sub(1),
+        ..room
+    };
+    let has_room = |backend: BackendIndex| {
+        backend != own && without.has(sessions(backend), fresh.weight(backend))
+    };
+    let eligible = Eligible::new(fresh, tried, pool.loads);
+    emptiest(&eligible, has_room).filter(|backend| has_room(*backend))
+}
+
 /// The home of a client that is placed by its key alone, while a backend warms up: those that the backend does not take yet
 /// have the home that they would have without it. So clients come one by one as its share grows, and each moves once.
 ///
@@ -249,6 +275,7 @@ mod tests {
             on_failure: OnFailure::Temporary,
             bound: Bound::new(factor),
             first_flight: false,
+            rebalance: None,
             session_cookie: "JSESSIONID".into(),
         }
     }
@@ -335,6 +362,8 @@ mod tests {
                 patient: false,
                 asks: true,
                 anew: false,
+                watched: None,
+                may_move: &|| false,
             };
             let choice = choose(&view, Some(client), &[], &facts, &mut self.rng).unwrap();
             (choice.backend.index(), choice.sticky.unwrap().stickiness)

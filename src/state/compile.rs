@@ -5,19 +5,22 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::backend::{Backend, Epoch, Live, Override};
 use super::diff::key;
 use super::flights::Flights;
-use super::live_sessions::LiveSessions;
+use super::live_sessions::{LiveSessions, grain};
 use super::snapshot::{Listener, Pool, Route, Snapshot};
-use crate::config::model::{self, Check, Config, Sessions};
+use crate::clock;
+use crate::config::model::{self, Check, Config, Rebalance, Sessions};
 use crate::policy::health::Health;
 use crate::policy::persist::token::Secrets;
 use crate::policy::persist::{
     self, AnyPersistence, CookieHash, Header, Insert, InsertTimes, Learn, Source, Sticky, StoreKeys,
 };
 use crate::policy::placement::Bound;
+use crate::policy::rebalance::Moves;
 use crate::policy::rendezvous::Rendezvous;
 use crate::policy::route::{RouteMatch, Router};
 
@@ -42,7 +45,8 @@ pub fn compile(
         pool: pool_ordinals[from.pool.as_str()],
         sticky: (from.sticky.as_ref().zip(secrets)).map(|(from_sticky, secrets)| {
             let pool = &config.pools[pool_ordinals[from.pool.as_str()]];
-            sticky(from_sticky, pool, secrets)
+            let idle = longest_idle(&config, pool).unwrap_or_default();
+            sticky(from_sticky, pool, secrets, idle)
         }),
         store: None,
         timeouts: from.timeouts,
@@ -141,14 +145,25 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
         epoch: epoch.clone(),
         sessions: None,
         flights: None,
+        moves: known.map_or_else(
+            || Arc::new(Moves::new(clock::now())),
+            |known| known.moves.clone(),
+        ),
     }
+}
+
+/// The longest time that a session may be idle on a sticky route to the pool.
+fn longest_idle(config: &Config, pool: &model::Pool) -> Option<Duration> {
+    let routes = config.routes.iter().filter(|route| route.pool == pool.name);
+    let stickies = routes.filter_map(|route| route.sticky.as_ref());
+    stickies.map(|sticky| sticky.idle_timeout).max()
 }
 
 /// The live sessions of a pool that a sticky route leads to.
 fn live_sessions(config: &Config, pool: &model::Pool, known: &Known<'_>) -> Option<LiveSessions> {
     let routes = config.routes.iter().filter(|route| route.pool == pool.name);
     let stickies = || routes.clone().filter_map(|route| route.sticky.as_ref());
-    let idle = stickies().map(|sticky| sticky.idle_timeout).max()?;
+    let idle = longest_idle(config, pool)?;
     let known = known.pools.get(pool.name.as_str());
     let names: Vec<_> = (pool.backends.iter())
         .map(|backend| Arc::from(backend.name.as_str()))
@@ -182,7 +197,8 @@ fn initial(health: &model::Health) -> Health {
     }
 }
 
-fn sticky(from: &model::Sticky, pool: &model::Pool, secrets: &Secrets) -> Sticky {
+/// `idle` is the longest time that a session of the pool may be idle.
+fn sticky(from: &model::Sticky, pool: &model::Pool, secrets: &Secrets, idle: Duration) -> Sticky {
     use model::StickyMode;
     let backends = pool.backends.iter();
     let mode = match &from.mode {
@@ -222,6 +238,11 @@ fn sticky(from: &model::Sticky, pool: &model::Pool, secrets: &Secrets) -> Sticky
         on_failure: from.on_failure,
         bound: Bound::new(from.balance_factor),
         first_flight: from.first_flight,
+        rebalance: from.rebalance.map(|rebalance| Rebalance {
+            // What is known of a session may be older than its last use by so much.
+            idle: rebalance.idle + grain(idle),
+            ..rebalance
+        }),
         session_cookie: from.session_cookie.as_str().into(),
     }
 }

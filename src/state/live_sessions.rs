@@ -122,9 +122,16 @@ impl LiveSessions {
         self.idle + self.pace().term
     }
 
+    /// For how long what was accepted is known; `None`: for longer than a session lives.
+    #[inline]
+    pub fn watched(&self, now: Instant) -> Option<Duration> {
+        let watched = self.sessions.watched(now);
+        (watched < self.idle).then_some(watched)
+    }
+
     fn pace(&self) -> Pace {
         Pace {
-            grain: (self.idle / GRAIN).max(Duration::from_secs(1)),
+            grain: grain(self.idle),
             term: self.idle / TERMS,
         }
     }
@@ -162,6 +169,11 @@ impl LiveSessions {
         let turn = (self.idle.as_secs_f64() / 8.0).clamp(1.0, 16.0);
         self.sessions.sweep(1.0 / turn, self.idle, now);
     }
+}
+
+/// How long a session may have been idle less than is known, where sessions may be idle for so long.
+pub fn grain(idle: Duration) -> Duration {
+    (idle / GRAIN).max(Duration::from_secs(1))
 }
 
 /// A number for every name: the one that it had before, else one that nobody needs, else a new one.

@@ -88,6 +88,7 @@ pub fn sticky_by_source() -> Sticky {
     Sticky {
         balance_factor: 0.25,
         first_flight: false,
+        rebalance: None,
         mode: StickyMode::Source {
             prefix_v4: 32,
             prefix_v6: 64,

@@ -125,6 +125,12 @@ impl Sessions {
         resized
     }
 
+    /// For how long sessions have been noted here.
+    #[inline]
+    pub fn watched(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.began)
+    }
+
     /// What it was made for.
     pub fn capacity(&self) -> usize {
         self.capacity

@@ -13,6 +13,7 @@ use super::live_sessions::LiveSessions;
 use super::store::StoreEnd;
 use crate::config::model::{BalancerKind, Config, PathChecks, Protocol, Timeouts};
 use crate::policy::persist::Sticky;
+use crate::policy::rebalance::Moves;
 use crate::policy::rendezvous::Rendezvous;
 use crate::policy::route::Router;
 
@@ -104,6 +105,8 @@ pub struct Pool {
     pub epoch: Arc<Epoch>,
     /// New clients under way, if a route to the pool wants them found; survive reloads under the same name.
     pub flights: Option<Arc<Flights>>,
+    /// How many clients moved of late to even out; survives reloads under the same name.
+    pub moves: Arc<Moves>,
     /// Its live sessions, which survive reloads; absent where no route to it is sticky.
     pub sessions: Option<LiveSessions>,
 }

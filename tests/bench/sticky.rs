@@ -207,6 +207,8 @@ impl Worker {
             patient: false,
             asks: false,
             anew: false,
+            may_move: &|| false,
+            watched: None,
         });
         choose(&view, sticky, &[], facts, &mut self.rng).expect("a backend")
     }

@@ -106,7 +106,7 @@ fn a_session_is_learned_and_kept_over_connections_and_workers() {
 #[test]
 fn the_id_changes_at_a_login_and_ends_at_the_logout() {
     let fleet = fleet();
-    let (weir, _) = start(&fleet, "", "");
+    let (weir, _) = start(&fleet, ", balance_factor = 100.0", "");
     let (mut browser, home) = logged_in(&weir);
     let mut before = browser.clone();
     assert_eq!(browser.ask(&weir, "/login", "").text(), home);

@@ -187,7 +187,6 @@ fn whatever_a_store_says_weir_goes_on() {
         b"$-7\r\n",
         b"HTTP/1.1 200 OK\r\n\r\n",
         b"\0\0\0\n\r\n",
-        b"-ERR no\r\n-ERR no\r\n",
         &[b'x'; 5000],
         b"+\xff\xfe\r\n+OK\r\n:1\r\n",
         b"*1\r\n$12\r\n1 -5 \xff\xfe was9\r\n",

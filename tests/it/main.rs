@@ -19,6 +19,7 @@ mod limits;
 mod live_sessions;
 mod machinery;
 mod placement;
+mod rebalance;
 mod regressions;
 mod reload;
 mod retries;

@@ -404,6 +404,15 @@ fn a_secret_in_memory_is_told_and_kept_when_it_can_be() {
             .to_string()
             .contains("cookies are valid until")
     );
+    let status = std::process::Command::new(crate::support::weir::binary())
+        .args(["status", "--admin", &weir.address("admin").to_string()])
+        .output()
+        .unwrap();
+    let page = String::from_utf8_lossy(&status.stdout);
+    assert!(
+        page.contains("\nwarning: secrets: nothing can be kept"),
+        "{page}"
+    );
     let cookie = told(&weir.get("/")).unwrap();
     let state = weir.directory.join("state");
     fs::remove_file(&state).unwrap();

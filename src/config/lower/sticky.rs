@@ -9,7 +9,7 @@ use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::keys;
 use crate::config::model::{
-    Cookie, InsertTimes, OnFailure, SameSite, Secure, Sessions, Sticky, StickyMode,
+    Cookie, InsertTimes, OnFailure, Rebalance, SameSite, Secure, Sessions, Sticky, StickyMode,
 };
 use crate::config::suggest;
 use crate::config::value::Value;
@@ -67,8 +67,10 @@ pub(super) fn lower(
         same_site,
         store: section.place("store"),
     };
+    let rebalance = rebalance(report, &section, sessions, &mode);
     let sticky = Sticky {
         mode,
+        rebalance,
         sessions,
         on_failure,
         balance_factor: section
@@ -231,6 +233,58 @@ fn on_failure(
         ));
     }
     read
+}
+
+/// How idle clients move, where they can: somebody else must have their session, and something must tell their new home.
+fn rebalance(
+    report: &mut Report,
+    section: &Section<'_>,
+    sessions: Sessions,
+    mode: &StickyMode,
+) -> Option<Rebalance> {
+    let idle = section.duration(report, "rebalance_idle");
+    let rate = section.count(report, "rebalance_rate").unwrap_or_default();
+    let is_on = section.choice(report, "rebalance", [("off", false), ("idle", true)]);
+    if !is_on {
+        let keys = ["rebalance_idle", "rebalance_rate"].into_iter();
+        report.extend(keys.filter_map(|key| moves_nobody(section, key)));
+        return None;
+    }
+    let is_by_key = matches!(mode, StickyMode::Source { .. } | StickyMode::Header { .. });
+    let why = match sessions {
+        Sessions::Local => "no other server has the sessions of one that has too many",
+        _ if is_by_key => "there is nowhere to write a client's new home",
+        _ => {
+            return Some(Rebalance {
+                idle: idle.unwrap_or_default(),
+                rate: u32::try_from(rate).unwrap_or(u32::MAX),
+            });
+        }
+    };
+    let problem = Diagnostic::at(
+        Code::OtherMode,
+        section.place("rebalance"),
+        "clients of this route cannot be moved",
+        why,
+    );
+    report.push(problem.help(match sessions {
+        Sessions::Local => "leave `rebalance` out or, if every server has every session, write sessions = \"replicated\" or \"shared\"",
+        _ => "leave `rebalance` out, or write mode = \"insert\"",
+    }));
+    None
+}
+
+/// The problem of a key of `rebalance` where nobody moves.
+fn moves_nobody(section: &Section<'_>, key: &'static str) -> Option<Diagnostic> {
+    section.value(key)?;
+    let message = format!("`{key}` belongs to rebalance = \"idle\"");
+    let problem = Diagnostic::at(
+        Code::OtherMode,
+        section.key_place(key),
+        message,
+        "nobody is moved without that",
+    );
+    Some(problem.help(format!("leave `{key}` out, or write rebalance = \"idle\"")))
 }
 
 /// Whether the file has this `on_failure`.

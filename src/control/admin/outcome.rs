@@ -127,7 +127,7 @@ fn placed(pool: &Pool, sticky: &Sticky, home: &Home, place: &Place) -> Outcome {
     let there = &pool.backends[place.backend.index()].name;
     let state = home_state(pool, home);
     let because = match place.stickiness {
-        Stickiness::Kept if is_draining(pool, home) => {
+        Stickiness::Kept if is(pool, home, Effective::Drain) => {
             format!("{state}; it keeps the clients it has")
         }
         Stickiness::Kept => state,
@@ -138,8 +138,16 @@ fn placed(pool: &Pool, sticky: &Sticky, home: &Home, place: &Place) -> Outcome {
         _ if home.settled => {
             format!("it was away from home for `rehome_after`, and stays at {there}")
         }
+        _ if is(pool, home, Effective::Up) => match place.for_good {
+            true => format!(
+                "{state}, but has more than its part of the sessions, and this one was idle: it moves if `rebalance_rate` allows"
+            ),
+            false => format!(
+                "{state}, but has more than its part of what is in flight: another serves this request"
+            ),
+        },
         _ => {
-            let hands_over = sticky.sessions != Sessions::Local && is_draining(pool, home);
+            let hands_over = sticky.sessions != Sessions::Local && is(pool, home, Effective::Drain);
             let how = match (hands_over, place.for_good) {
                 (true, _) => "it is handed over, since several know its session",
                 (false, true) => "its successor is its home from now on",
@@ -190,10 +198,10 @@ fn name(pool: &Pool, backend: BackendIndex) -> &str {
     &pool.backends[backend.index()].name
 }
 
-fn is_draining(pool: &Pool, home: &Home) -> bool {
+fn is(pool: &Pool, home: &Home, state: Effective) -> bool {
     home.backend.is_some_and(|own| {
         let own = &pool.backends[own.index()];
-        Effective::of(own.admin(), own.live.health()) == Effective::Drain
+        Effective::of(own.admin(), own.live.health()) == state
     })
 }
 

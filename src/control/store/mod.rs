@@ -23,6 +23,8 @@ const PROMPT: Duration = Duration::from_millis(50);
 const STRIKES: u32 = 3;
 /// Between two looks whether a server that is down is up again, or one that nobody asks still is.
 const LOOK: Duration = Duration::from_secs(1);
+/// The same for a server that refuses what it is asked: it is there, and wants an operator.
+const LOOK_AT_REFUSING: Duration = Duration::from_secs(10);
 /// How long it may take to connect.
 const CONNECT: Duration = Duration::from_millis(500);
 /// Requests that are sent at once.
@@ -115,7 +117,11 @@ impl Server {
                     self.label
                 );
             }
-            if self.pause().await.is_none() {
+            let pause = match trouble {
+                Trouble::Refuses(_) => LOOK_AT_REFUSING,
+                _ => LOOK,
+            };
+            if self.pause(pause).await.is_none() {
                 return;
             }
         }
@@ -159,8 +165,8 @@ impl Server {
     }
 
     /// Lets a moment pass. What was asked meanwhile gets no answer; `None` when nobody is left to ask.
-    async fn pause(&mut self) -> Option<()> {
-        let over = Instant::now() + LOOK;
+    async fn pause(&mut self, time: Duration) -> Option<()> {
+        let over = Instant::now() + time;
         loop {
             match tokio::time::timeout_at(over, self.requests.recv()).await {
                 Ok(Some(request)) => fail(&request, &self.health),

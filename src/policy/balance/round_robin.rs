@@ -322,7 +322,8 @@ mod tests {
                 }
             }
             for (&count, &fair) in counts.iter().zip(&fair) {
-                prop_assert!((f64::from(count) - fair).abs() <= 6.0 + fair / 20.0, "{counts:?}, one {count} for {fair}");
+                // A few turns are decided by what the weights were before.
+                prop_assert!((f64::from(count) - fair).abs() <= 10.0 + fair / 20.0, "{counts:?}, one {count} for {fair}");
             }
             let even = &counts[..steady];
             prop_assert!(even.iter().max().unwrap() - even.iter().min().unwrap() <= 1, "{counts:?}");

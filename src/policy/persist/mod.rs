@@ -38,7 +38,7 @@ use super::balance::BackendIndex;
 use super::facts::Facts;
 use super::placement::Bound;
 use super::rendezvous::{self, Rendezvous};
-use crate::config::model::{OnFailure, Sessions};
+use crate::config::model::{OnFailure, Rebalance, Sessions};
 use crate::http::cookie::{self, Given};
 use crate::http::edits::Edits;
 use crate::http::head::{AnswerHead, RequestHead};
@@ -110,6 +110,8 @@ pub struct Sticky {
     pub bound: Bound,
     /// Whether requests that may be the first ones of one client go to one backend.
     pub first_flight: bool,
+    /// How idle clients get another home to even out, if they do.
+    pub rebalance: Option<Rebalance>,
     /// Name of the cookie that holds the application's session id.
     pub session_cookie: cookie::Name,
 }
