@@ -25,8 +25,8 @@ const MAX_INTERIMS: u32 = 32;
 /// Bytes of an answer head that are gathered without looking at them; the limit proper is checked when they are read.
 const MAX_PARTIAL: usize = 64 * 1024;
 
-/// Body bytes that go into one buffer with the head, which is cheaper than a second address for the kernel.
-const JOIN: usize = 1024;
+/// Body bytes that go into one buffer with the head: copying so many costs less than a second address for the kernel.
+const JOIN: usize = 8 * 1024;
 
 impl Exchange<'_> {
     /// Reads on until the final answer's head is there and passed on with the body bytes that came with it.
