@@ -94,9 +94,7 @@ impl Exchange<'_> {
                 return Err(Failure::SessionOver);
             }
             self.compose(&answer, edits, out);
-            return self
-                .pass_final(cx, out, &mut bytes[from..], read)
-                .map(|()| true);
+            return self.pass_final(cx, out, bytes, from, read).map(|()| true);
         }
         if let Some(upstream) = &mut self.backend {
             upstream.partial.extend_from_slice(&bytes[from..]);
@@ -181,14 +179,17 @@ impl Exchange<'_> {
         write_head(head, edits, out);
     }
 
-    /// Sends the head with the body bytes that came with it.
+    /// Sends the head with the body bytes that came with it, which begin at `from`. A head that fits takes the place of the one
+    /// that came, so that all leaves from one address.
     fn pass_final(
         &mut self,
         cx: &mut Context<'_>,
         out: &mut Vec<u8>,
-        body: &mut [u8],
+        bytes: &mut [u8],
+        from: usize,
         read: Instant,
     ) -> Result<(), Failure> {
+        let body = &mut bytes[from..];
         let (taken, kept) = match self.answer.decode {
             true => self.answer.body.advance_and_decode(body),
             false => self.answer.body.advance(body).map(|taken| (taken, taken)),
@@ -198,15 +199,21 @@ impl Exchange<'_> {
             Failure::Answer(fault)
         })?;
         self.answer.backend_goes_on &= taken == body.len();
-        let mut second = &body[..kept];
-        if kept <= JOIN {
-            out.extend_from_slice(second);
-            second = &[];
-        }
-        self.facts.bytes_out += (out.len() + second.len()) as u64;
+        self.facts.bytes_out += (out.len() + kept) as u64;
+        let (first, second) = match from.checked_sub(out.len()) {
+            Some(start) if kept > JOIN => {
+                bytes[start..from].copy_from_slice(out);
+                (&bytes[start..from + kept], &[][..])
+            }
+            None if kept > JOIN => (&out[..], &bytes[from..from + kept]),
+            _ => {
+                out.extend_from_slice(&bytes[from..from + kept]);
+                (&out[..], &[][..])
+            }
+        };
         self.answer
             .backlog
-            .send(&mut self.client.stream, cx, out, second)
+            .send(&mut self.client.stream, cx, first, second)
             .map_err(|_| Failure::ClientGone)?;
         self.facts.ended = clock::now();
         self.facts.overhead += self.facts.ended - read;
