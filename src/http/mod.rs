@@ -11,6 +11,7 @@ pub mod framing;
 pub mod head;
 pub mod path;
 pub mod request;
+pub mod rewrite;
 #[cfg(test)]
 mod sample;
 pub mod text;

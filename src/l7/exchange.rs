@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
+use super::filter::Filtered;
 use super::reject::Failure;
 use super::session::Shown;
 use crate::clock;
@@ -47,6 +48,8 @@ pub struct Exchange<'c> {
     pub(super) facts: Facts,
     /// There when the backend switched protocols: counts the connection from then on.
     pub(super) switched: Option<UpgradeLease>,
+    /// There on routes with filters.
+    pub(super) filtered: Option<Box<Filtered>>,
 }
 
 /// Where an attempt goes.
@@ -78,7 +81,7 @@ pub(super) struct Head {
     pub(super) expects_continue: bool,
     /// What the client offers to switch to; empty: nothing.
     pub(super) upgrade: Span,
-    path_and_query: Span,
+    pub(super) path_and_query: Span,
     path: Span,
     form: TargetForm,
     body: Framing,
@@ -193,6 +196,7 @@ impl<'c> Exchange<'c> {
             answer,
             facts,
             switched: None,
+            filtered: None,
         }
     }
 
