@@ -7,13 +7,14 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::client::Next;
-use super::exchange::{Exchange, Plan};
+use super::exchange::{Coding, Exchange, Plan};
 use super::reject::Failure;
 use super::upgrade::confirm_switch;
 use crate::clock;
 use crate::http::answer::{self, Answer};
 use crate::http::edits::Edits;
 use crate::http::fault::Fault;
+use crate::http::fields;
 use crate::http::forwarding;
 use crate::http::framing::Framing;
 use crate::http::head::{AnswerHead, Field, Version, list_members};
@@ -130,6 +131,10 @@ impl Exchange<'_> {
         remove_framing(head, edits);
         write_head(head, edits, out);
         self.facts.bytes_out += out.len() as u64;
+        if let Some(stream) = self.client.stream.http2() {
+            let interim = fields::read_answer(out).map(|interim| stream.interim(interim));
+            return interim.map_or(Ok(()), |sent| sent.map_err(|_| Failure::ClientGone));
+        }
         let sent = self
             .answer
             .backlog
@@ -150,13 +155,17 @@ impl Exchange<'_> {
             true => Framing::Close,
             false => answer.body,
         };
-        self.answer.decode = old_client && matches!(answer.body, Framing::Chunked(_));
+        let is_http2 = self.client.stream.is_http2();
+        self.answer.coding = match answer.body {
+            Framing::Chunked(_) if old_client || is_http2 => Coding::Decode,
+            _ => Coding::AsIs,
+        };
         self.answer.backend_goes_on = answer.keep_alive;
         self.answer.idle_hint = idle_hint(answer);
         // A client that reads the answer within its body may stop there, or not: where its next request begins, nobody knows.
         self.answer.client_goes_on = self.head.is_some_and(|head| head.keep_alive)
             && !self.client.view.is_closing()
-            && !self.answer.decode
+            && self.answer.coding != Coding::Decode
             && self.upload.is_done()
             && self.answer.body != Framing::Close;
         forwarding::remove_hop_by_hop(head.bytes, head.lines, answer.connection_options, edits);
@@ -191,9 +200,9 @@ impl Exchange<'_> {
         read: Instant,
     ) -> Result<(), Failure> {
         let body = &mut bytes[from..];
-        let (taken, kept) = match self.answer.decode {
-            true => self.answer.body.advance_and_decode(body),
-            false => self.answer.body.advance(body).map(|taken| (taken, taken)),
+        let (taken, kept) = match self.answer.coding {
+            Coding::Decode => self.answer.body.advance_and_decode(body),
+            _ => self.answer.body.advance(body).map(|taken| (taken, taken)),
         }
         .map_err(|fault| {
             self.answer.status = 0;
@@ -201,6 +210,11 @@ impl Exchange<'_> {
         })?;
         self.answer.backend_goes_on &= taken == body.len();
         self.facts.bytes_out += (out.len() + kept) as u64;
+        if self.client.stream.is_http2() {
+            self.pass_to_stream(cx, out, &bytes[from..from + kept])?;
+            self.note_passed(cx, read);
+            return Ok(());
+        }
         let (first, second) = match from.checked_sub(out.len()) {
             Some(start) if kept > JOIN => {
                 bytes[start..from].copy_from_slice(out);
@@ -216,12 +230,39 @@ impl Exchange<'_> {
             .backlog
             .send(&mut self.client.stream, cx, first, second)
             .map_err(|_| Failure::ClientGone)?;
+        self.note_passed(cx, read);
+        Ok(())
+    }
+
+    /// Sends the head and the first bytes of the body to a stream of HTTP/2.
+    fn pass_to_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &[u8],
+        body: &[u8],
+    ) -> Result<(), Failure> {
+        let Some(stream) = self.client.stream.http2() else {
+            return Ok(());
+        };
+        let answer = fields::read_answer(head).ok_or(Failure::Answer(Fault::FieldLine))?;
+        let is_whole = self.answer.body.is_done();
+        let sent = stream.respond(answer, body, is_whole);
+        let taken = sent.map_err(|_| Failure::ClientGone)?;
+        match &body[taken..] {
+            [] => Ok(()),
+            rest => (self.answer.backlog)
+                .send(&mut self.client.stream, cx, rest, &[])
+                .map_err(|_| Failure::ClientGone),
+        }
+    }
+
+    /// Notes that the answer is under way, and begins the wait for what is missing of it.
+    fn note_passed(&mut self, cx: &mut Context<'_>, read: Instant) {
         self.facts.ended = clock::now();
         self.facts.overhead += self.facts.ended - read;
         if !self.answer.body.is_done() || !self.answer.backlog.is_empty() {
             self.client.timer.set(cx, self.timeouts().response_idle);
         }
-        Ok(())
     }
 
     /// Moves what is left of both bodies, then gives the upstream connection back.
@@ -234,6 +275,8 @@ impl Exchange<'_> {
             poll_fn(|cx| self.poll_relay(cx)).await?;
             self.facts.ended = clock::now();
         }
+        let trailers = self.answer.trailers.take();
+        self.client.stream.end(trailers.map(|trailers| *trailers));
         let backend_goes_on =
             self.answer.backend_goes_on && self.upload.is_done() && !self.is_backend_behind();
         if let Some(upstream) = self.backend.take().filter(|_| backend_goes_on) {

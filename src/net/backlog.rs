@@ -5,7 +5,7 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use super::stream::Stream;
+use super::duplex::Duplex;
 
 /// Bytes on their way to one stream.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl Backlog {
     #[inline]
     pub fn send(
         &mut self,
-        stream: &mut Stream,
+        stream: &mut impl Duplex,
         cx: &mut Context<'_>,
         first: &[u8],
         second: &[u8],
@@ -78,7 +78,7 @@ impl Backlog {
     #[inline]
     pub fn poll_flush(
         &mut self,
-        stream: &mut Stream,
+        stream: &mut impl Duplex,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         while self.sent < self.bytes.len() {
