@@ -8,7 +8,6 @@ use super::arrival::FirstFlight;
 use super::ask::{Question, ask};
 use super::client::Client;
 use super::exchange::{Exchange, Plan};
-use super::filter::{Entry, filter_request};
 use super::reject::Failure;
 use super::session::{Shown, look_up};
 use crate::clock;
@@ -226,22 +225,11 @@ pub(super) fn plan(
     edits.clear();
     (route.sticky.iter()).for_each(|sticky| sticky.conceal(head, edits));
     if let Some(filters) = &route.filters {
-        let entry = Entry {
-            snapshot,
-            listener: exchange.listener,
-            route,
-            remote: exchange.client.remote,
-            id: exchange.facts.id,
-        };
-        let request = (head, &source, &facts);
-        filter_request(
-            filters,
-            entry,
-            request,
-            &mut exchange.filtered,
-            &local,
-            edits,
-        )?;
+        let mut filtered = exchange.filtered.take();
+        let seen = (head, &source, &facts);
+        let passed = exchange.filter_request(filters, seen, &mut filtered, edits);
+        exchange.filtered = filtered;
+        passed?;
     }
     if request.body.exceeds(route.max_body) || exchange.upload.exceeds(route.max_body) {
         return Err(Failure::BodyTooLarge);
