@@ -225,8 +225,7 @@ pub(super) fn plan(
     edits.clear();
     (route.sticky.iter()).for_each(|sticky| sticky.conceal(head, edits));
     if let Some(filters) = &route.filters {
-        let mut filtered = exchange.filtered.take();
-        let seen = (head, &source, &facts);
+        let (mut filtered, seen) = (exchange.filtered.take(), (head, &source, &facts));
         let passed = exchange.filter_request(filters, seen, &mut filtered, edits);
         exchange.filtered = filtered;
         passed?;
