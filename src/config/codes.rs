@@ -108,6 +108,7 @@ codes! {
     BadRegex "E0703" Value "A regular expression that is none, or a group that it does not have."
     OtherFilter "E0704" Tables "A filter key that does not go with its type or with the others."
     BadRewrite "E0705" Value "A path or host that a rewrite or redirect could not send."
+    BadOrigin "E0706" Value "An origin that no browser sends, or that could do more than is meant."
 
     NoRoutes "W0401" File "There is no route, so that every request is answered 404."
     HostTaken "W0402" Tables "One of a route's hosts is taken by an earlier route with the same match."

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 pub use cidr::Cidr;
 pub use filters::{
-    Filter, HeaderEdits, MAX_REGEX, Part, Piece, Redirect, Respond, Rewrite, Scheme, Template,
-    Variable,
+    BasicAuth, Cors, ErrorPage, Filter, HeaderEdits, MAX_REGEX, Origins, Part, Piece, Redirect,
+    Respond, Rewrite, Scheme, SecurityHeaders, Template, Variable,
 };
 
 /// One whole, valid configuration file.
