@@ -84,7 +84,12 @@ const BALANCER: Choice = Choice {
     ],
 };
 const STATE: Choice = words(&["ready", "drain", "maint"]);
-const CHECK: Choice = words(&["tcp", "http", "none"]);
+const CHECK: Choice = words(&["tcp", "http", "grpc", "none"]);
+const POOL_PROTOCOL: Choice = words(&["http1", "http2"]);
+const SERVICE: Form = form(
+    "the full name of a gRPC service, such as \"shop.v1.Cart\"",
+    "^[A-Za-z0-9_.]*$",
+);
 const INITIAL: Choice = words(&["probe", "up", "down"]);
 
 /// Every key, in the order of the reference.
@@ -192,6 +197,8 @@ pub const KEYS: &[Key] = &[
 
     row("pools", Kind::Named, Means("no pool"), Instant, "",
         "Sets of backends, each pool under a name of its own."),
+    row("pools.*.protocol", Kind::Choice(&POOL_PROTOCOL), Is("\"http1\""), Instant, "\"http2\"",
+        "What the backends speak; \"http2\" is for gRPC, and needs backends that take it without an upgrade. WebSockets need \"http1\"."),
     row("pools.*.balancer", Kind::Choice(&BALANCER), Is("\"round-robin\""), Instant, "\"least-connections\"",
         "Chooses a backend for new work."),
     row("pools.*.max_idle", Kind::Count { min: 0, max: 65_536 }, Is("256"), Instant, "32",
@@ -215,11 +222,13 @@ pub const KEYS: &[Key] = &[
     row("pools.*.health", Kind::Table, Means("a tcp check with the defaults below"), Instant, "{ type = \"http\", path = \"/healthz\" }",
         "The active check of every backend of the pool."),
     row("pools.*.health.type", Kind::Choice(&CHECK), Is("\"tcp\""), Instant, "\"http\"",
-        "What is asked: that a connection is accepted, that a GET is answered well, or nothing."),
+        "What is asked: that a connection is accepted, that a GET is answered well, that the gRPC health service says SERVING, or nothing."),
     row("pools.*.health.path", Kind::Text(&TARGET), Is("\"/\""), Instant, "\"/healthz\"",
         "What an http check asks for."),
     row("pools.*.health.host", Kind::Text(&AUTHORITY), Means("the backend's address"), Instant, "\"shop.example.com\"",
-        "The Host header of an http check."),
+        "The Host header of an http check, the authority of a grpc one."),
+    row("pools.*.health.service", Kind::Text(&SERVICE), Is("\"\""), Instant, "\"shop.v1.Cart\"",
+        "The service that a grpc check asks for; empty means the server as a whole."),
     row("pools.*.health.expect", Kind::Text(&STATUSES), Is("\"200-399\""), Instant, "\"200,204\"",
         "The status codes that mean health to an http check."),
     row("pools.*.health.interval", Kind::Duration { min: 10 }, Is("\"2s\""), Instant, "\"5s\"",

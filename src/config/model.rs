@@ -448,6 +448,8 @@ pub enum Secure {
 pub struct Pool {
     /// `[a-z0-9_-]+`.
     pub name: String,
+    /// What its backends speak.
+    pub protocol: PoolProtocol,
     /// Chooses for new work.
     pub balancer: BalancerKind,
     /// Idle upstream connections kept per worker and backend.
@@ -460,6 +462,15 @@ pub struct Pool {
     pub backends: Vec<Backend>,
     /// The active check.
     pub health: Health,
+}
+
+/// What backends speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, by prior knowledge, or by ALPN where TLS is spoken.
+    Http2,
 }
 
 /// The algorithms.
@@ -546,14 +557,23 @@ pub enum Check {
     None,
     /// A connection is accepted.
     Tcp,
-    /// An HTTP/1.1 GET.
+    /// A GET.
     Http {
+        /// Whether it is asked over HTTP/2, as the pool's backends are.
+        http2: bool,
         /// Origin-form target.
         path: String,
         /// `Host` field; default: the backend's address.
         host: Option<String>,
         /// Status codes that mean health, as inclusive ranges.
         expect: Vec<(u16, u16)>,
+    },
+    /// A call of the gRPC health service, version 1.
+    Grpc {
+        /// The service that is asked for; empty: the server as a whole.
+        service: String,
+        /// `:authority` of the call; default: the backend's address.
+        host: Option<String>,
     },
 }
 

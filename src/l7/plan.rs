@@ -11,7 +11,7 @@ use super::exchange::{Exchange, Plan};
 use super::reject::Failure;
 use super::session::{Shown, look_up};
 use crate::clock;
-use crate::config::model::OnFailure;
+use crate::config::model::{OnFailure, PoolProtocol};
 use crate::http::edits::Edits;
 use crate::http::forwarding::{self, Source};
 use crate::http::head::{AnswerHead, Field, RequestHead, TargetForm, Version};
@@ -240,8 +240,9 @@ pub(super) fn plan(
     edits.clear();
     (route.sticky.iter()).for_each(|sticky| sticky.conceal(head, edits));
     forwarding::edit(head, &source, snapshot.config.forwarding, edits);
-    let backend = &snapshot.pools[route.pool].backends[choice.backend.index()];
-    compose(&request, backend, edits, &mut scratch.out);
+    let pool = &snapshot.pools[route.pool];
+    let backend = &pool.backends[choice.backend.index()];
+    compose(&request, backend, pool.protocol, edits, &mut scratch.out);
     let flight = first_flight.map(|flight| flight.take(&choice, &facts, exchange.client));
     Ok(Some(Plan::new(route, &choice, flight.flatten())))
 }
@@ -329,10 +330,16 @@ fn scope(generation: &Generation, route: &Route, sticky: &Sticky) -> Scope {
 }
 
 /// Writes the request's head as the backend gets it.
-fn compose(request: &Request<'_>, backend: &Backend, edits: &mut Edits, out: &mut Vec<u8>) {
+fn compose(
+    request: &Request<'_>,
+    backend: &Backend,
+    protocol: PoolProtocol,
+    edits: &mut Edits,
+    out: &mut Vec<u8>,
+) {
     let head = &request.head;
     forwarding::remove_hop_by_hop(head.bytes, head.lines, request.connection_options, edits);
-    if !request.upgrade.is_empty() {
+    if !request.upgrade.is_empty() && protocol == PoolProtocol::Http1 {
         upgrade::offer(request.upgrade, edits);
     }
     out.clear();

@@ -20,6 +20,7 @@ use crate::net::backlog::Backlog;
 use crate::net::duplex::Duplex;
 use crate::net::stream::Stream;
 use crate::state::backend::UpgradeLease;
+use crate::upstream::side::BackendSide;
 
 /// Words in the access log for ends that no request has.
 const IDLE: &str = "upgrade_idle";
@@ -148,9 +149,12 @@ impl<'c> Upgraded<'c> {
         let early = std::mem::take(&mut client.early);
         up.bytes = early.len() as u64;
         up.backlog.push(&early);
+        let BackendSide::Http1(backend) = backend?.stream else {
+            return None;
+        };
         Some(Upgraded {
             client,
-            backend: backend?.stream,
+            backend,
             up,
             down: Way::new(answer.backlog),
             idle,

@@ -134,6 +134,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
     });
     Pool {
         name: from.name.as_str().into(),
+        protocol: from.protocol,
         balancer: from.balancer,
         max_idle: from.max_idle,
         slow_start: from.slow_start,
@@ -194,7 +195,7 @@ fn flights(config: &Config, pool: &model::Pool, known: &Known<'_>) -> Option<Arc
 fn initial(health: &model::Health) -> Health {
     match health.check {
         Check::None => Health::Up,
-        Check::Tcp | Check::Http { .. } => health.initial.into(),
+        Check::Tcp | Check::Http { .. } | Check::Grpc { .. } => health.initial.into(),
     }
 }
 

@@ -122,6 +122,7 @@ pub fn sticky_by_source() -> Sticky {
 fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
     Pool {
         name: name.into(),
+        protocol: PoolProtocol::Http1,
         balancer: BalancerKind::RoundRobin,
         max_idle: 256,
         slow_start: None,

@@ -11,7 +11,7 @@ use super::backend::{Backend, Epoch};
 use super::flights::Flights;
 use super::live_sessions::LiveSessions;
 use super::store::StoreEnd;
-use crate::config::model::{BalancerKind, Config, PathChecks, Protocol, Timeouts};
+use crate::config::model::{BalancerKind, Config, PathChecks, PoolProtocol, Protocol, Timeouts};
 use crate::policy::persist::Sticky;
 use crate::policy::rebalance::Moves;
 use crate::policy::rendezvous::Rendezvous;
@@ -93,6 +93,8 @@ pub struct Route {
 pub struct Pool {
     /// Its name.
     pub name: Arc<str>,
+    /// What its backends speak.
+    pub protocol: PoolProtocol,
     /// Which algorithm; the workers hold its state.
     pub balancer: BalancerKind,
     /// Idle upstream connections kept per worker and backend.
