@@ -38,6 +38,15 @@ const HEADER_NAME: Form = form(
     "a header name such as \"x-user\"",
     "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
 );
+const HEADER_NAMES: Form = form(
+    "header names, each with its value",
+    "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
+);
+const REGEX: Form = form("a regular expression", ".");
+const REDIRECT_HOST: Form = form("a host such as \"www.{host}\"", r"^[A-Za-z0-9._:{}\[\]-]+$");
+const REDIRECT_PATH: Form = form("a path such as \"/new{path}\"", "^(/|\\{path\\})");
+const ANY_TEXT: Form = form("text", "");
+const MEDIA_TYPE: Form = form("a media type such as \"text/html\"", "^[!-~]+/[!-~]+");
 const STORE: Form = form(
     "an address such as \"redis://10.0.0.5:6379\"",
     "^redis://[!-~]+$",
@@ -83,6 +92,15 @@ const BALANCER: Choice = Choice {
         "hash cookie:",
     ],
 };
+pub(super) const FILTER: Choice = words(&[
+    "request-headers",
+    "response-headers",
+    "rewrite-path",
+    "redirect",
+    "respond",
+    "request-id",
+]);
+const SCHEME: Choice = words(&["http", "https"]);
 const STATE: Choice = words(&["ready", "drain", "maint"]);
 const CHECK: Choice = words(&["tcp", "http", "grpc", "none"]);
 const POOL_PROTOCOL: Choice = words(&["http1", "http2"]);
@@ -256,7 +274,7 @@ pub const KEYS: &[Key] = &[
         "Request methods, one of which must be used."),
     row("routes[].headers", Kind::Headers, Is("{}"), Instant, "{ \"x-beta\" = \"1\", \"x-any\" = true }",
         "Headers that must all be there: with this value, or with any (true)."),
-    row("routes[].pool", Kind::Text(&NAME), Required, Instant, "\"was\"",
+    row("routes[].pool", Kind::Text(&NAME), Means("required, unless its filters answer every request"), Instant, "\"was\"",
         "The pool that it leads to."),
     row("routes[].max_body", Kind::Size { min: 0, max: 1 << 50 }, Means("no limit"), Instant, "\"10MiB\"",
         "Bytes that a request body may have."),
@@ -322,6 +340,40 @@ pub const KEYS: &[Key] = &[
         "Its Secure attribute: when the client came by TLS or a trusted proxy says so, always, or never."),
     row("routes[].sticky.cookie.max_age", Kind::Duration { min: 1000 }, Means("until the browser closes"), Instant, "\"24h\"",
         "Its Max-Age attribute."),
+    row("routes[].filters", Kind::Tables, Means("requests and answers pass as they are"), Instant, "",
+        "Steps on the way to the backend and back, in the order written. Texts may have variables in them: {client_ip}, {client_port}, {request_id}, {host}, {method}, {path}, {query}, {scheme}, {listener}, {route}, {pool}, {sni}, {user}, and in answers {backend}."),
+    row("routes[].filters[].type", Kind::Choice(&FILTER), Required, Instant, "\"request-headers\"",
+        "What the step does."),
+    row("routes[].filters[].remove", Kind::List(&HEADER_NAME), Is("[]"), Instant, "[\"x-debug\"]",
+        "With \"request-headers\" and \"response-headers\": headers that go, first of all; `_` counts as `-`."),
+    row("routes[].filters[].set", Kind::Texts(&HEADER_NAMES), Is("{}"), Instant, "{ \"X-Client\" = \"{client_ip}\" }",
+        "With \"request-headers\" and \"response-headers\": headers that get one line with this value, whatever there was; then."),
+    row("routes[].filters[].add", Kind::Texts(&HEADER_NAMES), Is("{}"), Instant, "{ \"X-Via\" = \"{listener}\" }",
+        "With \"request-headers\" and \"response-headers\": headers that get a line beside those that are there; last."),
+    row("routes[].filters[].prefix", Kind::Text(&PATH), Means("none; \"rewrite-path\" needs it or regex"), Instant, "\"/shop\"",
+        "With \"rewrite-path\": the prefix, on segment boundaries, that gives way to `to`."),
+    row("routes[].filters[].regex", Kind::Text(&REGEX), Means("none; \"rewrite-path\" needs it or prefix"), Instant, "\"^/old/(.*)$\"",
+        "With \"rewrite-path\": an expression over the path as it was sent, or else over its normal form; a path that it matches gives way to `to`."),
+    row("routes[].filters[].to", Kind::Text(&PATH), Means("none; \"rewrite-path\" needs it"), Instant, "\"/new/$1\"",
+        "With \"rewrite-path\": what comes instead; with `regex` $1 and ${name} are its groups. The query stays."),
+    row("routes[].filters[].scheme", Kind::Choice(&SCHEME), Means("that of the request"), Instant, "\"https\"",
+        "With \"redirect\": the scheme of the new place."),
+    row("routes[].filters[].host", Kind::Text(&REDIRECT_HOST), Means("that of the request"), Instant, "\"www.{host}\"",
+        "With \"redirect\": the host of the new place."),
+    row("routes[].filters[].port", Kind::Count { min: 1, max: 65_535 }, Means("that of the request, or with another scheme or host that of the scheme"), Instant, "8443",
+        "With \"redirect\": the port of the new place."),
+    row("routes[].filters[].path", Kind::Text(&REDIRECT_PATH), Means("that of the request, as earlier filters left it"), Instant, "\"/new{path}\"",
+        "With \"redirect\": the path of the new place; the query stays, unless there is a `?`."),
+    row("routes[].filters[].code", Kind::Count { min: 301, max: 308 }, Is("308"), Instant, "302",
+        "With \"redirect\": 301, 302 or 303; or 307 or 308, which keep the method."),
+    row("routes[].filters[].status", Kind::Count { min: 200, max: 599 }, Is("200"), Instant, "503",
+        "With \"respond\": the status of the answer."),
+    row("routes[].filters[].body", Kind::Text(&ANY_TEXT), Means("none"), Instant, "\"closed for the holidays\"",
+        "With \"respond\": the body of the answer."),
+    row("routes[].filters[].content_type", Kind::Text(&MEDIA_TYPE), Is("\"text/plain; charset=utf-8\""), Instant, "\"application/json\"",
+        "With \"respond\": what the body is."),
+    row("routes[].filters[].header", Kind::Text(&HEADER_NAME), Is("\"X-Request-Id\""), Instant, "\"X-Correlation-Id\"",
+        "With \"request-id\": the header that backend and client see the id in; who is in trusted_proxies may bring one."),
 ];
 
 /// Keys of later versions, so that a reader of the documentation learns why they are refused.
@@ -336,7 +388,6 @@ pub const LATER: &[&str] = &[
     "pools.*.outlier",
     "pools.*.queue",
     "routes[].sni",
-    "routes[].filters",
     "routes[].rewrite",
     "routes[].redirect",
     "routes[].limits",

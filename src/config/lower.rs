@@ -2,6 +2,7 @@
 //! It never stops at a problem and never judges two things against each other.
 //! The walk goes on in `lower/listeners.rs`, `lower/pools.rs`, `lower/routes.rs`, and then in `check.rs`.
 
+mod filters;
 mod listeners;
 mod pools;
 mod routes;
@@ -47,6 +48,8 @@ pub(super) struct RoutePlaces {
     /// The pool it names, if it names one.
     pub pool: Option<At<String>>,
     pub sticky: Option<sticky::StickyPlaces>,
+    /// Its filters, by their types.
+    pub filters: Vec<Span>,
     /// Whether nothing was wrong with it, so that its match can be compared with others'.
     pub sound: bool,
 }

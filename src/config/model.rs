@@ -2,10 +2,17 @@
 //! It never holds a value that a later step would have to refuse, and knows no span, socket or file handle.
 //! The walk goes on in `state/compile.rs`, which turns it into a snapshot.
 
+mod filters;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use filters::{
+    Filter, HeaderEdits, MAX_REGEX, Part, Piece, Redirect, Respond, Rewrite, Scheme, Template,
+    Variable,
+};
 
 /// One whole, valid configuration file.
 #[derive(Clone, Debug, PartialEq)]
@@ -246,8 +253,10 @@ pub struct Route {
     pub methods: Vec<String>,
     /// All must hold.
     pub headers: Vec<HeaderMatch>,
-    /// Name of a pool that exists.
+    /// Name of a pool that exists; empty: it leads nowhere, since its filters answer.
     pub pool: String,
+    /// In the order written.
+    pub filters: Vec<Filter>,
     /// Absent: not sticky.
     pub sticky: Option<Sticky>,
     /// Bytes a request body may have; `None`: no limit.

@@ -182,6 +182,7 @@ impl Exchange<'_> {
             head.field(Field::TransferEncoding)
                 .for_each(|(ordinal, _)| edits.remove(ordinal));
         }
+        self.filter_answer(head, edits);
         self.remember(head, edits);
         if self.generation.snapshot.config.forwarding.via {
             forwarding::append_via(head.version, edits);
@@ -353,7 +354,7 @@ impl Exchange<'_> {
 }
 
 /// Copies a head out with its changes. The version is this hop's own (RFC 9110 section 6.2).
-fn write_head(head: &AnswerHead<'_>, edits: &mut Edits, out: &mut Vec<u8>) {
+pub(super) fn write_head(head: &AnswerHead<'_>, edits: &mut Edits, out: &mut Vec<u8>) {
     let start = (head.lines.first()).map_or(head.bytes.len() - "\r\n".len(), |line| {
         line.name.start as usize
     });

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ::http::HeaderMap;
 
 use super::client::Client;
+use super::filter::Filtered;
 use super::reject::Failure;
 use super::session::Shown;
 use crate::clock;
@@ -55,6 +56,8 @@ pub struct Exchange<'c> {
     pub(super) facts: Facts,
     /// There when the backend switched protocols: counts the connection from then on.
     pub(super) switched: Option<UpgradeLease>,
+    /// There on routes with filters.
+    pub(super) filtered: Option<Box<Filtered>>,
 }
 
 /// Where an attempt goes.
@@ -86,7 +89,7 @@ pub(super) struct Head {
     pub(super) expects_continue: bool,
     /// What the client offers to switch to; empty: nothing.
     pub(super) upgrade: Span,
-    path_and_query: Span,
+    pub(super) path_and_query: Span,
     path: Span,
     form: TargetForm,
     body: Framing,
@@ -216,6 +219,7 @@ impl<'c> Exchange<'c> {
             answer,
             facts,
             switched: None,
+            filtered: None,
         }
     }
 

@@ -9,6 +9,7 @@ mod body;
 pub mod client;
 pub mod connection;
 mod exchange;
+mod filter;
 mod hold;
 pub mod http2;
 mod plan;

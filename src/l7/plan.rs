@@ -8,6 +8,7 @@ use super::arrival::FirstFlight;
 use super::ask::{Question, ask};
 use super::client::Client;
 use super::exchange::{Exchange, Plan};
+use super::filter::{Entry, filter_request};
 use super::reject::Failure;
 use super::session::{Shown, look_up};
 use crate::clock;
@@ -221,6 +222,27 @@ pub(super) fn plan(
     let ordinal = snapshot.router.route(&facts).ok_or(Failure::NoRoute)?;
     let route = &snapshot.routes[ordinal];
     exchange.facts.route = Some(ordinal);
+    let edits = &mut scratch.edits;
+    edits.clear();
+    (route.sticky.iter()).for_each(|sticky| sticky.conceal(head, edits));
+    if let Some(filters) = &route.filters {
+        let entry = Entry {
+            snapshot,
+            listener: exchange.listener,
+            route,
+            remote: exchange.client.remote,
+            id: exchange.facts.id,
+        };
+        let request = (head, &source, &facts);
+        filter_request(
+            filters,
+            entry,
+            request,
+            &mut exchange.filtered,
+            &local,
+            edits,
+        )?;
+    }
     if request.body.exceeds(route.max_body) || exchange.upload.exceeds(route.max_body) {
         return Err(Failure::BodyTooLarge);
     }
@@ -236,9 +258,6 @@ pub(super) fn plan(
     };
     attempts.is_planned = true;
     exchange.facts.choice = Some(choice);
-    let edits = &mut scratch.edits;
-    edits.clear();
-    (route.sticky.iter()).for_each(|sticky| sticky.conceal(head, edits));
     forwarding::edit(head, &source, snapshot.config.forwarding, edits);
     let pool = &snapshot.pools[route.pool];
     let backend = &pool.backends[choice.backend.index()];
@@ -344,12 +363,13 @@ fn compose(
     }
     out.clear();
     out.extend_from_slice(head.method);
-    out.extend_from_slice(if head.path_and_query.starts_with(b"?") {
+    let target = edits.target().unwrap_or(head.path_and_query);
+    out.extend_from_slice(if target.starts_with(b"?") {
         b" /"
     } else {
         b" "
     });
-    out.extend_from_slice(head.path_and_query);
+    out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     edit_host(head, backend, edits);
     if head.version == Version::Http10 {
@@ -363,6 +383,9 @@ fn compose(
 
 /// An absolute target overrides `Host` (RFC 9112 section 3.2.2); HTTP/1.1 toward the backend needs one.
 fn edit_host(head: &RequestHead<'_>, backend: &Backend, edits: &mut Edits) {
+    if edits.keeps_host() {
+        return;
+    }
     let mut hosts = head.field(Field::Host);
     match hosts.next() {
         Some((ordinal, _)) if head.form == TargetForm::Absolute => {

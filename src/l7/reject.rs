@@ -42,6 +42,8 @@ pub enum Failure {
     ResponseTimeout,
     /// The backend, which drains, does not know the client's session any more. It leads to another attempt.
     SessionOver,
+    /// A filter answered, as it was told to: nothing failed, and nothing is counted.
+    Answered,
 }
 
 /// A row of the table.
@@ -67,7 +69,7 @@ const fn row(reason: &'static str, status: u16, text: &'static str) -> Row {
 }
 
 /// Every reason, in the order of [`Failure::ordinal`].
-pub const TABLE: [Row; 36] = [
+pub const TABLE: [Row; 37] = [
     row("start_line", 400, "The request line is malformed."),
     row("version", 505, "This server speaks HTTP/1.0 and HTTP/1.1."),
     row("target", 400, "The request target is malformed."),
@@ -144,6 +146,7 @@ pub const TABLE: [Row; 36] = [
         "The server of this session is not available at the moment.",
     ),
     row("session_over", 503, "The session is over."),
+    row("answered", 200, "A filter answered."),
 ];
 
 impl Failure {
@@ -188,6 +191,7 @@ impl Failure {
             Failure::ResponseTimeout => 33,
             Failure::HomeDown => 34,
             Failure::SessionOver => 35,
+            Failure::Answered => 36,
         }
     }
 
@@ -200,9 +204,21 @@ impl Failure {
 /// The reason phrase of a status that weir answers with.
 pub fn phrase(status: u16) -> &'static str {
     match status {
+        200 => "OK",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        410 => "Gone",
+        429 => "Too Many Requests",
+        500 => "Internal Server Error",
         408 => "Request Timeout",
         413 => "Content Too Large",
         414 => "URI Too Long",

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::client::{Client, Next};
 use super::exchange::{Exchange, Facts, Head, Plan};
+use super::filter::Shown;
 use super::record::{self, Names, Subject};
 use super::reject::Failure;
 use crate::clock;
@@ -101,6 +102,7 @@ struct Story {
     pool: Arc<str>,
     backend: Arc<str>,
     home: Arc<str>,
+    shown: Shown,
     error: &'static str,
 }
 
@@ -233,6 +235,7 @@ impl Story {
             pool: names.pool.into(),
             backend: names.backend.into(),
             home: names.home.into(),
+            shown: exchange.shown(),
             error: CUT_OFF,
         })
     }
@@ -251,6 +254,7 @@ impl Story {
                 backend: &self.backend,
                 home: &self.home,
             },
+            shown: self.shown.clone(),
             status: 101,
             error: self.error,
         }

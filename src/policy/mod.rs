@@ -5,6 +5,7 @@
 pub mod balance;
 pub mod choose;
 pub mod facts;
+pub mod filter;
 pub mod health;
 pub mod judge;
 pub mod persist;

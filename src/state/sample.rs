@@ -88,6 +88,7 @@ fn route(name: &str, pool: &str, path: &str) -> Route {
         headers: Vec::new(),
         pool: pool.into(),
         sticky: None,
+        filters: Vec::new(),
         max_body: None,
         timeouts: timeouts(10),
     }

@@ -12,6 +12,7 @@ use super::flights::Flights;
 use super::live_sessions::LiveSessions;
 use super::store::StoreEnd;
 use crate::config::model::{BalancerKind, Config, PathChecks, PoolProtocol, Protocol, Timeouts};
+use crate::policy::filter::Filters;
 use crate::policy::persist::Sticky;
 use crate::policy::rebalance::Moves;
 use crate::policy::rendezvous::Rendezvous;
@@ -30,7 +31,7 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// Chooses among `routes`.
     pub router: Router,
-    /// In the order of the file.
+    /// In the order of the file; after them one without backends, where routes lead whose filters answer.
     pub pools: Vec<Pool>,
 }
 
@@ -78,6 +79,8 @@ pub struct Route {
     pub name: Arc<str>,
     /// Ordinal of its pool.
     pub pool: usize,
+    /// Its steps; absent: requests and answers pass as they are.
+    pub filters: Option<Box<Filters>>,
     /// Keeps a client where it is; absent: not sticky.
     pub sticky: Option<Sticky>,
     /// Where what it learns of sessions is shared; control gives it.

@@ -11,6 +11,7 @@ mod command_line;
 mod drain;
 mod edges;
 mod explain;
+mod filters;
 mod framing;
 mod headers;
 mod learn;
