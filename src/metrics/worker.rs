@@ -9,6 +9,56 @@ use super::counter::Counter;
 /// Room for the reasons of `l7/reject.rs`.
 pub const REASONS: usize = 48;
 
+/// Why there was no TLS connection: the `reason` of `weir_tls_handshake_errors_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TlsFailure {
+    /// The client asked for a name that no certificate has.
+    UnknownName,
+    /// The client's certificate is missing or no good.
+    ClientCertificate,
+    /// The client speaks HTTP without TLS.
+    PlainHttp,
+    /// No version in common.
+    Version,
+    /// The client refused, as it does when it does not trust the certificate.
+    Alert,
+    /// It was not complete in time.
+    Timeout,
+    /// The client went away.
+    Closed,
+    /// All the rest.
+    Other,
+}
+
+impl TlsFailure {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [TlsFailure; 8] = [
+        TlsFailure::UnknownName,
+        TlsFailure::ClientCertificate,
+        TlsFailure::PlainHttp,
+        TlsFailure::Version,
+        TlsFailure::Alert,
+        TlsFailure::Timeout,
+        TlsFailure::Closed,
+        TlsFailure::Other,
+    ];
+
+    /// The value of the label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TlsFailure::UnknownName => "unknown_name",
+            TlsFailure::ClientCertificate => "client_certificate",
+            TlsFailure::PlainHttp => "plain_http",
+            TlsFailure::Version => "version",
+            TlsFailure::Alert => "alert",
+            TlsFailure::Timeout => "timeout",
+            TlsFailure::Closed => "closed",
+            TlsFailure::Other => "other",
+        }
+    }
+}
+
 /// The counts of one worker, shared with control.
 #[derive(Debug)]
 pub struct WorkerCounts {
@@ -19,6 +69,10 @@ pub struct WorkerCounts {
     pub accept_errors: Counter,
     /// Connection tasks that panicked: always a bug, never the end of the worker.
     pub panics: Counter,
+    /// TLS handshakes that succeeded: TLS 1.2, TLS 1.2 resumed, TLS 1.3, TLS 1.3 resumed.
+    pub tls_handshakes: [Counter; 4],
+    /// TLS handshakes that failed, by [`TlsFailure`] as a number.
+    pub tls_failures: [Counter; TlsFailure::ALL.len()],
 }
 
 impl Default for WorkerCounts {
@@ -28,6 +82,8 @@ impl Default for WorkerCounts {
             refused: std::array::from_fn(|_| Counter::default()),
             accept_errors: Counter::default(),
             panics: Counter::default(),
+            tls_handshakes: std::array::from_fn(|_| Counter::default()),
+            tls_failures: std::array::from_fn(|_| Counter::default()),
         }
     }
 }

@@ -7,3 +7,4 @@ pub mod descriptors;
 pub mod listener;
 pub mod stream;
 pub mod timer;
+pub mod tls;

@@ -39,7 +39,7 @@ impl IdleStack {
     #[inline]
     pub fn take(&self, now: Instant) -> Option<Stream> {
         let mut connections = self.connections.borrow_mut();
-        while let Some(idle) = connections.pop() {
+        while let Some(mut idle) = connections.pop() {
             if now < idle.expires && idle.stream.is_quiet() {
                 return Some(idle.stream);
             }
@@ -65,6 +65,6 @@ impl IdleStack {
     pub fn sweep(&self, now: Instant) {
         self.connections
             .borrow_mut()
-            .retain(|idle| now < idle.expires && idle.stream.is_quiet());
+            .retain_mut(|idle| now < idle.expires && idle.stream.is_quiet());
     }
 }
