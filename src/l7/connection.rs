@@ -99,7 +99,7 @@ impl Client {
     }
 
     /// Whether nothing of the client's is unread. Closing over it would be a reset, which may take the last answer away from the client.
-    pub(super) fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&mut self) -> bool {
         self.early.is_empty() && self.stream.is_quiet()
     }
 

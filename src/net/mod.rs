@@ -9,3 +9,4 @@ pub mod framed;
 pub mod listener;
 pub mod stream;
 pub mod timer;
+pub mod tls;

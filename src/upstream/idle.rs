@@ -51,7 +51,7 @@ impl IdleStack {
     #[inline]
     pub fn take(&self, now: Instant) -> Option<Stream> {
         let mut connections = self.connections.borrow_mut();
-        while let Some(idle) = connections.pop() {
+        while let Some(mut idle) = connections.pop() {
             if now < idle.expires && idle.stream.is_quiet() {
                 return Some(idle.stream);
             }
@@ -79,6 +79,6 @@ impl IdleStack {
         self.shared.sweep(now, idle);
         self.connections
             .borrow_mut()
-            .retain(|idle| now < idle.expires && idle.stream.is_quiet());
+            .retain_mut(|idle| now < idle.expires && idle.stream.is_quiet());
     }
 }
