@@ -80,6 +80,7 @@ codes! {
     BadFilePath "E0211" Value "A path in the file system that cannot be one."
     EmptyList "E0212" Value "A list that must have at least one entry has none."
     BadStatusRange "E0213" Value "A set of HTTP status codes that is not written as one."
+    BadRate "E0214" Value "A rate that is not written as so many in a unit of time."
 
     AddressTwice "E0301" Value "Two listeners want the same address, so that the kernel would refuse one."
     ProtocolNotServed "E0302" Value "A listener speaks a protocol that this version does not serve."
@@ -116,6 +117,8 @@ codes! {
     SlowProbe "W0601" Tables "A health check may take longer than the time between two checks."
     UnusedPool "W0602" File "No route leads to a pool."
     NoSessions "W0603" File "A pool chooses by live sessions, and none are counted there."
+
+    DeniedAnyway "W0701" Value "An allowed network that lies in a denied one, so that nobody of it may come in."
 }
 
 impl Code {

@@ -4,6 +4,7 @@
 
 mod listeners;
 mod pools;
+mod protection;
 mod routes;
 mod sticky;
 
@@ -33,6 +34,7 @@ pub(super) struct ListenerPlaces {
     pub name: Span,
     pub bind: Vec<Span>,
     pub protocol: Span,
+    pub allow: protection::AllowPlaces,
 }
 
 /// Where the parts of a route stand, and its references as written.
@@ -97,6 +99,7 @@ pub(super) fn lower(report: &mut Report, tree: &DeTable<'_>, text: &str) -> Draf
         ),
         timeouts,
         limits: limits(report, &top),
+        min_body_rate: min_body_rate(report, &top),
         forwarding: forwarding(report, &top),
         admin: self::admin(report, &admin),
         log: log(report, &top),
@@ -149,6 +152,13 @@ fn limits(report: &mut Report, top: &Section<'_>) -> Limits {
         head: section.size(report, "head").unwrap_or_default() as usize,
         header_lines: section.count(report, "header_lines").unwrap_or_default() as usize,
     }
+}
+
+fn min_body_rate(report: &mut Report, top: &Section<'_>) -> u64 {
+    let empty = DeTable::new();
+    // What it has beside this is told by `limits`.
+    let section = top.section(&mut Report::new(), "limits", "limits", &empty);
+    section.size(report, "min_body_rate").unwrap_or_default()
 }
 
 fn forwarding(report: &mut Report, top: &Section<'_>) -> Forwarding {

@@ -2,10 +2,14 @@
 //! It never holds a value that a later step would have to refuse, and knows no span, socket or file handle.
 //! The walk goes on in `state/compile.rs`, which turns it into a snapshot.
 
+mod protection;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use protection::{Access, LimitKey, Rate, RateLimit};
 
 /// One whole, valid configuration file.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +33,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// What a request head may be.
     pub limits: Limits,
+    /// Bytes of a request body that a client must send in a second on the average, after a while; 0: no matter how few.
+    pub min_body_rate: u64,
     /// Opt-in forwarding headers.
     pub forwarding: Forwarding,
     /// The admin server.
@@ -184,6 +190,12 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Connections at once over all workers; 0: no limit but the process's descriptors. Above it, accepting pauses.
     pub max_connections: usize,
+    /// The same for each client address; 0: no limit. Above it, connections are closed.
+    pub max_connections_per_source: usize,
+    /// How often each client may ask.
+    pub rate_limit: Option<RateLimit>,
+    /// Who may connect.
+    pub access: Access,
     /// Whether ambiguous paths are refused.
     pub path_checks: PathChecks,
 }
@@ -546,7 +558,7 @@ pub enum Initial {
 }
 
 /// A network in CIDR notation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cidr {
     /// Its first address.
     pub network: IpAddr,

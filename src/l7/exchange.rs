@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
+use super::pace::Pace;
 use super::reject::Failure;
 use super::session::Shown;
 use crate::clock;
@@ -42,6 +43,8 @@ pub struct Exchange<'c> {
     pub(super) head: Option<Head>,
     /// The body that the client has not sent yet.
     pub(super) upload: Framing,
+    /// How fast it comes.
+    pub(super) pace: Pace,
     pub(super) backend: Option<Upstream>,
     pub(super) answer: Answer,
     pub(super) facts: Facts,
@@ -189,6 +192,7 @@ impl<'c> Exchange<'c> {
             received,
             head: None,
             upload,
+            pace: Pace::default(),
             backend: None,
             answer,
             facts,

@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use super::client::Next;
 use super::exchange::Exchange;
+use super::protect;
 use super::reject::{Failure, phrase};
 use crate::clock;
 use crate::http::fault::Fault;
@@ -84,6 +85,9 @@ fn compose(exchange: &Exchange<'_>, failure: Failure, keeps: bool) -> Vec<u8> {
     );
     if status == 503 {
         message += &format!("Retry-After: {RETRY_AFTER}\r\n");
+    }
+    if let Failure::Limited(limited) = failure {
+        message += &protect::rate_fields(exchange, limited);
     }
     if failure == Failure::Request(Fault::Connect) {
         message += "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n";

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::backend::{Backend, Epoch, Live, Override};
 use super::diff::key;
 use super::flights::Flights;
+use super::gate::Gate;
 use super::live_sessions::{LiveSessions, grain};
 use super::snapshot::{Listener, Pool, Route, Snapshot};
 use crate::clock;
@@ -99,6 +100,7 @@ fn listener(from: &model::Listener, known: &Known<'_>) -> Listener {
         },
         path_checks: from.path_checks,
         connections: known.map_or_else(Arc::default, |known| known.connections.clone()),
+        gate: Gate::new(from, known.map(|known| &known.gate)),
     }
 }
 

@@ -27,6 +27,7 @@ pub fn config(listeners: &[(&str, &[SocketAddr])], pools: &[(&str, &[SocketAddr]
             head: 65536,
             header_lines: 128,
         },
+        min_body_rate: 240,
         forwarding: Forwarding::default(),
         admin: Admin {
             bind: AdminBind::Tcp(loopback(9900)),
@@ -64,6 +65,9 @@ fn listener(name: &str, bind: &[SocketAddr]) -> Listener {
         bind: bind.to_vec(),
         protocol: Protocol::Http,
         max_connections: 0,
+        max_connections_per_source: 0,
+        rate_limit: None,
+        access: Access::default(),
         path_checks: PathChecks::Strict,
     }
 }

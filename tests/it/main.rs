@@ -16,6 +16,8 @@ mod headers;
 mod learn;
 mod learn_store;
 mod limits;
+mod limits_access;
+mod limits_rates;
 mod live_sessions;
 mod machinery;
 mod placement;
