@@ -3,6 +3,7 @@
 //! The walk goes on in `state/compile.rs`, which turns it into a snapshot.
 
 mod filters;
+mod protection;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +14,7 @@ pub use filters::{
     Filter, HeaderEdits, MAX_REGEX, Part, Piece, Redirect, Respond, Rewrite, Scheme, Template,
     Variable,
 };
+pub use protection::{Access, LimitKey, Rate, RateLimit};
 
 /// One whole, valid configuration file.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +40,8 @@ pub struct Config {
     pub limits: Limits,
     /// What a client may ask of an HTTP/2 connection.
     pub http2: Http2,
+    /// Bytes of a request body that a client must send in a second on the average, after a while; 0: no matter how few.
+    pub min_body_rate: u64,
     /// Opt-in forwarding headers.
     pub forwarding: Forwarding,
     /// The admin server.
@@ -212,6 +216,12 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Connections at once over all workers; 0: no limit but the process's descriptors. Above it, accepting pauses.
     pub max_connections: usize,
+    /// The same for each client address; 0: no limit. Above it, connections are closed.
+    pub max_connections_per_source: usize,
+    /// How often each client may ask.
+    pub rate_limit: Option<RateLimit>,
+    /// Who may connect.
+    pub access: Access,
     /// Whether ambiguous paths are refused.
     pub path_checks: PathChecks,
     /// Whether HTTP/2 is spoken too.
@@ -598,7 +608,7 @@ pub enum Initial {
 }
 
 /// A network in CIDR notation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cidr {
     /// Its first address.
     pub network: IpAddr,

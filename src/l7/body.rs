@@ -77,6 +77,9 @@ impl Exchange<'_> {
                 .send(&mut upstream.stream, cx, &body[..kept], &[])
                 .is_err();
         }
+        if self.is_too_slow() {
+            return Poll::Ready(Err(Failure::BodyTooSlow));
+        }
         self.await_upload(cx);
         Poll::Ready(Ok(()))
     }
@@ -145,8 +148,12 @@ impl Exchange<'_> {
     /// Begins the wait for whoever must move next: the backend when it has all of the body, or has not taken what came; else the client.
     pub(super) fn await_upload(&self, cx: &mut Context<'_>) {
         let timeouts = self.timeouts();
+        let is_done = self.upload.is_done();
+        if !is_done {
+            self.time_client(self.answer.status == 0 && !self.is_backend_behind());
+        }
         let wait = match self.answer.status {
-            0 if self.upload.is_done() || self.is_backend_behind() => timeouts.response,
+            0 if is_done || self.is_backend_behind() => timeouts.response,
             0 => timeouts.body_idle,
             _ => timeouts.response_idle,
         };

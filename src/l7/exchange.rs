@@ -12,6 +12,7 @@ use ::http::HeaderMap;
 
 use super::client::Client;
 use super::filter::Filtered;
+use super::pace::Pace;
 use super::reject::Failure;
 use super::session::Shown;
 use crate::clock;
@@ -51,6 +52,8 @@ pub struct Exchange<'c> {
     pub(super) upload: Framing,
     /// What becomes of its framing on the way.
     pub(super) upload_coding: Coding,
+    /// How fast it comes.
+    pub(super) pace: Pace,
     pub(super) backend: Option<Upstream>,
     pub(super) answer: Answer,
     pub(super) facts: Facts,
@@ -215,6 +218,7 @@ impl<'c> Exchange<'c> {
             head: None,
             upload,
             upload_coding: Coding::AsIs,
+            pace: Pace::default(),
             backend: None,
             answer,
             facts,

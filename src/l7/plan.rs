@@ -9,6 +9,7 @@ use super::ask::{Question, ask};
 use super::client::Client;
 use super::exchange::{Exchange, Plan};
 use super::filter::{Entry, filter_request};
+use super::protect;
 use super::reject::Failure;
 use super::session::{Shown, look_up};
 use crate::clock;
@@ -206,6 +207,10 @@ pub(super) fn plan(
     let source = Source::of(head, exchange.client.remote, trusted);
     exchange.facts.client = source.client;
     exchange.facts.secure = source.secure;
+    if !attempts.is_planned {
+        let started = exchange.facts.started;
+        protect::ask_gate(snapshot, exchange.listener, &source, head, started)?;
+    }
     let checks = snapshot.listeners[exchange.listener].path_checks;
     let mut facts = Facts {
         client: source.client,

@@ -8,6 +8,7 @@ use std::task::Poll;
 use super::client::Next;
 use super::exchange::{Coding, Exchange};
 use super::http2::stream::ClientStream;
+use super::protect;
 use super::reject::{Failure, phrase};
 use crate::clock;
 use crate::http::fault::Fault;
@@ -40,7 +41,7 @@ pub(super) async fn respond(exchange: &mut Exchange<'_>, failure: Failure) -> Ne
 async fn send(exchange: &mut Exchange<'_>, failure: Failure) -> Next {
     let keeps = keeps_connection(exchange, failure);
     let own = exchange.take_own_answer();
-    let answer = own.unwrap_or_else(|| refusal(failure));
+    let answer = own.unwrap_or_else(|| refusal(exchange, failure));
     let message = compose(exchange, &answer, keeps);
     exchange.answer.status = answer.status;
     exchange.facts.bytes_out += message.len() as u64;
@@ -97,13 +98,16 @@ fn keeps_connection(exchange: &Exchange<'_>, failure: Failure) -> bool {
 }
 
 /// What the table says about a failure, as an answer.
-fn refusal(failure: Failure) -> Answer {
+fn refusal(exchange: &Exchange<'_>, failure: Failure) -> Answer {
     let row = failure.row();
     let status = row.status;
     let mut fields =
         "Content-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n".to_owned();
     if status == 503 {
         fields += &format!("Retry-After: {RETRY_AFTER}\r\n");
+    }
+    if let Failure::Limited(limited) = failure {
+        fields += &protect::rate_fields(exchange, limited);
     }
     if failure == Failure::Request(Fault::Connect) {
         fields += "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n";

@@ -10,10 +10,11 @@ use std::time::Duration;
 use super::backend::{Backend, Epoch, Live, Override};
 use super::diff::key;
 use super::flights::Flights;
+use super::gate::Gate;
 use super::live_sessions::{LiveSessions, grain};
 use super::snapshot::{Listener, Pool, Route, Snapshot};
 use crate::clock;
-use crate::config::model::{self, BalancerKind, Check, Config, Rebalance, Sessions};
+use crate::config::model::{self, BalancerKind, Check, Config, PoolProtocol, Rebalance, Sessions};
 use crate::metrics::rows::NONE;
 use crate::policy::filter::Filters;
 use crate::policy::health::Health;
@@ -110,6 +111,7 @@ fn listener(from: &model::Listener, known: &Known<'_>) -> Listener {
         path_checks: from.path_checks,
         http2: from.http2,
         connections: known.map_or_else(Arc::default, |known| known.connections.clone()),
+        gate: Gate::new(from, known.map(|known| &known.gate)),
     }
 }
 
@@ -168,6 +170,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
 fn nobody() -> Pool {
     Pool {
         name: NONE.into(),
+        protocol: PoolProtocol::Http1,
         balancer: BalancerKind::RoundRobin,
         max_idle: 0,
         slow_start: None,

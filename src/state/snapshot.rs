@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::backend::{Backend, Epoch};
 use super::flights::Flights;
+use super::gate::Gate;
 use super::live_sessions::LiveSessions;
 use super::store::StoreEnd;
 use crate::config::model::{BalancerKind, Config, PathChecks, PoolProtocol, Protocol, Timeouts};
@@ -70,6 +71,8 @@ pub struct Listener {
     pub http2: bool,
     /// Open connections over all workers; survives reloads under the same name.
     pub connections: Arc<AtomicUsize>,
+    /// Whom it lets in; what it counts survives reloads under the same name.
+    pub gate: Gate,
 }
 
 /// A route as one generation sees it.
