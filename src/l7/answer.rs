@@ -3,6 +3,7 @@
 //! The walk goes on in `record.rs`.
 
 use std::future::poll_fn;
+use std::ops::Range;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -42,13 +43,14 @@ impl Exchange<'_> {
             };
             let local = self.client.local.clone();
             let body = &mut *local.body.borrow_mut();
-            let count = match ready!(upstream.stream.poll_read(cx, body)) {
+            let first = super::body::knobs().0.min(body.len());
+            let count = match ready!(upstream.stream.poll_read(cx, &mut body[..first])) {
                 Ok(count @ 1..) => count,
                 _ => return Poll::Ready(Err(Failure::BackendClosed)),
             };
             let read = clock::now();
             let done = if upstream.partial.is_empty() {
-                self.pass_heads(cx, &mut body[..count], read)?
+                self.pass_heads(cx, body, count, read)?
             } else {
                 upstream.partial.extend_from_slice(&body[..count]);
                 // A head cannot end but with a line.
@@ -56,7 +58,8 @@ impl Exchange<'_> {
                     continue;
                 }
                 let mut bytes = std::mem::take(&mut upstream.partial);
-                self.pass_heads(cx, &mut bytes, read)?
+                let count = bytes.len();
+                self.pass_heads(cx, &mut bytes, count, read)?
             };
             if done {
                 return Poll::Ready(Ok(()));
@@ -64,11 +67,13 @@ impl Exchange<'_> {
         }
     }
 
-    /// Passes on every complete head at the front of `bytes`; true when the final one was among them. What is left is kept.
+    /// Passes on every complete head at the front of the `count` bytes that are there; true when the final one was among them. What
+    /// is left is kept.
     fn pass_heads(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &mut [u8],
+        count: usize,
         read: Instant,
     ) -> Result<bool, Failure> {
         let (local, generation) = (self.client.local.clone(), self.generation.clone());
@@ -78,8 +83,8 @@ impl Exchange<'_> {
             out, lines, edits, ..
         } = &mut *local.scratch.borrow_mut();
         let mut from = 0;
-        while from < bytes.len() {
-            let parsed = answer::parse(&bytes[from..], lines, limits, is_head);
+        while from < count {
+            let parsed = answer::parse(&bytes[from..count], lines, limits, is_head);
             let Some(answer) = parsed.map_err(Failure::Answer)? else {
                 break;
             };
@@ -94,10 +99,12 @@ impl Exchange<'_> {
                 return Err(Failure::SessionOver);
             }
             self.compose(&answer, edits, out);
-            return self.pass_final(cx, out, bytes, from, read).map(|()| true);
+            return self
+                .pass_final(cx, out, bytes, from..count, read)
+                .map(|()| true);
         }
         if let Some(upstream) = &mut self.backend {
-            upstream.partial.extend_from_slice(&bytes[from..]);
+            upstream.partial.extend_from_slice(&bytes[from..count]);
         }
         Ok(false)
     }
@@ -179,17 +186,19 @@ impl Exchange<'_> {
         write_head(head, edits, out);
     }
 
-    /// Sends the head with the body bytes that came with it, which begin at `from`. A head that fits takes the place of the one
+    /// Sends the head with the `body` bytes that came with it. A head that fits takes the place of the one
     /// that came, so that all leaves from one address.
     fn pass_final(
         &mut self,
         cx: &mut Context<'_>,
         out: &mut Vec<u8>,
         bytes: &mut [u8],
-        from: usize,
+        body: Range<usize>,
         read: Instant,
     ) -> Result<(), Failure> {
-        let body = &mut bytes[from..];
+        let from = body.start;
+        let end = self.gather(cx, bytes, body);
+        let body = &mut bytes[from..end];
         let (taken, kept) = match self.answer.decode {
             true => self.answer.body.advance_and_decode(body),
             false => self.answer.body.advance(body).map(|taken| (taken, taken)),
@@ -200,6 +209,10 @@ impl Exchange<'_> {
         })?;
         self.answer.backend_goes_on &= taken == body.len();
         self.facts.bytes_out += (out.len() + kept) as u64;
+        if end == super::body::knobs().0 {
+            // More is there. It goes with the head, and what it has to say of a failure is said again when it is its turn.
+            let _ = self.poll_splice_piece(cx);
+        }
         let (first, second) = match from.checked_sub(out.len()) {
             Some(start) if kept > JOIN => {
                 bytes[start..from].copy_from_slice(out);
@@ -221,6 +234,26 @@ impl Exchange<'_> {
             self.client.timer.set(cx, self.timeouts().response_idle);
         }
         Ok(())
+    }
+
+    /// Reads on behind the first bytes of a body where more is there and will be copied; where all of them end.
+    fn gather(&mut self, cx: &mut Context<'_>, bytes: &mut [u8], first: Range<usize>) -> usize {
+        let knobs = super::body::knobs();
+        let is_small = match self.answer.body {
+            Framing::Length(left) => left.saturating_sub(first.len() as u64) < knobs.1,
+            Framing::Chunked(_) => true,
+            // Only here an end, which the next read would tell in other words than a failure, makes the message complete.
+            Framing::Close => false,
+        };
+        match &mut self.backend {
+            Some(upstream) if first.end == knobs.0 && is_small => {
+                match upstream.stream.poll_read(cx, &mut bytes[first.end..]) {
+                    Poll::Ready(Ok(count)) => first.end + count,
+                    _ => first.end,
+                }
+            }
+            _ => first.end,
+        }
     }
 
     /// Moves what is left of both bodies, then gives the upstream connection back.

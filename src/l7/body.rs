@@ -6,6 +6,22 @@ use std::task::{Context, Poll, ready};
 
 use super::exchange::Exchange;
 use super::reject::Failure;
+use crate::http::framing::Framing;
+
+/// (first read, least to splice, most at once)
+pub(super) fn knobs() -> (usize, u64, u64) {
+    static KNOBS: std::sync::OnceLock<(usize, u64, u64)> = std::sync::OnceLock::new();
+    *KNOBS.get_or_init(|| {
+        let of = |name: &str, default: u64| {
+            std::env::var(name).map_or(default, |text| text.parse().unwrap_or(default))
+        };
+        (
+            of("K_FIRST", 16384) as usize,
+            of("K_MIN", 32768),
+            of("K_MOST", 262_144),
+        )
+    })
+}
 
 /// Bytes of later requests that are read while an answer is awaited, to notice a client that goes away; more stays in the kernel.
 const MAX_EARLY: usize = 16 * 1024;
@@ -119,8 +135,39 @@ impl Exchange<'_> {
         }
     }
 
+    /// Takes what has arrived of a large answer whose length is known off the backend without copying it; it is kept to be sent.
+    /// `None`: the answer is to be copied.
+    pub(super) fn poll_splice_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<(), Failure>>> {
+        let (Framing::Length(left), Some(upstream)) = (&mut self.answer.body, &self.backend) else {
+            return Poll::Ready(None);
+        };
+        if *left < knobs().1 {
+            return Poll::Ready(None);
+        }
+        let limit = (*left).min(knobs().2) as usize;
+        let (client, pipes) = (&self.client.stream, &self.client.local.pipes);
+        let backlog = &mut self.answer.backlog;
+        let Some(moved) = ready!(backlog.poll_splice(cx, &upstream.stream, client, pipes, limit))
+        else {
+            return Poll::Ready(None);
+        };
+        let count @ 1.. = moved.unwrap_or_default() else {
+            return Poll::Ready(Some(Err(Failure::BackendClosed)));
+        };
+        *left -= count as u64;
+        self.facts.bytes_out += count as u64;
+        self.client.timer.set(cx, self.timeouts().response_idle);
+        Poll::Ready(Some(Ok(())))
+    }
+
     /// Reads one piece of the answer's body and sends it.
     fn poll_download_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if let Some(spliced) = ready!(self.poll_splice_piece(cx)) {
+            return Poll::Ready(spliced);
+        }
         let Some(upstream) = &mut self.backend else {
             return Poll::Ready(Err(Failure::BackendClosed));
         };
@@ -150,7 +197,6 @@ impl Exchange<'_> {
 
     /// The end of the backend's stream ends a close-delimited answer and breaks any other.
     fn end_of_backend(&mut self) -> Result<(), Failure> {
-        use crate::http::framing::Framing;
         if self.answer.body != Framing::Close {
             return Err(Failure::BackendClosed);
         }

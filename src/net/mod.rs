@@ -5,5 +5,6 @@
 pub mod backlog;
 pub mod descriptors;
 pub mod listener;
+pub mod splice;
 pub mod stream;
 pub mod timer;
