@@ -22,7 +22,9 @@ use tokio::task::coop::has_budget_remaining;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
-use crate::l7::client::Client;
+use crate::l7::client::{Client, Origin};
+use crate::l7::http2::connection as http2;
+use crate::l7::side::Side;
 
 use crate::metrics::rows::{Budget, NewRow, Rows};
 use crate::metrics::worker::WorkerCounts;
@@ -372,15 +374,17 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 fn start(stream: TcpStream, remote: SocketAddr, view: &Rc<ListenerView>, local: &Rc<Local>) {
     let open = Open::new(view, local);
-    let mut client = Client::new(
-        Stream::accepted(stream),
+    let origin = Origin {
+        local: local.clone(),
+        view: view.clone(),
         remote,
-        local.clone(),
-        view.clone(),
-    );
+    };
+    let mut client = Client::new(Side::Http1(Stream::accepted(stream)), origin);
     tokio::task::spawn_local(async move {
         let _open = open;
-        client.serve().await;
+        if let Some(early) = client.serve().await {
+            Box::pin(http2::serve(client, early)).await;
+        }
     });
 }
 

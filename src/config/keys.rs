@@ -131,6 +131,23 @@ pub const KEYS: &[Key] = &[
     row("limits.header_lines", Kind::Count { min: 16, max: 256 }, Is("128"), NewConnections, "64",
         "Header lines of a head or trailer section."),
 
+    row("http2", Kind::Table, Means("every default below"), NewConnections, "",
+        "What a client may ask of one HTTP/2 connection; beyond the counts a second the connection is closed with GOAWAY. Its header fields obey `limits`."),
+    row("http2.streams", Kind::Count { min: 1, max: 10_000 }, Is("100"), NewConnections, "250",
+        "Requests at once."),
+    row("http2.window", Kind::Size { min: 64 * KIB, max: 64 * MIB }, Is("\"1MiB\""), NewConnections, "\"256KiB\"",
+        "Bytes of request bodies that may be on their way or waiting for a backend, of all its requests together; one has 64 KiB of them at most, or what this says if it is less."),
+    row("http2.resets", Kind::Count { min: 1, max: 1_000_000 }, Is("200"), NewConnections, "50",
+        "Streams that are reset in a second."),
+    row("http2.pings", Kind::Count { min: 1, max: 1_000_000 }, Is("20"), NewConnections, "5",
+        "PING frames in a second."),
+    row("http2.settings", Kind::Count { min: 1, max: 1_000_000 }, Is("20"), NewConnections, "5",
+        "SETTINGS frames in a second."),
+    row("http2.empty_frames", Kind::Count { min: 1, max: 1_000_000 }, Is("200"), NewConnections, "50",
+        "Frames in a second that carry nothing: empty DATA or HEADERS that end no stream, PRIORITY and unknown ones."),
+    row("http2.continuations", Kind::Count { min: 1, max: 1_000_000 }, Is("200"), NewConnections, "50",
+        "CONTINUATION frames in a second."),
+
     row("forwarding", Kind::Table, Means("every default below"), Instant, "",
         "Forwarding headers beside X-Forwarded-For, -Proto and -Host, which are always written."),
     row("forwarding.forwarded", Kind::Flag, Is("false"), Instant, "true",
@@ -169,6 +186,9 @@ pub const KEYS: &[Key] = &[
         "Connections at once over all workers, above which accepting pauses; 0 means no limit."),
     row("listeners.*.path_checks", Kind::Choice(&PATH_CHECKS), Is("\"strict\""), Instant, "\"off\"",
         "Whether paths that servers read differently (dot segments, encoded slashes) are refused."),
+
+    row("listeners.*.http2", Kind::Flag, Is("true"), NewConnections, "false",
+        "Whether HTTP/2 is spoken too: by ALPN with TLS, by prior knowledge without."),
 
     row("pools", Kind::Named, Means("no pool"), Instant, "",
         "Sets of backends, each pool under a name of its own."),

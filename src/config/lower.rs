@@ -12,8 +12,8 @@ use toml::de::DeTable;
 use super::codes::Code;
 use super::diagnostic::{Diagnostic, Span};
 use super::model::{
-    AccessFormat, AccessTarget, Admin, AdminBind, Config, Forwarding, Level, Limits, Log, Metrics,
-    Timeouts, Watch,
+    AccessFormat, AccessTarget, Admin, AdminBind, Config, Forwarding, Http2, Level, Limits, Log,
+    Metrics, Timeouts, Watch,
 };
 use super::section::{At, Report, Section};
 use super::values::{addresses, names};
@@ -97,6 +97,7 @@ pub(super) fn lower(report: &mut Report, tree: &DeTable<'_>, text: &str) -> Draf
         ),
         timeouts,
         limits: limits(report, &top),
+        http2: http2(report, &top),
         forwarding: forwarding(report, &top),
         admin: self::admin(report, &admin),
         log: log(report, &top),
@@ -148,6 +149,21 @@ fn limits(report: &mut Report, top: &Section<'_>) -> Limits {
     Limits {
         head: section.size(report, "head").unwrap_or_default() as usize,
         header_lines: section.count(report, "header_lines").unwrap_or_default() as usize,
+    }
+}
+
+fn http2(report: &mut Report, top: &Section<'_>) -> Http2 {
+    let empty = DeTable::new();
+    let section = top.section(report, "http2", "http2", &empty);
+    let mut count = |name| section.count(report, name).unwrap_or_default() as u32;
+    Http2 {
+        streams: count("streams"),
+        resets: count("resets"),
+        pings: count("pings"),
+        settings: count("settings"),
+        empty_frames: count("empty_frames"),
+        continuations: count("continuations"),
+        window: section.size(report, "window").unwrap_or_default() as u32,
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// What a request head may be.
     pub limits: Limits,
+    /// What a client may ask of an HTTP/2 connection.
+    pub http2: Http2,
     /// Opt-in forwarding headers.
     pub forwarding: Forwarding,
     /// The admin server.
@@ -84,6 +86,25 @@ pub struct Limits {
     pub head: usize,
     /// Field lines of a head or trailer section.
     pub header_lines: usize,
+}
+
+/// What a client may ask of one HTTP/2 connection; what has no unit is a number of frames in a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2 {
+    /// Requests at once.
+    pub streams: u32,
+    /// Bytes of request bodies on their way or waiting.
+    pub window: u32,
+    /// RST_STREAM.
+    pub resets: u32,
+    /// PING.
+    pub pings: u32,
+    /// SETTINGS.
+    pub settings: u32,
+    /// Frames that carry nothing.
+    pub empty_frames: u32,
+    /// CONTINUATION.
+    pub continuations: u32,
 }
 
 /// Forwarding headers beside the `X-Forwarded-*` that are always written.
@@ -186,6 +207,8 @@ pub struct Listener {
     pub max_connections: usize,
     /// Whether ambiguous paths are refused.
     pub path_checks: PathChecks,
+    /// Whether HTTP/2 is spoken too.
+    pub http2: bool,
 }
 
 /// What a listener speaks.

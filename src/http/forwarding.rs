@@ -160,10 +160,10 @@ fn append_forwarded(head: &RequestHead<'_>, source: &Source, edits: &mut Edits) 
 
 /// RFC 9110 section 7.6.3; weir goes by its name there, not by its address.
 pub fn append_via(received: Version, edits: &mut Edits) {
-    let version: &[u8] = if received == Version::Http11 {
-        b"1.1"
-    } else {
-        b"1.0"
+    let version: &[u8] = match received {
+        Version::Http10 => b"1.0",
+        Version::Http11 => b"1.1",
+        Version::Http2 => b"2.0",
     };
     edits.append_parts("Via", &[version, b" weir"]);
 }

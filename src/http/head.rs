@@ -173,6 +173,8 @@ pub enum Version {
     /// HTTP/1.1.
     #[default]
     Http11,
+    /// HTTP/2, whose heads are read as those of HTTP/1.1.
+    Http2,
 }
 
 /// The form of a request target (RFC 9112 section 3.2); authority-form belongs to CONNECT, which weir refuses.

@@ -3,12 +3,15 @@
 //! Read `head.rs` (what a head is), then `request.rs` and `answer.rs` (how one is read), then `framing.rs` (where a body ends).
 
 pub mod answer;
+pub mod chunk;
 pub mod cookie;
 pub mod edits;
 pub mod fault;
+pub mod fields;
 pub mod forwarding;
 pub mod framing;
 pub mod head;
+pub mod meter;
 pub mod path;
 pub mod request;
 #[cfg(test)]

@@ -3,18 +3,18 @@
 //! The walk goes on in `record.rs`.
 
 use std::future::poll_fn;
-use std::ops::Range;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::client::Next;
-use super::exchange::{Exchange, Plan};
+use super::exchange::{Coding, Exchange, Plan};
 use super::reject::Failure;
 use super::upgrade::confirm_switch;
 use crate::clock;
 use crate::http::answer::{self, Answer};
 use crate::http::edits::Edits;
 use crate::http::fault::Fault;
+use crate::http::fields;
 use crate::http::forwarding;
 use crate::http::framing::Framing;
 use crate::http::head::{AnswerHead, Field, Version, list_members};
@@ -38,13 +38,13 @@ impl Exchange<'_> {
             {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
+            let local = self.client.local.clone();
+            let body = &mut *local.body.borrow_mut();
+            let room = self.first_read(body.len());
             let Some(upstream) = &mut self.backend else {
                 return Poll::Ready(Err(Failure::BackendClosed));
             };
-            let local = self.client.local.clone();
-            let body = &mut *local.body.borrow_mut();
-            let first = super::body::knobs().0.min(body.len());
-            let count = match ready!(upstream.stream.poll_read(cx, &mut body[..first])) {
+            let count = match ready!(upstream.stream.poll_read(cx, &mut body[..room])) {
                 Ok(count @ 1..) => count,
                 _ => return Poll::Ready(Err(Failure::BackendClosed)),
             };
@@ -99,8 +99,9 @@ impl Exchange<'_> {
                 return Err(Failure::SessionOver);
             }
             self.compose(&answer, edits, out);
+            let end = self.gather(cx, bytes, from..count);
             return self
-                .pass_final(cx, out, bytes, from..count, read)
+                .pass_final(cx, out, &mut bytes[..end], from, read)
                 .map(|()| true);
         }
         if let Some(upstream) = &mut self.backend {
@@ -137,6 +138,10 @@ impl Exchange<'_> {
         remove_framing(head, edits);
         write_head(head, edits, out);
         self.facts.bytes_out += out.len() as u64;
+        if let Some(stream) = self.client.stream.http2() {
+            let interim = fields::read_answer(out).map(|interim| stream.interim(interim));
+            return interim.map_or(Ok(()), |sent| sent.map_err(|_| Failure::ClientGone));
+        }
         let sent = self
             .answer
             .backlog
@@ -157,13 +162,17 @@ impl Exchange<'_> {
             true => Framing::Close,
             false => answer.body,
         };
-        self.answer.decode = old_client && matches!(answer.body, Framing::Chunked(_));
+        let is_http2 = self.client.stream.is_http2();
+        self.answer.coding = match answer.body {
+            Framing::Chunked(_) if old_client || is_http2 => Coding::Decode,
+            _ => Coding::AsIs,
+        };
         self.answer.backend_goes_on = answer.keep_alive;
         self.answer.idle_hint = idle_hint(answer);
         // A client that reads the answer within its body may stop there, or not: where its next request begins, nobody knows.
         self.answer.client_goes_on = self.head.is_some_and(|head| head.keep_alive)
             && !self.client.view.is_closing()
-            && !self.answer.decode
+            && self.answer.coding != Coding::Decode
             && self.upload.is_done()
             && self.answer.body != Framing::Close;
         forwarding::remove_hop_by_hop(head.bytes, head.lines, answer.connection_options, edits);
@@ -186,22 +195,20 @@ impl Exchange<'_> {
         write_head(head, edits, out);
     }
 
-    /// Sends the head with the `body` bytes that came with it. A head that fits takes the place of the one
+    /// Sends the head with the body bytes that came with it, which begin at `from`. A head that fits takes the place of the one
     /// that came, so that all leaves from one address.
     fn pass_final(
         &mut self,
         cx: &mut Context<'_>,
         out: &mut Vec<u8>,
         bytes: &mut [u8],
-        body: Range<usize>,
+        from: usize,
         read: Instant,
     ) -> Result<(), Failure> {
-        let from = body.start;
-        let end = self.gather(cx, bytes, body);
-        let body = &mut bytes[from..end];
-        let (taken, kept) = match self.answer.decode {
-            true => self.answer.body.advance_and_decode(body),
-            false => self.answer.body.advance(body).map(|taken| (taken, taken)),
+        let body = &mut bytes[from..];
+        let (taken, kept) = match self.answer.coding {
+            Coding::Decode => self.answer.body.advance_and_decode(body),
+            _ => self.answer.body.advance(body).map(|taken| (taken, taken)),
         }
         .map_err(|fault| {
             self.answer.status = 0;
@@ -209,10 +216,12 @@ impl Exchange<'_> {
         })?;
         self.answer.backend_goes_on &= taken == body.len();
         self.facts.bytes_out += (out.len() + kept) as u64;
-        if end == super::body::knobs().0 {
-            // More is there. It goes with the head, and what it has to say of a failure is said again when it is its turn.
-            let _ = self.poll_splice_piece(cx);
+        if self.client.stream.is_http2() {
+            self.pass_to_stream(cx, out, &bytes[from..from + kept])?;
+            self.note_passed(cx, read);
+            return Ok(());
         }
+        self.hand_over_more(cx, bytes.len());
         let (first, second) = match from.checked_sub(out.len()) {
             Some(start) if kept > JOIN => {
                 bytes[start..from].copy_from_slice(out);
@@ -228,31 +237,38 @@ impl Exchange<'_> {
             .backlog
             .send(&mut self.client.stream, cx, first, second)
             .map_err(|_| Failure::ClientGone)?;
+        self.note_passed(cx, read);
+        Ok(())
+    }
+
+    /// Sends the head and the first bytes of the body to a stream of HTTP/2.
+    fn pass_to_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &[u8],
+        body: &[u8],
+    ) -> Result<(), Failure> {
+        let Some(stream) = self.client.stream.http2() else {
+            return Ok(());
+        };
+        let answer = fields::read_answer(head).ok_or(Failure::Answer(Fault::FieldLine))?;
+        let is_whole = self.answer.body.is_done();
+        let sent = stream.respond(answer, body, is_whole);
+        let taken = sent.map_err(|_| Failure::ClientGone)?;
+        match &body[taken..] {
+            [] => Ok(()),
+            rest => (self.answer.backlog)
+                .send(&mut self.client.stream, cx, rest, &[])
+                .map_err(|_| Failure::ClientGone),
+        }
+    }
+
+    /// Notes that the answer is under way, and begins the wait for what is missing of it.
+    fn note_passed(&mut self, cx: &mut Context<'_>, read: Instant) {
         self.facts.ended = clock::now();
         self.facts.overhead += self.facts.ended - read;
         if !self.answer.body.is_done() || !self.answer.backlog.is_empty() {
             self.client.timer.set(cx, self.timeouts().response_idle);
-        }
-        Ok(())
-    }
-
-    /// Reads on behind the first bytes of a body where more is there and will be copied; where all of them end.
-    fn gather(&mut self, cx: &mut Context<'_>, bytes: &mut [u8], first: Range<usize>) -> usize {
-        let knobs = super::body::knobs();
-        let is_small = match self.answer.body {
-            Framing::Length(left) => left.saturating_sub(first.len() as u64) < knobs.1,
-            Framing::Chunked(_) => true,
-            // Only here an end, which the next read would tell in other words than a failure, makes the message complete.
-            Framing::Close => false,
-        };
-        match &mut self.backend {
-            Some(upstream) if first.end == knobs.0 && is_small => {
-                match upstream.stream.poll_read(cx, &mut bytes[first.end..]) {
-                    Poll::Ready(Ok(count)) => first.end + count,
-                    _ => first.end,
-                }
-            }
-            _ => first.end,
         }
     }
 
@@ -266,6 +282,8 @@ impl Exchange<'_> {
             poll_fn(|cx| self.poll_relay(cx)).await?;
             self.facts.ended = clock::now();
         }
+        let trailers = self.answer.trailers.take();
+        self.client.stream.end(trailers.map(|trailers| *trailers));
         let backend_goes_on =
             self.answer.backend_goes_on && self.upload.is_done() && !self.is_backend_behind();
         if let Some(upstream) = self.backend.take().filter(|_| backend_goes_on) {
@@ -275,6 +293,7 @@ impl Exchange<'_> {
                 .idle_hint
                 .unwrap_or(snapshot.config.timeouts.upstream_idle);
             let stack = self.generation.pool(plan.pool).idle(plan.backend);
+            stack.expect_large(upstream.is_large);
             stack.put(upstream.stream, self.facts.ended + idle);
         }
         // Who did not ask for the end may have sent more before it hears of it.

@@ -4,24 +4,12 @@
 
 use std::task::{Context, Poll, ready};
 
-use super::exchange::Exchange;
+use super::exchange::{Coding, Exchange};
 use super::reject::Failure;
+use super::side::Side;
 use crate::http::framing::Framing;
-
-/// (first read, least to splice, most at once)
-pub(super) fn knobs() -> (usize, u64, u64) {
-    static KNOBS: std::sync::OnceLock<(usize, u64, u64)> = std::sync::OnceLock::new();
-    *KNOBS.get_or_init(|| {
-        let of = |name: &str, default: u64| {
-            std::env::var(name).map_or(default, |text| text.parse().unwrap_or(default))
-        };
-        (
-            of("K_FIRST", 16384) as usize,
-            of("K_MIN", 32768),
-            of("K_MOST", 262_144),
-        )
-    })
-}
+use crate::http::{chunk, fields};
+use crate::net::duplex::Duplex;
 
 /// Bytes of later requests that are read while an answer is awaited, to notice a client that goes away; more stays in the kernel.
 const MAX_EARLY: usize = 16 * 1024;
@@ -55,6 +43,12 @@ impl Exchange<'_> {
 
     /// Reads one piece of the body and sends it.
     fn poll_upload_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if self.upload_coding == Coding::Encode {
+            return self.poll_upload_chunk(cx);
+        }
+        if let Some(handed) = ready!(self.poll_hand_up(cx)) {
+            return Poll::Ready(handed);
+        }
         let local = self.client.local.clone();
         let body = &mut *local.body.borrow_mut();
         let count = match ready!(self.client.stream.poll_read(cx, body)) {
@@ -84,6 +78,48 @@ impl Exchange<'_> {
         Poll::Ready(Ok(()))
     }
 
+    /// Reads one piece of a body whose length nobody knows and sends it as a chunk, or its end as the last one.
+    fn poll_upload_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let local = self.client.local.clone();
+        let memory = &mut *local.body.borrow_mut();
+        let room = chunk::room(memory);
+        let count = match ready!(self.client.stream.poll_read(cx, &mut memory[room.clone()])) {
+            Ok(count) => count,
+            Err(_) => return Poll::Ready(Err(Failure::ClientGone)),
+        };
+        self.facts.bytes_in += count as u64;
+        let head = self.head.map_or(0, |head| head.length as u64);
+        if self.facts.route.is_some_and(|route| {
+            self.facts.bytes_in - head > self.generation.snapshot.routes[route].max_body
+        }) {
+            return Poll::Ready(Err(Failure::BodyTooLarge));
+        }
+        let mut last = Vec::new();
+        let framed = match count {
+            0 => {
+                let trailers = match self.client.stream.http2() {
+                    Some(stream) => ready!(stream.poll_trailers(cx)),
+                    None => None,
+                };
+                self.upload = Framing::NONE;
+                fields::write_trailers(trailers.as_ref(), &mut last);
+                &last[..]
+            }
+            count => {
+                let chunk = chunk::frame(memory, count);
+                &memory[chunk]
+            }
+        };
+        if let Some(upstream) = &mut self.backend {
+            upstream.deaf = upstream
+                .backlog
+                .send(&mut upstream.stream, cx, framed, &[])
+                .is_err();
+        }
+        self.await_upload(cx);
+        Poll::Ready(Ok(()))
+    }
+
     /// Begins the wait for whoever must move next: the backend when it has all of the body, or has not taken what came; else the client.
     pub(super) fn await_upload(&self, cx: &mut Context<'_>) {
         let timeouts = self.timeouts();
@@ -103,6 +139,12 @@ impl Exchange<'_> {
 
     /// Notices a client that goes away while it has nothing to send, and keeps what it sends before its turn.
     pub(super) fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        if let Side::Http2(stream) = &mut self.client.stream {
+            return match stream.is_gone(cx) {
+                true => Err(Failure::ClientGone),
+                false => Ok(()),
+            };
+        }
         while self.upload.is_done() && self.client.early.len() < MAX_EARLY {
             let local = self.client.local.clone();
             let body = &mut *local.body.borrow_mut();
@@ -128,69 +170,67 @@ impl Exchange<'_> {
                     return Poll::Ready(Err(Failure::ClientGone));
                 }
             }
-            if self.answer.body.is_done() {
+            if !self.answer.body.is_done() {
+                ready!(self.poll_download_piece(cx))?;
+            } else if !self.seal() {
                 return Poll::Ready(Ok(()));
             }
-            ready!(self.poll_download_piece(cx))?;
         }
     }
 
-    /// Takes what has arrived of a large answer whose length is known off the backend without copying it; it is kept to be sent.
-    /// `None`: the answer is to be copied.
-    pub(super) fn poll_splice_piece(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<(), Failure>>> {
-        let (Framing::Length(left), Some(upstream)) = (&mut self.answer.body, &self.backend) else {
-            return Poll::Ready(None);
-        };
-        if *left < knobs().1 {
-            return Poll::Ready(None);
+    /// Puts the end of the chunked coding behind an answer that is sent in it; false when nothing is to be put there, or was.
+    pub(super) fn seal(&mut self) -> bool {
+        let is_open = self.answer.coding == Coding::Encode;
+        if is_open {
+            self.answer.coding = Coding::AsIs;
+            let mut last = Vec::new();
+            fields::write_trailers(self.answer.trailers.take().as_deref(), &mut last);
+            self.facts.bytes_out += last.len() as u64;
+            self.answer.backlog.push(&last);
         }
-        let limit = (*left).min(knobs().2) as usize;
-        let (client, pipes) = (&self.client.stream, &self.client.local.pipes);
-        let backlog = &mut self.answer.backlog;
-        let Some(moved) = ready!(backlog.poll_splice(cx, &upstream.stream, client, pipes, limit))
-        else {
-            return Poll::Ready(None);
-        };
-        let count @ 1.. = moved.unwrap_or_default() else {
-            return Poll::Ready(Some(Err(Failure::BackendClosed)));
-        };
-        *left -= count as u64;
-        self.facts.bytes_out += count as u64;
-        self.client.timer.set(cx, self.timeouts().response_idle);
-        Poll::Ready(Some(Ok(())))
+        is_open
     }
 
     /// Reads one piece of the answer's body and sends it.
     fn poll_download_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        if let Some(spliced) = ready!(self.poll_splice_piece(cx)) {
-            return Poll::Ready(spliced);
+        if let Some(handed) = ready!(self.poll_hand_down(cx)) {
+            return Poll::Ready(handed);
         }
         let Some(upstream) = &mut self.backend else {
             return Poll::Ready(Err(Failure::BackendClosed));
         };
         let local = self.client.local.clone();
-        let body = &mut *local.body.borrow_mut();
+        let memory = &mut *local.body.borrow_mut();
+        let room = match self.answer.coding {
+            Coding::Encode => chunk::room(memory),
+            _ => 0..memory.len(),
+        };
+        let body = &mut memory[room];
         let count = match ready!(upstream.stream.poll_read(cx, body)) {
             Ok(0) => return Poll::Ready(self.end_of_backend()),
             Ok(count) => count,
             Err(_) => return Poll::Ready(Err(Failure::BackendClosed)),
         };
         let piece = &mut body[..count];
-        let (taken, kept) = match self.answer.decode {
-            true => self.answer.body.advance_and_decode(piece),
-            false => self.answer.body.advance(piece).map(|taken| (taken, taken)),
+        let (taken, kept) = match self.answer.coding {
+            Coding::Decode => self.answer.body.advance_and_decode(piece),
+            _ => self.answer.body.advance(piece).map(|taken| (taken, taken)),
         }
         .map_err(Failure::Answer)?;
         // What follows an answer belongs to nobody: the connection cannot be used again.
         self.answer.backend_goes_on &= taken == count;
-        self.facts.bytes_out += kept as u64;
-        let sent = self
-            .answer
-            .backlog
-            .send(&mut self.client.stream, cx, &piece[..kept], &[]);
+        let framed = match self.answer.coding {
+            Coding::Encode if kept > 0 => {
+                let chunk = chunk::frame(memory, kept);
+                &memory[chunk]
+            }
+            _ => &piece[..kept],
+        };
+        self.facts.bytes_out += framed.len() as u64;
+        let sent = match framed.is_empty() {
+            true => Ok(()),
+            false => (self.answer.backlog).send(&mut self.client.stream, cx, framed, &[]),
+        };
         self.client.timer.set(cx, self.timeouts().response_idle);
         Poll::Ready(sent.map_err(|_| Failure::ClientGone))
     }

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use crate::net::stream::Stream;
+use super::side::Side;
 use crate::net::timer::Timer;
 use crate::policy::persist::{Remembered, Told};
 use crate::upstream::local::{ListenerView, Local};
@@ -13,8 +13,8 @@ use crate::upstream::local::{ListenerView, Local};
 /// A client connection.
 #[derive(Debug)]
 pub struct Client {
-    /// Its socket.
-    pub stream: Stream,
+    /// Its socket, or its stream of one.
+    pub stream: Side,
     /// Its one deadline.
     pub timer: Timer,
     /// What its worker owns.
@@ -33,6 +33,17 @@ pub struct Client {
     pub told: Option<Told>,
 }
 
+/// Where a client connection comes from: what the streams of one have in common.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// What its worker owns.
+    pub local: Rc<Local>,
+    /// The listener that accepted it.
+    pub view: Rc<ListenerView>,
+    /// Its other end.
+    pub remote: SocketAddr,
+}
+
 /// What comes after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -47,13 +58,13 @@ pub enum Next {
 }
 
 impl Client {
-    /// A connection that was just accepted.
-    pub fn new(
-        stream: Stream,
-        remote: SocketAddr,
-        local: Rc<Local>,
-        view: Rc<ListenerView>,
-    ) -> Self {
+    /// A connection that was just accepted, or a stream of one.
+    pub fn new(stream: Side, origin: Origin) -> Self {
+        let Origin {
+            local,
+            view,
+            remote,
+        } = origin;
         let timer = local.wheel.timer();
         Client {
             stream,
@@ -65,6 +76,15 @@ impl Client {
             requests: 0,
             remembered: None,
             told: None,
+        }
+    }
+
+    /// Where it comes from.
+    pub fn origin(&self) -> Origin {
+        Origin {
+            local: self.local.clone(),
+            view: self.view.clone(),
+            remote: self.remote,
         }
     }
 }

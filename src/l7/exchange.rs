@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use ::http::HeaderMap;
+
 use super::client::Client;
 use super::reject::Failure;
 use super::session::Shown;
@@ -42,6 +44,8 @@ pub struct Exchange<'c> {
     pub(super) head: Option<Head>,
     /// The body that the client has not sent yet.
     pub(super) upload: Framing,
+    /// What becomes of its framing on the way.
+    pub(super) upload_coding: Coding,
     pub(super) backend: Option<Upstream>,
     pub(super) answer: Answer,
     pub(super) facts: Facts,
@@ -93,6 +97,8 @@ pub(super) struct Upstream {
     pub(super) sent: bool,
     /// Whether the backend no longer takes the body; its answer may still come.
     pub(super) deaf: bool,
+    /// Whether its answer is a large one: a guess until the head is there.
+    pub(super) is_large: bool,
     pub(super) backlog: Backlog,
     /// The answer's head while it is incomplete.
     pub(super) partial: Vec<u8>,
@@ -106,8 +112,10 @@ pub(super) struct Answer {
     pub(super) body: Framing,
     /// On its way to the client.
     pub(super) backlog: Backlog,
-    /// Whether the chunked coding is taken off for this client.
-    pub(super) decode: bool,
+    /// What becomes of its framing on the way.
+    pub(super) coding: Coding,
+    /// What follows the body, if it does not stand in it.
+    pub(super) trailers: Option<Box<HeaderMap>>,
     /// Whether both ends may go on after it.
     pub(super) client_goes_on: bool,
     pub(super) backend_goes_on: bool,
@@ -116,6 +124,17 @@ pub(super) struct Answer {
     pub(super) interims: u32,
     /// Whether the client was told to send the body that it held back.
     pub(super) continued: bool,
+}
+
+/// What becomes of the framing of a body: it passes as it is wherever both sides speak the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// Nothing.
+    AsIs,
+    /// The chunked coding is taken off, for who does not know it: HTTP/1.0 and HTTP/2.
+    Decode,
+    /// The chunked coding is put on, for a body of HTTP/2 whose length nobody knows.
+    Encode,
 }
 
 /// What the log and the metrics want to know.
@@ -173,7 +192,8 @@ impl<'c> Exchange<'c> {
             status: 0,
             body: Framing::NONE,
             backlog: Backlog::default(),
-            decode: false,
+            coding: Coding::AsIs,
+            trailers: None,
             client_goes_on: false,
             backend_goes_on: false,
             idle_hint: None,
@@ -189,6 +209,7 @@ impl<'c> Exchange<'c> {
             received,
             head: None,
             upload,
+            upload_coding: Coding::AsIs,
             backend: None,
             answer,
             facts,
@@ -220,6 +241,10 @@ impl<'c> Exchange<'c> {
 
     /// Reads the head if it is complete, and takes the first bytes of the body off what came with it.
     fn find_head(&mut self) -> Result<bool, Failure> {
+        let stream = self.client.stream.http2();
+        if let Some(fault) = stream.and_then(|stream| stream.fault()) {
+            return Err(Failure::Request(fault));
+        }
         request::skip_empty_lines(&mut self.received);
         let local = self.client.local.clone();
         let lines = &mut local.scratch.borrow_mut().lines;
@@ -228,8 +253,14 @@ impl<'c> Exchange<'c> {
         let Some(request) = parsed else {
             return Ok(false);
         };
-        let head = Head::of(&self.received, &request);
+        let mut head = Head::of(&self.received, &request);
         let mut upload = request.body;
+        if self.client.stream.is_http2() {
+            head.version = Version::Http2;
+            if matches!(upload, Framing::Chunked(_)) {
+                (upload, self.upload_coding) = (Framing::Close, Coding::Encode);
+            }
+        }
         let taken = upload
             .advance(&self.received[head.length..])
             .map_err(Failure::Request)?;
@@ -307,7 +338,7 @@ impl<'c> Exchange<'c> {
                 stream
             }
         };
-        self.backend = Some(Upstream::new(stream));
+        self.backend = Some(Upstream::new(stream, idle.expects_large()));
         poll_fn(|cx| Poll::Ready(self.send(cx, &mut head))).await?;
         self.facts.overhead += (clock::now() - began).saturating_sub(waited);
         head.clear();
@@ -455,11 +486,12 @@ fn span_in(buffer: &[u8], slice: &[u8]) -> Span {
 }
 
 impl Upstream {
-    fn new(stream: Stream) -> Self {
+    fn new(stream: Stream, is_large: bool) -> Self {
         Upstream {
             stream,
             sent: false,
             deaf: false,
+            is_large,
             backlog: Backlog::default(),
             partial: Vec::new(),
         }

@@ -159,8 +159,11 @@ pub(super) fn log(subject: &Subject<'_>) {
         host: part(|head| head.authority),
         path: part(|head| head.target),
         version: match subject.head {
-            Some(head) if head.version == Version::Http10 => "HTTP/1.0",
-            Some(_) => "HTTP/1.1",
+            Some(head) => match head.version {
+                Version::Http10 => "HTTP/1.0",
+                Version::Http11 => "HTTP/1.1",
+                Version::Http2 => "HTTP/2.0",
+            },
             None => "",
         },
         status: subject.status,

@@ -6,10 +6,12 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use super::client::Next;
-use super::exchange::Exchange;
+use super::exchange::{Coding, Exchange};
+use super::http2::stream::ClientStream;
 use super::reject::{Failure, phrase};
 use crate::clock;
 use crate::http::fault::Fault;
+use crate::http::fields;
 use crate::http::framing::Framing;
 
 /// Seconds after which trying again is worth while.
@@ -24,7 +26,8 @@ pub(super) async fn respond(exchange: &mut Exchange<'_>, failure: Failure) -> Ne
         (Failure::ClientGone, 0) => Next::Close,
         (_, 0) => send(exchange, failure).await,
         // The client must not take what it has for the whole answer.
-        (_, _) if exchange.answer.body == Framing::Close || exchange.answer.decode => Next::Abort,
+        (_, _) if exchange.answer.body == Framing::Close => Next::Abort,
+        (_, _) if exchange.answer.coding == Coding::Decode => Next::Abort,
         (_, _) => Next::Close,
     };
     exchange.facts.ended = clock::now();
@@ -36,6 +39,12 @@ async fn send(exchange: &mut Exchange<'_>, failure: Failure) -> Next {
     let message = compose(exchange, failure, keeps);
     exchange.answer.status = failure.row().status;
     exchange.facts.bytes_out += message.len() as u64;
+    if let Some(stream) = exchange.client.stream.http2() {
+        return match send_to_stream(stream, &message) {
+            Some(()) => Next::Request,
+            None => Next::Abort,
+        };
+    }
     exchange.answer.backlog.push(&message);
     let wait = exchange.timeouts().response_idle;
     let mut is_first = true;
@@ -59,6 +68,15 @@ async fn send(exchange: &mut Exchange<'_>, failure: Failure) -> Next {
         (true, true) => Next::Request,
         (true, false) => Next::Linger,
     }
+}
+
+/// A message of weir's own is short enough to be queued whole. What the client still sends is of no use to anyone.
+fn send_to_stream(stream: &mut ClientStream, message: &[u8]) -> Option<()> {
+    let end = memchr::memmem::find(message, b"\r\n\r\n")? + "\r\n\r\n".len();
+    let answer = fields::read_answer(&message[..end])?;
+    stream.respond(answer, &message[end..], true).ok()?;
+    stream.end(None);
+    Some(())
 }
 
 /// After a fault of framing nobody knows where the next request begins; otherwise the connection may go on if this one is complete.

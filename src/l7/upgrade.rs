@@ -18,6 +18,7 @@ use crate::http::edits::Edits;
 use crate::http::head::{AnswerHead, Field, Version};
 use crate::http::upgrade;
 use crate::net::backlog::Backlog;
+use crate::net::duplex::Duplex;
 use crate::net::splice::Pipes;
 use crate::net::stream::Stream;
 use crate::state::backend::UpgradeLease;
@@ -281,8 +282,8 @@ impl Way {
     fn poll_piece(
         &mut self,
         cx: &mut Context<'_>,
-        source: &mut Stream,
-        target: &mut Stream,
+        source: &mut impl Duplex,
+        target: &mut impl Duplex,
         pipes: &Rc<Pipes>,
         memory: &mut [u8],
     ) -> Poll<()> {

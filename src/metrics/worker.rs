@@ -9,6 +9,9 @@ use super::counter::Counter;
 /// Room for the reasons of `l7/reject.rs`.
 pub const REASONS: usize = 48;
 
+/// Kinds of floods of `http/meter.rs`.
+pub const FLOODS: usize = 5;
+
 /// The counts of one worker, shared with control.
 #[derive(Debug)]
 pub struct WorkerCounts {
@@ -19,6 +22,10 @@ pub struct WorkerCounts {
     pub accept_errors: Counter,
     /// Connection tasks that panicked: always a bug, never the end of the worker.
     pub panics: Counter,
+    /// HTTP/2 connections that were cut off, by the kind of their flood.
+    pub floods: [Counter; FLOODS],
+    /// HTTP/2 connections that ended in an error of the client's.
+    pub http2_errors: Counter,
 }
 
 impl Default for WorkerCounts {
@@ -28,6 +35,8 @@ impl Default for WorkerCounts {
             refused: std::array::from_fn(|_| Counter::default()),
             accept_errors: Counter::default(),
             panics: Counter::default(),
+            floods: std::array::from_fn(|_| Counter::default()),
+            http2_errors: Counter::default(),
         }
     }
 }

@@ -6,8 +6,8 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use super::splice::{Lent, Pipes};
-use super::stream::Stream;
+use super::duplex::Duplex;
+use super::splice::{Lent, Pipes, poll_write_with_more};
 
 /// Bytes on their way to one stream.
 #[derive(Debug, Default)]
@@ -41,16 +41,16 @@ impl Backlog {
         *self = Backlog::default();
     }
 
-    /// Takes up to `limit` bytes off `source` into a pipe, while nothing else is kept; 0 is the end of the stream. `None`: copy,
-    /// because not both streams carry bytes as they are, or no pipe is left.
+    /// Takes up to `limit` bytes off `source` into a pipe, to be flushed to `target` while nothing else is kept; 0 is the end of the
+    /// stream. `None`: they must be copied, because not both carry bytes as they are, or no pipe is left.
     ///
     /// # Errors
     /// The system's error: the source is of no more use.
     pub fn poll_splice(
         &mut self,
         cx: &mut Context<'_>,
-        source: &Stream,
-        target: &Stream,
+        source: &impl Duplex,
+        target: &impl Duplex,
         pipes: &Rc<Pipes>,
         limit: usize,
     ) -> Poll<Option<io::Result<usize>>> {
@@ -75,16 +75,16 @@ impl Backlog {
     #[inline]
     pub fn send(
         &mut self,
-        stream: &mut Stream,
+        stream: &mut impl Duplex,
         cx: &mut Context<'_>,
         first: &[u8],
         second: &[u8],
     ) -> io::Result<()> {
         let mut taken = 0;
         if self.bytes.is_empty() {
-            let written = match self.pipe {
-                None => stream.poll_write(cx, first, second),
-                Some(_) => stream.poll_write_with_more(cx, first, second),
+            let written = match (&self.pipe, stream.plain()) {
+                (Some(_), Some(socket)) => poll_write_with_more(cx, socket, first, second),
+                _ => stream.poll_write(cx, first, second),
             };
             match written {
                 Poll::Ready(Ok(count))
@@ -117,7 +117,7 @@ impl Backlog {
     #[inline]
     pub fn poll_flush(
         &mut self,
-        stream: &mut Stream,
+        stream: &mut impl Duplex,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         while self.sent < self.bytes.len() {

@@ -4,6 +4,8 @@
 
 pub mod backlog;
 pub mod descriptors;
+pub mod duplex;
+pub mod framed;
 pub mod listener;
 pub mod splice;
 pub mod stream;

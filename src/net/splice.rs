@@ -3,11 +3,12 @@
 //! The walk goes on in `backlog.rs`, which fills and empties it.
 
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -146,11 +147,32 @@ impl Pipe {
             libc::fcntl(
                 into.as_raw_fd(),
                 libc::F_SETPIPE_SZ,
-                std::env::var("K_CAP").map_or(CAPACITY, |t| t.parse().unwrap_or(CAPACITY))
-                    as libc::c_int,
+                CAPACITY as libc::c_int,
             )
         };
         Ok(Pipe { out, into })
+    }
+}
+
+/// Writes `first` and then `second` as far as the socket takes them, and says that more follows at once, so that the system may
+/// wait for it with the last packet.
+pub(super) fn poll_write_with_more(
+    cx: &mut Context<'_>,
+    target: &TcpStream,
+    first: &[u8],
+    second: &[u8],
+) -> Poll<io::Result<usize>> {
+    let bytes = [IoSlice::new(first), IoSlice::new(second)];
+    let socket = SockRef::from(target);
+    loop {
+        ready!(target.poll_write_ready(cx))?;
+        let written = target.try_io(Interest::WRITABLE, || {
+            socket.send_vectored_with_flags(&bytes, libc::MSG_MORE)
+        });
+        match written {
+            Err(error) if is_for_later(&error) => {}
+            written => return Poll::Ready(written),
+        }
     }
 }
 

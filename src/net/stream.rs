@@ -5,11 +5,10 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// A connected socket of one worker.
@@ -95,26 +94,6 @@ impl Stream {
         Some(&self.0)
     }
 
-    /// Like [`Stream::poll_write`], and says that more follows at once, so that the system may wait for it with a packet.
-    pub(super) fn poll_write_with_more(
-        &mut self,
-        cx: &mut Context<'_>,
-        first: &[u8],
-        second: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let bytes = [IoSlice::new(first), IoSlice::new(second)];
-        loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            let written = self.0.try_io(Interest::WRITABLE, || {
-                SockRef::from(&self.0).send_vectored_with_flags(&bytes, libc::MSG_MORE)
-            });
-            match written {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
-            }
-        }
-    }
-
     /// Whether nothing has arrived, not even an end; of what did, a byte is lost. It costs a system call only when the last event came
     /// for bytes that were read before it. Polling would not do: a task that used up its budget is told that nothing is there
     /// whatever is.
@@ -126,12 +105,12 @@ impl Stream {
     /// Sends the end of the stream, so that the other side reads what it was sent before the connection goes away.
     pub fn shutdown_write(&self) {
         // It fails only when the connection is gone already.
-        let _ = SockRef::from(&self.0).shutdown(std::net::Shutdown::Write);
+        let _ = socket2::SockRef::from(&self.0).shutdown(std::net::Shutdown::Write);
     }
 
     /// Makes the coming close a reset: the other side must not take the end for a clean one.
     pub fn reset_on_close(&self) {
         // It fails only when the connection is gone already.
-        let _ = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
+        let _ = socket2::SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
     }
 }

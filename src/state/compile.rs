@@ -98,6 +98,7 @@ fn listener(from: &model::Listener, known: &Known<'_>) -> Listener {
             most => most,
         },
         path_checks: from.path_checks,
+        http2: from.http2,
         connections: known.map_or_else(Arc::default, |known| known.connections.clone()),
     }
 }

@@ -27,6 +27,15 @@ pub fn config(listeners: &[(&str, &[SocketAddr])], pools: &[(&str, &[SocketAddr]
             head: 65536,
             header_lines: 128,
         },
+        http2: Http2 {
+            streams: 100,
+            window: 1 << 20,
+            resets: 200,
+            pings: 20,
+            settings: 20,
+            empty_frames: 200,
+            continuations: 200,
+        },
         forwarding: Forwarding::default(),
         admin: Admin {
             bind: AdminBind::Tcp(loopback(9900)),
@@ -65,6 +74,7 @@ fn listener(name: &str, bind: &[SocketAddr]) -> Listener {
         protocol: Protocol::Http,
         max_connections: 0,
         path_checks: PathChecks::Strict,
+        http2: true,
     }
 }
 

@@ -65,6 +65,8 @@ pub struct Listener {
     pub max_connections: usize,
     /// Whether ambiguous paths are refused.
     pub path_checks: PathChecks,
+    /// Whether HTTP/2 is spoken too.
+    pub http2: bool,
     /// Open connections over all workers; survives reloads under the same name.
     pub connections: Arc<AtomicUsize>,
 }

@@ -12,6 +12,7 @@ use crate::net::stream::Stream;
 pub struct IdleStack {
     connections: RefCell<Vec<Idle>>,
     limit: Cell<usize>,
+    expects_large: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -26,6 +27,7 @@ impl IdleStack {
         IdleStack {
             connections: RefCell::default(),
             limit: Cell::new(limit),
+            expects_large: Cell::new(false),
         }
     }
 
@@ -54,6 +56,18 @@ impl IdleStack {
         if connections.len() < self.limit.get() {
             connections.push(Idle { stream, expires });
         }
+    }
+
+    /// Whether the next answer is likely to be large, since the last one was.
+    #[inline]
+    pub fn expects_large(&self) -> bool {
+        self.expects_large.get()
+    }
+
+    /// Notes what the last answer was.
+    #[inline]
+    pub fn expect_large(&self, is_large: bool) {
+        self.expects_large.set(is_large);
     }
 
     /// Closes all of them.

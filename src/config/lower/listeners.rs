@@ -52,5 +52,6 @@ fn listener(
             "path_checks",
             [("strict", PathChecks::Strict), ("off", PathChecks::Off)],
         ),
+        http2: section.flag(report, "http2"),
     }
 }

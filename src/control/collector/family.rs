@@ -91,6 +91,10 @@ families! {
         "Requests that were held for their client's home, by what became of them.");
     LISTENER_CONNECTIONS = gauge("weir_listener_connections", ["listener"],
         "Client connections that are open.");
+    HTTP2_FLOODS = counter("weir_http2_floods_total", ["kind"],
+        "HTTP/2 connections that were cut off because of too many frames of one kind in a second.");
+    HTTP2_ERRORS = counter("weir_http2_errors_total", [],
+        "HTTP/2 connections that ended in an error of the client's.");
     ACCEPT_ERRORS = counter("weir_accept_errors_total", [],
         "Attempts to accept a connection that failed.");
     BACKEND_UP = gauge("weir_backend_up", ["pool", "backend"],

@@ -19,6 +19,7 @@ use super::effective::Effective;
 use super::probes::{Ledger, RESULTS};
 use super::shared::Shared;
 use super::store;
+use crate::http::meter::FLOODS;
 use crate::l7::reject;
 use crate::metrics::rows::{Hold, NewRow};
 use crate::policy::balance::BackendIndex;
@@ -212,10 +213,17 @@ impl Collector {
             .map(|worker| worker.accept_errors.value())
             .sum();
         let panics: u64 = workers.iter().map(|worker| worker.panics.value()).sum();
+        let floods = FLOODS.iter().map(|&flood| {
+            let cut = workers.iter().map(|it| it.floods[flood as usize].value());
+            metric::HTTP2_FLOODS.sample(&[flood.as_str()], cut.sum::<u64>() as f64)
+        });
+        let http2_errors: u64 = workers.iter().map(|it| it.http2_errors.value()).sum();
         let version = [env!("CARGO_PKG_VERSION")];
         vec![
             metric::HTTP_REFUSED.of(refused.collect()),
             single(&metric::ACCEPT_ERRORS, accept_errors as f64),
+            metric::HTTP2_FLOODS.of(floods.collect()),
+            single(&metric::HTTP2_ERRORS, http2_errors as f64),
             single(&metric::WORKER_PANICS, panics as f64),
             single(
                 &metric::ACCESS_LOG_DROPPED,
