@@ -165,6 +165,7 @@ impl Worker {
             counts,
             access_log: setup.access_log,
             buffers: Buffers::default(),
+            pipes: Rc::default(),
         };
         Worker {
             workers,

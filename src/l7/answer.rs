@@ -40,12 +40,13 @@ impl Exchange<'_> {
             {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
+            let local = self.client.local.clone();
+            let body = &mut *local.body.borrow_mut();
+            let room = self.first_read(body.len());
             let Some(upstream) = &mut self.backend else {
                 return Poll::Ready(Err(Failure::BackendClosed));
             };
-            let local = self.client.local.clone();
-            let body = &mut *local.body.borrow_mut();
-            let count = match ready!(upstream.stream.poll_read(cx, body)) {
+            let count = match ready!(upstream.stream.poll_read(cx, &mut body[..room])) {
                 Ok(count @ 1..) => count,
                 _ => {
                     let stream = upstream.stream.http2();
@@ -55,7 +56,7 @@ impl Exchange<'_> {
             };
             let read = clock::now();
             let done = if upstream.partial.is_empty() {
-                self.pass_heads(cx, &mut body[..count], read)?
+                self.pass_heads(cx, body, count, read)?
             } else {
                 upstream.partial.extend_from_slice(&body[..count]);
                 // A head cannot end but with a line.
@@ -63,7 +64,8 @@ impl Exchange<'_> {
                     continue;
                 }
                 let mut bytes = std::mem::take(&mut upstream.partial);
-                self.pass_heads(cx, &mut bytes, read)?
+                let count = bytes.len();
+                self.pass_heads(cx, &mut bytes, count, read)?
             };
             if done {
                 return Poll::Ready(Ok(()));
@@ -71,11 +73,13 @@ impl Exchange<'_> {
         }
     }
 
-    /// Passes on every complete head at the front of `bytes`; true when the final one was among them. What is left is kept.
+    /// Passes on every complete head at the front of the `count` bytes that are there; true when the final one was among them. What
+    /// is left is kept.
     fn pass_heads(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &mut [u8],
+        count: usize,
         read: Instant,
     ) -> Result<bool, Failure> {
         let (local, generation) = (self.client.local.clone(), self.generation.clone());
@@ -85,8 +89,8 @@ impl Exchange<'_> {
             out, lines, edits, ..
         } = &mut *local.scratch.borrow_mut();
         let mut from = 0;
-        while from < bytes.len() {
-            let parsed = answer::parse(&bytes[from..], lines, limits, is_head);
+        while from < count {
+            let parsed = answer::parse(&bytes[from..count], lines, limits, is_head);
             let Some(answer) = parsed.map_err(Failure::Answer)? else {
                 break;
             };
@@ -101,10 +105,13 @@ impl Exchange<'_> {
                 return Err(Failure::SessionOver);
             }
             self.compose(&answer, edits, out);
-            return self.pass_final(cx, out, bytes, from, read).map(|()| true);
+            let end = self.gather(cx, bytes, from..count);
+            return self
+                .pass_final(cx, out, &mut bytes[..end], from, read)
+                .map(|()| true);
         }
         if let Some(upstream) = &mut self.backend {
-            upstream.partial.extend_from_slice(&bytes[from..]);
+            upstream.partial.extend_from_slice(&bytes[from..count]);
         }
         Ok(false)
     }
@@ -249,6 +256,7 @@ impl Exchange<'_> {
             self.note_passed(cx, read);
             return Ok(());
         }
+        self.hand_over_more(cx, bytes.len());
         let (first, second) = match from.checked_sub(out.len()) {
             Some(start) if kept > JOIN => {
                 bytes[start..from].copy_from_slice(out);
@@ -314,13 +322,15 @@ impl Exchange<'_> {
         let backend_goes_on =
             self.answer.backend_goes_on && self.upload.is_done() && !self.is_backend_behind();
         let upstream = self.backend.take().filter(|_| backend_goes_on);
-        if let Some(BackendSide::Http1(stream)) = upstream.map(|upstream| upstream.stream) {
+        let upstream = upstream.map(|upstream| (upstream.stream, upstream.is_large));
+        if let Some((BackendSide::Http1(stream), is_large)) = upstream {
             let snapshot = &*self.generation.snapshot;
             let idle = self
                 .answer
                 .idle_hint
                 .unwrap_or(snapshot.config.timeouts.upstream_idle);
             let stack = self.generation.pool(plan.pool).idle(plan.backend);
+            stack.expect_large(is_large);
             stack.put(stream, self.facts.ended + idle);
         }
         // Who did not ask for the end may have sent more before it hears of it.

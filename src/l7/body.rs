@@ -48,6 +48,9 @@ impl Exchange<'_> {
         if self.upload == Framing::Close {
             return self.poll_upload_open(cx);
         }
+        if let Some(handed) = ready!(self.poll_hand_up(cx)) {
+            return Poll::Ready(handed);
+        }
         let local = self.client.local.clone();
         let body = &mut *local.body.borrow_mut();
         let count = match ready!(self.client.stream.poll_read(cx, body)) {
@@ -222,6 +225,9 @@ impl Exchange<'_> {
 
     /// Reads one piece of the answer's body and sends it.
     fn poll_download_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if let Some(handed) = ready!(self.poll_hand_down(cx)) {
+            return Poll::Ready(handed);
+        }
         let Some(upstream) = &mut self.backend else {
             return Poll::Ready(Err(Failure::BackendClosed));
         };

@@ -107,6 +107,8 @@ pub(super) struct Upstream {
     pub(super) sent: bool,
     /// Whether the backend no longer takes the body; its answer may still come.
     pub(super) deaf: bool,
+    /// Whether its answer is a large one: a guess until the head is there.
+    pub(super) is_large: bool,
     pub(super) backlog: Backlog,
     /// The answer's head while it is incomplete.
     pub(super) partial: Vec<u8>,
@@ -363,7 +365,7 @@ impl<'c> Exchange<'c> {
                 stream
             }
         };
-        self.backend = Some(Upstream::new(stream));
+        self.backend = Some(Upstream::new(stream, idle.expects_large()));
         match is_http2 {
             true => poll_fn(|cx| Poll::Ready(self.send_to_stream(cx, &head))).await?,
             false => poll_fn(|cx| Poll::Ready(self.send(cx, &mut head))).await?,
@@ -578,11 +580,12 @@ fn span_in(buffer: &[u8], slice: &[u8]) -> Span {
 }
 
 impl Upstream {
-    fn new(stream: BackendSide) -> Self {
+    fn new(stream: BackendSide, is_large: bool) -> Self {
         Upstream {
             stream,
             sent: false,
             deaf: false,
+            is_large,
             backlog: Backlog::default(),
             partial: Vec::new(),
         }

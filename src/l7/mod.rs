@@ -6,6 +6,7 @@ mod answer;
 mod arrival;
 mod ask;
 mod body;
+mod bulk;
 pub mod client;
 pub mod connection;
 mod exchange;

@@ -176,6 +176,15 @@ impl Stream {
         }
     }
 
+    /// The socket, when bytes pass through it as they are.
+    #[inline]
+    pub fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Stream::Plain(socket) => Some(socket),
+            Stream::Tls(_) => None,
+        }
+    }
+
     /// Whether nothing has arrived, not even an end; of what did, a byte is lost. It costs a system call only when the last event came
     /// for bytes that were read before it. Polling would not do: a task that used up its budget is told that nothing is there
     /// whatever is.

@@ -15,6 +15,7 @@ pub struct IdleStack {
     connections: RefCell<Vec<Idle>>,
     limit: Cell<usize>,
     shared: Rc<Connections>,
+    expects_large: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -30,6 +31,7 @@ impl IdleStack {
             connections: RefCell::default(),
             limit: Cell::new(limit),
             shared: Rc::default(),
+            expects_large: Cell::new(false),
         }
     }
 
@@ -66,6 +68,18 @@ impl IdleStack {
         if connections.len() < self.limit.get() {
             connections.push(Idle { stream, expires });
         }
+    }
+
+    /// Whether the next answer is likely to be large, since the last one was.
+    #[inline]
+    pub fn expects_large(&self) -> bool {
+        self.expects_large.get()
+    }
+
+    /// Notes what the last answer was.
+    #[inline]
+    pub fn expect_large(&self, is_large: bool) {
+        self.expects_large.set(is_large);
     }
 
     /// Closes all of them.

@@ -6,6 +6,7 @@ use std::io;
 use std::task::{Context, Poll};
 
 use ::http::HeaderMap;
+use tokio::net::TcpStream;
 
 use super::http2::BackendStream;
 use crate::net::duplex::Duplex;
@@ -71,6 +72,13 @@ impl Duplex for BackendSide {
         match self {
             BackendSide::Http1(stream) => stream.shutdown_write(),
             BackendSide::Http2(stream) => stream.end(None),
+        }
+    }
+
+    fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            BackendSide::Http1(stream) => stream.plain(),
+            BackendSide::Http2(_) => None,
         }
     }
 
