@@ -80,6 +80,7 @@ codes! {
     BadFilePath "E0211" Value "A path in the file system that cannot be one."
     EmptyList "E0212" Value "A list that must have at least one entry has none."
     BadStatusRange "E0213" Value "A set of HTTP status codes that is not written as one."
+    BadRate "E0214" Value "A rate that is not written as so many in a unit of time."
 
     AddressTwice "E0301" Value "Two listeners want the same address, so that the kernel would refuse one."
     ProtocolNotServed "E0302" Value "A listener speaks a protocol that this version does not serve."
@@ -109,6 +110,8 @@ codes! {
     OtherFilter "E0704" Tables "A filter key that does not go with its type or with the others."
     BadRewrite "E0705" Value "A path or host that a rewrite or redirect could not send."
     BadOrigin "E0706" Value "An origin that no browser sends, or that could do more than is meant."
+
+    DeniedAnyway "W0303" Value "An allowed network that lies in a denied one, so that nobody of it may come in."
 
     NoRoutes "W0401" File "There is no route, so that every request is answered 404."
     HostTaken "W0402" Tables "One of a route's hosts is taken by an earlier route with the same match."

@@ -61,6 +61,7 @@ const STORE: Form = form(
 );
 const TARGET: Form = form("a request target such as \"/healthz\"", "^/[!-\"$-~]*$");
 const AUTHORITY: Form = form("a host, with or without a port", r"^[A-Za-z0-9._:\[\]-]+$");
+const RATE: Form = form("a rate such as \"10/s\"", "^[0-9]+/[smh]$");
 const STATUSES: Form = form(
     "status codes such as \"200-399\" or \"200,204\"",
     "^ *[1-5][0-9][0-9]( *- *[1-5][0-9][0-9])?( *, *[1-5][0-9][0-9]( *- *[1-5][0-9][0-9])?)* *$",
@@ -126,7 +127,12 @@ pub(super) const REFERRER: Choice = words(&[
 ]);
 const SCHEME: Choice = words(&["http", "https"]);
 const STATE: Choice = words(&["ready", "drain", "maint"]);
-const CHECK: Choice = words(&["tcp", "http", "none"]);
+const CHECK: Choice = words(&["tcp", "http", "grpc", "none"]);
+const POOL_PROTOCOL: Choice = words(&["http1", "http2"]);
+const SERVICE: Form = form(
+    "the full name of a gRPC service, such as \"shop.v1.Cart\"",
+    "^[A-Za-z0-9_.]*$",
+);
 const INITIAL: Choice = words(&["probe", "up", "down"]);
 
 /// Every key, in the order of the reference.
@@ -172,6 +178,8 @@ pub const KEYS: &[Key] = &[
         "Bytes of a request or answer head, and of a trailer section."),
     row("limits.header_lines", Kind::Count { min: 16, max: 256 }, Is("128"), NewConnections, "64",
         "Header lines of a head or trailer section."),
+    row("limits.min_body_rate", Kind::Size { min: 0, max: MIB }, Is("\"240B\""), Instant, "\"1KiB\"",
+        "Bytes of a request body that a client must send in a second, on the average over the time that it was waited for, once that is 10 s; \"0B\" lets it take its time. It does not hold any more when the answer has begun."),
 
     row("http2", Kind::Table, Means("every default below"), NewConnections, "",
         "What a client may ask of one HTTP/2 connection; beyond the counts a second the connection is closed with GOAWAY. Its header fields obey `limits`."),
@@ -226,14 +234,34 @@ pub const KEYS: &[Key] = &[
         "What is spoken there; this version serves \"http\"."),
     row("listeners.*.max_connections", Kind::Count { min: 0, max: 10_000_000 }, Is("0"), Instant, "20000",
         "Connections at once over all workers, above which accepting pauses; 0 means no limit."),
+    row("listeners.*.max_connections_per_source", Kind::Count { min: 0, max: 1_000_000 }, Is("0"), NewConnections, "100",
+        "The same for each IPv4 address and each IPv6 /64; what comes above it is closed at once. Connections of trusted proxies do not count. 0 means no limit."),
+    row("listeners.*.allow", Kind::List(&NETWORK), Means("everybody who is not denied"), Instant, "[\"10.0.0.0/8\", \"2001:db8::/32\"]",
+        "Networks and addresses that may connect; nobody else may then. A trusted proxy may connect, and each of its requests is judged by the client's address."),
+    row("listeners.*.deny", Kind::List(&NETWORK), Is("[]"), Instant, "[\"192.0.2.0/24\"]",
+        "Networks and addresses that may not, whatever `allow` says."),
     row("listeners.*.path_checks", Kind::Choice(&PATH_CHECKS), Is("\"strict\""), Instant, "\"off\"",
         "Whether paths that servers read differently (dot segments, encoded slashes) are refused."),
+    row("listeners.*.rate_limit", Kind::Table, Means("no limit"), Instant, "{ rate = \"100/s\", burst = 200 }",
+        "How many requests each client address may send, whatever route they take; who sends more is answered 429."),
+    row("listeners.*.rate_limit.rate", Kind::Text(&RATE), Required, Instant, "\"100/s\"",
+        "Requests in the long run: a number for each second (s), minute (m) or hour (h)."),
+    row("listeners.*.rate_limit.burst", Kind::Count { min: 1, max: 1_000_000 }, Means("the number of the rate"), Instant, "200",
+        "Requests at once after a rest."),
+    row("listeners.*.rate_limit.prefix_v4", Kind::Count { min: 1, max: 32 }, Is("32"), Instant, "24",
+        "How many bits of an IPv4 address tell clients apart."),
+    row("listeners.*.rate_limit.prefix_v6", Kind::Count { min: 1, max: 128 }, Is("64"), Instant, "56",
+        "How many bits of an IPv6 address tell clients apart."),
+    row("listeners.*.rate_limit.max_keys", Kind::Count { min: 64, max: 10_000_000 }, Is("65536"), Instant, "500000",
+        "Clients that are told apart at once; those that come while so many are busy share what others have left. One costs 32 to 64 bytes, used or not."),
 
     row("listeners.*.http2", Kind::Flag, Is("true"), NewConnections, "false",
         "Whether HTTP/2 is spoken too: by ALPN with TLS, by prior knowledge without."),
 
     row("pools", Kind::Named, Means("no pool"), Instant, "",
         "Sets of backends, each pool under a name of its own."),
+    row("pools.*.protocol", Kind::Choice(&POOL_PROTOCOL), Is("\"http1\""), Instant, "\"http2\"",
+        "What the backends speak; \"http2\" is for gRPC, and needs backends that take it without an upgrade. WebSockets need \"http1\"."),
     row("pools.*.balancer", Kind::Choice(&BALANCER), Is("\"round-robin\""), Instant, "\"least-connections\"",
         "Chooses a backend for new work."),
     row("pools.*.max_idle", Kind::Count { min: 0, max: 65_536 }, Is("256"), Instant, "32",
@@ -257,11 +285,13 @@ pub const KEYS: &[Key] = &[
     row("pools.*.health", Kind::Table, Means("a tcp check with the defaults below"), Instant, "{ type = \"http\", path = \"/healthz\" }",
         "The active check of every backend of the pool."),
     row("pools.*.health.type", Kind::Choice(&CHECK), Is("\"tcp\""), Instant, "\"http\"",
-        "What is asked: that a connection is accepted, that a GET is answered well, or nothing."),
+        "What is asked: that a connection is accepted, that a GET is answered well, that the gRPC health service says SERVING, or nothing."),
     row("pools.*.health.path", Kind::Text(&TARGET), Is("\"/\""), Instant, "\"/healthz\"",
         "What an http check asks for."),
     row("pools.*.health.host", Kind::Text(&AUTHORITY), Means("the backend's address"), Instant, "\"shop.example.com\"",
-        "The Host header of an http check."),
+        "The Host header of an http check, the authority of a grpc one."),
+    row("pools.*.health.service", Kind::Text(&SERVICE), Is("\"\""), Instant, "\"shop.v1.Cart\"",
+        "The service that a grpc check asks for; empty means the server as a whole."),
     row("pools.*.health.expect", Kind::Text(&STATUSES), Is("\"200-399\""), Instant, "\"200,204\"",
         "The status codes that mean health to an http check."),
     row("pools.*.health.interval", Kind::Duration { min: 10 }, Is("\"2s\""), Instant, "\"5s\"",

@@ -11,7 +11,7 @@ use super::apply::{self, Running};
 use super::overrides::Overrides;
 use super::secrets::SecretSource;
 use super::shared::{Refusal, ReloadStatus, Reloaded};
-use super::{admin, systemd};
+use super::{admin, filter_files, systemd};
 use crate::clock;
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::model::Config;
@@ -99,6 +99,10 @@ impl Reloader {
         if other(&self.secrets, &secrets) {
             let separator = if summary.is_empty() { "" } else { "; " };
             summary = format!("{summary}{separator}secrets");
+        }
+        if *previous.files != filter_files::read(&config)? {
+            let separator = if summary.is_empty() { "" } else { "; " };
+            summary = format!("{summary}{separator}files of filters");
         }
         let prepared = if summary.is_empty() {
             None

@@ -2,6 +2,7 @@
 //! It decides nothing: steps are in `policy/filter/`. A route without filters costs one branch in each direction.
 //! The walk goes back to `plan.rs` and `answer.rs`; answers of weir's own go through `respond.rs`.
 
+use super::authenticate::{Awaited, Verdict, judge};
 use super::exchange::{Exchange, Head};
 use super::reject::Failure;
 use crate::http::answer;
@@ -9,8 +10,9 @@ use crate::http::edits::Edits;
 use crate::http::fault::Fault;
 use crate::http::forwarding::Source;
 use crate::http::head::{AnswerHead, RequestHead, Span};
+use crate::http::text::push_id;
 use crate::policy::facts::Facts;
-use crate::policy::filter::{Answer, Filters, Flow, Memory, Reason, Refusal, Request, View};
+use crate::policy::filter::{Answer, Body, Filters, Flow, Memory, Reason, Refusal, Request, View};
 use crate::state::snapshot::Route;
 
 /// What the filters of a route found out about a request, and the answer that they gave.
@@ -25,6 +27,7 @@ pub(super) struct Filtered {
 fn failure_of(reason: Reason) -> Failure {
     match reason {
         Reason::Meant => Failure::Answered,
+        Reason::Unauthorized => Failure::Unauthorized,
     }
 }
 
@@ -42,6 +45,8 @@ impl Exchange<'_> {
     ///
     /// # Errors
     /// A filter answered, or what it made of the request cannot be sent.
+    ///
+    /// What comes back is waited for, and then the request goes through them again.
     #[cold]
     pub(super) fn filter_request(
         &self,
@@ -49,7 +54,7 @@ impl Exchange<'_> {
         (head, source, facts): (&RequestHead<'_>, &Source, &Facts<'_>),
         filtered: &mut Option<Box<Filtered>>,
         edits: &mut Edits,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Awaited>, Failure> {
         let filtered = filtered.get_or_insert_with(|| {
             Box::new(Filtered {
                 memory: Memory::new(self.client.local.rng.borrow_mut().next_u64()),
@@ -58,7 +63,7 @@ impl Exchange<'_> {
             })
         });
         let (snapshot, Some(route)) = (&*self.generation.snapshot, self.facts.route) else {
-            return Ok(());
+            return Ok(None);
         };
         let route = &snapshot.routes[route];
         let view = View {
@@ -76,11 +81,19 @@ impl Exchange<'_> {
             checks: snapshot.listeners[self.listener].path_checks,
             again: false,
         };
-        match filters.request(request, &mut filtered.memory, edits) {
+        let mut flow = filters.request(request, &mut filtered.memory, edits);
+        while let Flow::Ask(claim) = flow {
+            match judge(route, claim)? {
+                Verdict::Awaited(awaited) => return Ok(Some(awaited)),
+                Verdict::Known(verdict) => filtered.memory.judge(verdict),
+            }
+            flow = filters.resume(request, &mut filtered.memory, edits);
+        }
+        match flow {
             Flow::Continue if snapshot.pools[route.pool].backends.is_empty() => {
                 Err(Failure::NoRoute)
             }
-            Flow::Continue => Ok(()),
+            Flow::Continue | Flow::Ask(_) => Ok(None),
             Flow::Refuse(Refusal::Path(fault)) => Err(Failure::Path(fault)),
             Flow::Refuse(Refusal::Host) => Err(Failure::Request(Fault::HostInvalid)),
             Flow::Answer(answer) => {
@@ -147,6 +160,13 @@ impl Exchange<'_> {
         filters.answer(&view, &filtered.memory, head, edits);
     }
 
+    /// Tells the filter that asked whether the claim is true.
+    pub(super) fn note_verdict(&mut self, verdict: bool) {
+        if let Some(filtered) = &mut self.filtered {
+            filtered.memory.judge(verdict);
+        }
+    }
+
     /// The answer that a filter gave, once.
     pub(super) fn take_own_answer(&mut self) -> Option<Answer> {
         self.filtered.as_mut()?.answer.take()
@@ -168,6 +188,17 @@ impl Exchange<'_> {
         out
     }
 
+    /// What an answer of weir's own looks like on the request's route, where a filter says so.
+    pub(super) fn page(&self, status: u16) -> Option<Body> {
+        let route = &self.generation.snapshot.routes[self.facts.route?];
+        let memory = self.filtered.as_ref().map(|filtered| &filtered.memory);
+        let push_id = |out: &mut Vec<u8>| match memory {
+            Some(memory) => memory.push_id(self.facts.id, out),
+            None => push_id(self.facts.id, out),
+        };
+        route.filters.as_ref()?.page(status, push_id)
+    }
+
     /// What the filters have to say in the log.
     #[inline]
     pub(super) fn shown(&self) -> Shown {
@@ -175,7 +206,7 @@ impl Exchange<'_> {
             None => Shown::default(),
             Some(filtered) => Shown {
                 id: filtered.memory.shown_id(self.facts.id).unwrap_or_default(),
-                user: String::new(),
+                user: filtered.memory.user().to_owned(),
             },
         }
     }

@@ -5,14 +5,18 @@
 mod answer;
 mod arrival;
 mod ask;
+mod authenticate;
 mod body;
+mod bulk;
 pub mod client;
 pub mod connection;
 mod exchange;
 mod filter;
 mod hold;
 pub mod http2;
+mod pace;
 mod plan;
+pub mod protect;
 pub mod proxy;
 mod record;
 pub mod reject;

@@ -6,12 +6,14 @@ use std::time::Instant;
 
 use super::arrival::FirstFlight;
 use super::ask::{Question, ask};
+use super::authenticate::Awaited;
 use super::client::Client;
 use super::exchange::{Exchange, Plan};
+use super::protect;
 use super::reject::Failure;
 use super::session::{Shown, look_up};
 use crate::clock;
-use crate::config::model::OnFailure;
+use crate::config::model::{OnFailure, PoolProtocol};
 use crate::http::edits::Edits;
 use crate::http::forwarding::{self, Source};
 use crate::http::head::{AnswerHead, Field, RequestHead, TargetForm, Version};
@@ -60,6 +62,8 @@ pub(super) enum Held {
     Pause,
     /// For what a store says of its session.
     Answer(Question),
+    /// For whether its client is who it says.
+    Verdict(Awaited),
 }
 
 impl Attempts {
@@ -128,6 +132,13 @@ impl Attempts {
         exchange.backend = None;
         exchange.count_retry();
         Ok(())
+    }
+
+    /// Waits before the next plan.
+    fn wait(&mut self, held: Held) -> Result<Option<Plan>, Failure> {
+        self.is_planned = true;
+        self.held = Some(held);
+        Ok(None)
     }
 
     /// What becomes of a request for which no backend was chosen.
@@ -205,6 +216,10 @@ pub(super) fn plan(
     let source = Source::of(head, exchange.client.remote, trusted);
     exchange.facts.client = source.client;
     exchange.facts.secure = source.secure;
+    if !attempts.is_planned {
+        let started = exchange.facts.started;
+        protect::ask_gate(snapshot, exchange.listener, &source, head, started)?;
+    }
     let checks = snapshot.listeners[exchange.listener].path_checks;
     let mut facts = Facts {
         client: source.client,
@@ -228,7 +243,9 @@ pub(super) fn plan(
         let (mut filtered, seen) = (exchange.filtered.take(), (head, &source, &facts));
         let passed = exchange.filter_request(filters, seen, &mut filtered, edits);
         exchange.filtered = filtered;
-        passed?;
+        if let Some(awaited) = passed? {
+            return attempts.wait(Held::Verdict(awaited));
+        }
     }
     if request.body.exceeds(route.max_body) || exchange.upload.exceeds(route.max_body) {
         return Err(Failure::BodyTooLarge);
@@ -246,8 +263,9 @@ pub(super) fn plan(
     attempts.is_planned = true;
     exchange.facts.choice = Some(choice);
     forwarding::edit(head, &source, snapshot.config.forwarding, edits);
-    let backend = &snapshot.pools[route.pool].backends[choice.backend.index()];
-    compose(&request, backend, edits, &mut scratch.out);
+    let pool = &snapshot.pools[route.pool];
+    let backend = &pool.backends[choice.backend.index()];
+    compose(&request, backend, pool.protocol, edits, &mut scratch.out);
     let flight = first_flight.map(|flight| flight.take(&choice, &facts, exchange.client));
     Ok(Some(Plan::new(route, &choice, flight.flatten())))
 }
@@ -335,10 +353,16 @@ fn scope(generation: &Generation, route: &Route, sticky: &Sticky) -> Scope {
 }
 
 /// Writes the request's head as the backend gets it.
-fn compose(request: &Request<'_>, backend: &Backend, edits: &mut Edits, out: &mut Vec<u8>) {
+fn compose(
+    request: &Request<'_>,
+    backend: &Backend,
+    protocol: PoolProtocol,
+    edits: &mut Edits,
+    out: &mut Vec<u8>,
+) {
     let head = &request.head;
     forwarding::remove_hop_by_hop(head.bytes, head.lines, request.connection_options, edits);
-    if !request.upgrade.is_empty() {
+    if !request.upgrade.is_empty() && protocol == PoolProtocol::Http1 {
         upgrade::offer(request.upgrade, edits);
     }
     out.clear();

@@ -4,6 +4,7 @@
 
 use std::io;
 
+use super::protect::Limited;
 use crate::http::fault::Fault;
 use crate::http::path::PathFault;
 
@@ -44,6 +45,16 @@ pub enum Failure {
     SessionOver,
     /// A filter answered, as it was told to: nothing failed, and nothing is counted.
     Answered,
+    /// The client may not come in.
+    Denied,
+    /// The client asks more often than it may.
+    Limited(Limited),
+    /// The client did not say who it is, or said it wrongly.
+    Unauthorized,
+    /// Too many passwords wait to be checked.
+    DoorBusy,
+    /// The client sends its body too slowly.
+    BodyTooSlow,
 }
 
 /// A row of the table.
@@ -69,7 +80,7 @@ const fn row(reason: &'static str, status: u16, text: &'static str) -> Row {
 }
 
 /// Every reason, in the order of [`Failure::ordinal`].
-pub const TABLE: [Row; 37] = [
+pub const TABLE: [Row; 42] = [
     row("start_line", 400, "The request line is malformed."),
     row("version", 505, "This server speaks HTTP/1.0 and HTTP/1.1."),
     row("target", 400, "The request target is malformed."),
@@ -147,6 +158,19 @@ pub const TABLE: [Row; 37] = [
     ),
     row("session_over", 503, "The session is over."),
     row("answered", 200, "A filter answered."),
+    row("denied", 403, "Access is not allowed."),
+    row("limited", 429, "Too many requests."),
+    row("body_too_slow", 408, "The request body arrived too slowly."),
+    row(
+        "unauthorized",
+        401,
+        "A name and a password are needed here.",
+    ),
+    row(
+        "door_busy",
+        503,
+        "Too many passwords are being checked at the moment.",
+    ),
 ];
 
 impl Failure {
@@ -192,6 +216,11 @@ impl Failure {
             Failure::HomeDown => 34,
             Failure::SessionOver => 35,
             Failure::Answered => 36,
+            Failure::Denied => 37,
+            Failure::Limited(_) => 38,
+            Failure::Unauthorized => 40,
+            Failure::DoorBusy => 41,
+            Failure::BodyTooSlow => 39,
         }
     }
 
@@ -217,12 +246,12 @@ pub fn phrase(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         410 => "Gone",
-        429 => "Too Many Requests",
-        500 => "Internal Server Error",
         408 => "Request Timeout",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
         501 => "Not Implemented",
         502 => "Bad Gateway",
         503 => "Service Unavailable",

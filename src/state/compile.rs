@@ -10,10 +10,11 @@ use std::time::Duration;
 use super::backend::{Backend, Epoch, Live, Override};
 use super::diff::key;
 use super::flights::Flights;
+use super::gate::Gate;
 use super::live_sessions::{LiveSessions, grain};
 use super::snapshot::{Listener, Pool, Route, Snapshot};
 use crate::clock;
-use crate::config::model::{self, BalancerKind, Check, Config, Rebalance, Sessions};
+use crate::config::model::{self, BalancerKind, Check, Config, PoolProtocol, Rebalance, Sessions};
 use crate::metrics::rows::NONE;
 use crate::policy::filter::Filters;
 use crate::policy::health::Health;
@@ -58,6 +59,7 @@ pub fn compile(
             sticky(from_sticky, pool, secrets, idle)
         }),
         filters: Filters::new(&from.filters),
+        doors: Vec::new(),
         store: None,
         timeouts: from.timeouts,
         max_body: from.max_body.unwrap_or(u64::MAX),
@@ -69,6 +71,7 @@ pub fn compile(
         router: Router::compile(&matches(&config)),
         pools: pools.chain(nobody).collect(),
         config: config.clone(),
+        files: Arc::default(),
     }
 }
 
@@ -110,6 +113,7 @@ fn listener(from: &model::Listener, known: &Known<'_>) -> Listener {
         path_checks: from.path_checks,
         http2: from.http2,
         connections: known.map_or_else(Arc::default, |known| known.connections.clone()),
+        gate: Gate::new(from, known.map(|known| &known.gate)),
     }
 }
 
@@ -144,6 +148,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
     });
     Pool {
         name: from.name.as_str().into(),
+        protocol: from.protocol,
         balancer: from.balancer,
         max_idle: from.max_idle,
         slow_start: from.slow_start,
@@ -167,6 +172,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
 fn nobody() -> Pool {
     Pool {
         name: NONE.into(),
+        protocol: PoolProtocol::Http1,
         balancer: BalancerKind::RoundRobin,
         max_idle: 0,
         slow_start: None,
@@ -220,7 +226,7 @@ fn flights(config: &Config, pool: &model::Pool, known: &Known<'_>) -> Option<Arc
 fn initial(health: &model::Health) -> Health {
     match health.check {
         Check::None => Health::Up,
-        Check::Tcp | Check::Http { .. } => health.initial.into(),
+        Check::Tcp | Check::Http { .. } | Check::Grpc { .. } => health.initial.into(),
     }
 }
 

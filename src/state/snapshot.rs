@@ -3,16 +3,19 @@
 //! The walk goes on in `compile.rs`, which makes it, and `worker.rs`, which serves from it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::backend::{Backend, Epoch};
+use super::door::Door;
 use super::flights::Flights;
+use super::gate::Gate;
 use super::live_sessions::LiveSessions;
 use super::store::StoreEnd;
-use crate::config::model::{BalancerKind, Config, PathChecks, Protocol, Timeouts};
-use crate::policy::filter::Filters;
+use crate::config::model::{BalancerKind, Config, PathChecks, PoolProtocol, Protocol, Timeouts};
+use crate::policy::filter::{Files, Filters};
 use crate::policy::persist::Sticky;
 use crate::policy::rebalance::Moves;
 use crate::policy::rendezvous::Rendezvous;
@@ -33,6 +36,8 @@ pub struct Snapshot {
     pub router: Router,
     /// In the order of the file; after them one without backends, where routes lead whose filters answer.
     pub pools: Vec<Pool>,
+    /// What is in the files that filters name; control reads them.
+    pub files: Arc<Files>,
 }
 
 /// What identifies a bound socket from one generation to the next.
@@ -70,6 +75,8 @@ pub struct Listener {
     pub http2: bool,
     /// Open connections over all workers; survives reloads under the same name.
     pub connections: Arc<AtomicUsize>,
+    /// Whom it lets in; what it counts survives reloads under the same name.
+    pub gate: Gate,
 }
 
 /// A route as one generation sees it.
@@ -81,6 +88,8 @@ pub struct Route {
     pub pool: usize,
     /// Its steps; absent: requests and answers pass as they are.
     pub filters: Option<Box<Filters>>,
+    /// Where those of its filters ask that ask for a password; control gives them.
+    pub doors: Vec<Arc<Door>>,
     /// Keeps a client where it is; absent: not sticky.
     pub sticky: Option<Sticky>,
     /// Where what it learns of sessions is shared; control gives it.
@@ -91,11 +100,22 @@ pub struct Route {
     pub max_body: u64,
 }
 
+impl Route {
+    /// The files of users of its doors, in their order.
+    pub fn users_files(&self) -> impl Iterator<Item = &Path> {
+        self.filters
+            .iter()
+            .flat_map(|filters| filters.users_files())
+    }
+}
+
 /// A pool as one generation sees it.
 #[derive(Debug)]
 pub struct Pool {
     /// Its name.
     pub name: Arc<str>,
+    /// What its backends speak.
+    pub protocol: PoolProtocol,
     /// Which algorithm; the workers hold its state.
     pub balancer: BalancerKind,
     /// Idle upstream connections kept per worker and backend.

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 /// A network in CIDR notation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cidr {
     /// Its first address.
     pub network: IpAddr,

@@ -373,6 +373,20 @@ pub fn target(text: &str) -> Read<String> {
     ))
 }
 
+/// The full name of a gRPC service; empty stands for the whole server.
+pub fn service(text: &str) -> Read<String> {
+    let is_in_name = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+    match text.chars().find(|c| !is_in_name(c)) {
+        None => Ok(text.to_owned()),
+        Some(character) => Err(Flaw::new(
+            Code::BadName,
+            "is not the name of a gRPC service",
+            format!("`{}` stands in no such name", shown(character)),
+            "write the package and the service as the .proto file has them, such as \"shop.v1.Cart\"",
+        )),
+    }
+}
+
 /// The value of a `Host` header: a host, perhaps with a port.
 pub fn authority(text: &str) -> Read<String> {
     let (host, port) = match text.rsplit_once(':') {

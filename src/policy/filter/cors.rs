@@ -50,7 +50,10 @@ impl Cors {
             memory.origin.extend_from_slice(origin);
         }
         let asks = head.method == b"OPTIONS"
-            && head.values("access-control-request-method").next().is_some();
+            && head
+                .values("access-control-request-method")
+                .next()
+                .is_some();
         match (asks, is_allowed) {
             (false, _) => Flow::Continue,
             (true, true) => Flow::Answer(Answer::meant(204, self.told.clone())),

@@ -23,16 +23,24 @@ struct Page {
 }
 
 impl ErrorPages {
-    pub(super) fn new(pages: &[ErrorPage], files: &Files) -> ErrorPages {
+    /// Without what is in the files yet.
+    pub(super) fn new(pages: &[ErrorPage]) -> ErrorPages {
         let page = |page: &ErrorPage| Page {
             statuses: page.statuses,
             file: page.file.clone(),
             body: Body {
                 content_type: media_type(&page.file).into(),
-                bytes: files.pages.get(&page.file).cloned().unwrap_or_default(),
+                bytes: Arc::default(),
             },
         };
         ErrorPages(pages.iter().map(page).collect())
+    }
+
+    /// Takes what is in the files.
+    pub(super) fn attach(&mut self, files: &Files) {
+        for page in &mut self.0 {
+            page.body.bytes = files.pages.get(&page.file).cloned().unwrap_or_default();
+        }
     }
 
     /// The page of a status: one for it alone before one for its class.

@@ -22,7 +22,10 @@ impl SecurityHeaders {
         let always = self.0.always.iter().map(|(name, value)| (*name, value));
         for (name, value) in always.chain(hsts) {
             let is_same = |own: &[u8]| is_same_name(own, name.as_bytes());
-            let is_there = head.lines.iter().any(|line| is_same(line.name.of(head.bytes)));
+            let is_there = head
+                .lines
+                .iter()
+                .any(|line| is_same(line.name.of(head.bytes)));
             if !is_there && !edits.has_appended(name.as_bytes()) {
                 edits.append(name, value.as_bytes());
             }
