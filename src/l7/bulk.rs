@@ -112,7 +112,6 @@ impl Exchange<'_> {
         };
         *left -= count as u64;
         self.facts.bytes_in += count as u64;
-        self.await_upload(cx);
-        Poll::Ready(Some(Ok(())))
+        Poll::Ready(Some(self.took_piece(cx)))
     }
 }
