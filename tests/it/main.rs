@@ -28,6 +28,7 @@ mod routing;
 mod sessions;
 mod shutdown;
 mod smuggling;
+mod splice;
 mod stale;
 mod sticky;
 mod support;
