@@ -18,7 +18,9 @@ use crate::http::fields;
 use crate::http::forwarding;
 use crate::http::framing::Framing;
 use crate::http::head::{AnswerHead, Field, Version, list_members};
+use crate::net::duplex::Duplex;
 use crate::upstream::local::Scratch;
+use crate::upstream::side::BackendSide;
 
 /// Interim answers to one request; a backend that sends more is broken.
 const MAX_INTERIMS: u32 = 32;
@@ -46,7 +48,11 @@ impl Exchange<'_> {
             };
             let count = match ready!(upstream.stream.poll_read(cx, &mut body[..room])) {
                 Ok(count @ 1..) => count,
-                _ => return Poll::Ready(Err(Failure::BackendClosed)),
+                _ => {
+                    let stream = upstream.stream.http2();
+                    upstream.sent &= stream.is_none_or(|stream| !stream.is_unprocessed());
+                    return Poll::Ready(Err(Failure::BackendClosed));
+                }
             };
             let read = clock::now();
             let done = if upstream.partial.is_empty() {
@@ -167,6 +173,7 @@ impl Exchange<'_> {
             Framing::Chunked(_) if old_client || is_http2 => Coding::Decode,
             _ => Coding::AsIs,
         };
+        let is_open = self.reads_to_end(answer, edits);
         self.answer.backend_goes_on = answer.keep_alive;
         self.answer.idle_hint = idle_hint(answer);
         // A client that reads the answer within its body may stop there, or not: where its next request begins, nobody knows.
@@ -174,7 +181,7 @@ impl Exchange<'_> {
             && !self.client.view.is_closing()
             && self.answer.coding != Coding::Decode
             && self.upload.is_done()
-            && self.answer.body != Framing::Close;
+            && (self.answer.body != Framing::Close || is_open);
         forwarding::remove_hop_by_hop(head.bytes, head.lines, answer.connection_options, edits);
         if head.status == 204 || is_switch {
             remove_framing(head, edits);
@@ -182,6 +189,7 @@ impl Exchange<'_> {
             head.field(Field::TransferEncoding)
                 .for_each(|(ordinal, _)| edits.remove(ordinal));
         }
+        self.filter_answer(head, edits);
         self.remember(head, edits);
         if self.generation.snapshot.config.forwarding.via {
             forwarding::append_via(head.version, edits);
@@ -193,6 +201,33 @@ impl Exchange<'_> {
             false => edits.append("Connection", b"close"),
         }
         write_head(head, edits, out);
+    }
+
+    /// What the body of an answer of HTTP/2 is: all until the end of its stream, whatever its length. True when a client of HTTP/1.1
+    /// is told of the end in another way than by the end of its connection.
+    fn reads_to_end(&mut self, answer: &Answer<'_>, edits: &mut Edits) -> bool {
+        let stream = (self.backend.as_mut()).and_then(|upstream| upstream.stream.http2());
+        let Some(stream) = stream.filter(|_| answer.body != Framing::NONE) else {
+            return false;
+        };
+        let has_length = matches!(answer.body, Framing::Length(_));
+        let is_ended = stream.is_ended();
+        let is_http11 = self
+            .head
+            .is_some_and(|head| head.version == Version::Http11);
+        self.answer.body = match is_ended {
+            true => Framing::NONE,
+            false => Framing::Close,
+        };
+        match (is_http11, has_length, is_ended) {
+            (true, false, true) => edits.append("Content-Length", b"0"),
+            (true, false, false) => {
+                edits.append("Transfer-Encoding", b"chunked");
+                self.answer.coding = Coding::Encode;
+            }
+            _ => {}
+        }
+        is_http11
     }
 
     /// Sends the head with the body bytes that came with it, which begin at `from`. A head that fits takes the place of the one
@@ -286,15 +321,17 @@ impl Exchange<'_> {
         self.client.stream.end(trailers.map(|trailers| *trailers));
         let backend_goes_on =
             self.answer.backend_goes_on && self.upload.is_done() && !self.is_backend_behind();
-        if let Some(upstream) = self.backend.take().filter(|_| backend_goes_on) {
+        let upstream = self.backend.take().filter(|_| backend_goes_on);
+        let upstream = upstream.map(|upstream| (upstream.stream, upstream.is_large));
+        if let Some((BackendSide::Http1(stream), is_large)) = upstream {
             let snapshot = &*self.generation.snapshot;
             let idle = self
                 .answer
                 .idle_hint
                 .unwrap_or(snapshot.config.timeouts.upstream_idle);
             let stack = self.generation.pool(plan.pool).idle(plan.backend);
-            stack.expect_large(upstream.is_large);
-            stack.put(upstream.stream, self.facts.ended + idle);
+            stack.expect_large(is_large);
+            stack.put(stream, self.facts.ended + idle);
         }
         // Who did not ask for the end may have sent more before it hears of it.
         let is_asked = self.head.is_some_and(|head| !head.keep_alive);
@@ -327,7 +364,7 @@ impl Exchange<'_> {
 }
 
 /// Copies a head out with its changes. The version is this hop's own (RFC 9110 section 6.2).
-fn write_head(head: &AnswerHead<'_>, edits: &mut Edits, out: &mut Vec<u8>) {
+pub(super) fn write_head(head: &AnswerHead<'_>, edits: &mut Edits, out: &mut Vec<u8>) {
     let start = (head.lines.first()).map_or(head.bytes.len() - "\r\n".len(), |line| {
         line.name.start as usize
     });

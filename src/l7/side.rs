@@ -52,7 +52,7 @@ impl Side {
 
     /// Whether nothing of the client's is unread.
     #[inline]
-    pub fn is_quiet(&self) -> bool {
+    pub fn is_quiet(&mut self) -> bool {
         match self {
             Side::Http1(stream) => stream.is_quiet(),
             Side::Http2(_) => true,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::client::{Client, Next};
 use super::exchange::{Exchange, Facts, Head, Plan};
+use super::filter::Shown;
 use super::record::{self, Names, Subject};
 use super::reject::Failure;
 use crate::clock;
@@ -22,6 +23,7 @@ use crate::net::duplex::Duplex;
 use crate::net::splice::Pipes;
 use crate::net::stream::Stream;
 use crate::state::backend::UpgradeLease;
+use crate::upstream::side::BackendSide;
 
 /// Words in the access log for ends that no request has.
 const IDLE: &str = "upgrade_idle";
@@ -111,6 +113,7 @@ struct Story {
     pool: Arc<str>,
     backend: Arc<str>,
     home: Arc<str>,
+    shown: Shown,
     error: &'static str,
 }
 
@@ -161,9 +164,12 @@ impl<'c> Upgraded<'c> {
         let early = std::mem::take(&mut client.early);
         up.bytes = early.len() as u64;
         up.backlog.push(&early);
+        let BackendSide::Http1(backend) = backend?.stream else {
+            return None;
+        };
         Some(Upgraded {
             client,
-            backend: backend?.stream,
+            backend,
             up,
             down: Way::new(answer.backlog),
             idle,
@@ -244,6 +250,7 @@ impl Story {
             pool: names.pool.into(),
             backend: names.backend.into(),
             home: names.home.into(),
+            shown: exchange.shown(),
             error: CUT_OFF,
         })
     }
@@ -262,6 +269,7 @@ impl Story {
                 backend: &self.backend,
                 home: &self.home,
             },
+            shown: self.shown.clone(),
             status: 101,
             error: self.error,
         }

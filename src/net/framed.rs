@@ -19,23 +19,35 @@ use crate::http::meter::Meter;
 pub struct Framed {
     stream: Stream,
     early: Vec<u8>,
-    meter: Rc<RefCell<Meter>>,
+    meter: Option<Rc<RefCell<Meter>>>,
 }
 
 impl Framed {
-    /// Reads `early` first, and then from the stream.
-    pub fn new(stream: Stream, early: Vec<u8>, meter: Rc<RefCell<Meter>>) -> Self {
+    /// A client's: reads `early` first, and then from the stream.
+    pub fn of_client(stream: Stream, early: Vec<u8>, meter: Rc<RefCell<Meter>>) -> Self {
         Framed {
             stream,
             early,
-            meter,
+            meter: Some(meter),
+        }
+    }
+
+    /// A backend's, whose frames are not counted.
+    pub fn of_backend(stream: Stream) -> Self {
+        Framed {
+            stream,
+            early: Vec::new(),
+            meter: None,
         }
     }
 
     /// Hands over what stands behind `known` in `buffer`. After a flood nothing is handed over any more.
     fn count(&self, known: usize, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Some(meter) = &self.meter else {
+            return Poll::Ready(Ok(()));
+        };
         let bytes = &buffer.filled()[known..];
-        if self.meter.borrow_mut().count(bytes, clock::now()).is_ok() {
+        if meter.borrow_mut().count(bytes, clock::now()).is_ok() {
             return Poll::Ready(Ok(()));
         }
         buffer.set_filled(known);

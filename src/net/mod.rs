@@ -10,3 +10,4 @@ pub mod listener;
 pub mod splice;
 pub mod stream;
 pub mod timer;
+pub mod tls;
