@@ -1,5 +1,5 @@
 //! `weir check`: judges a configuration file.
-//! It must say all that a start or a reload would say, and touch nothing but the file.
+//! It must say all that a start or a reload would say, and touch nothing but the file and those that its filters name.
 //! The walk goes on in `config/mod.rs`.
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -9,12 +9,17 @@ use std::process::ExitCode;
 use crate::config::diagnostic::{Diagnostics, counted};
 use crate::config::model::Config;
 use crate::config::{self, Loaded};
+use crate::control::filter_files;
 
 /// Prints every problem to standard error; the verdict to standard output when the file is good.
 pub fn check(path: &Path) -> ExitCode {
     match load(path) {
         Some(loaded) => {
             print(&loaded.warnings);
+            if let Err(problems) = filter_files::read(&loaded.config) {
+                let _ = writeln!(io::stderr(), "{problems}");
+                return ExitCode::FAILURE;
+            }
             // A reader that has gone away wanted no more.
             let _ = writeln!(io::stdout(), "{}", summary(&loaded));
             ExitCode::SUCCESS

@@ -242,6 +242,8 @@ pub const KEYS: &[Key] = &[
         "Networks and addresses that may not, whatever `allow` says."),
     row("listeners.*.path_checks", Kind::Choice(&PATH_CHECKS), Is("\"strict\""), Instant, "\"off\"",
         "Whether paths that servers read differently (dot segments, encoded slashes) are refused."),
+    row("listeners.*.http2", Kind::Flag, Is("true"), NewConnections, "false",
+        "Whether HTTP/2 is spoken too: by ALPN with TLS, by prior knowledge without."),
     row("listeners.*.rate_limit", Kind::Table, Means("no limit"), Instant, "{ rate = \"100/s\", burst = 200 }",
         "How many requests each client address may send, whatever route they take; who sends more is answered 429."),
     row("listeners.*.rate_limit.rate", Kind::Text(&RATE), Required, Instant, "\"100/s\"",
@@ -255,8 +257,6 @@ pub const KEYS: &[Key] = &[
     row("listeners.*.rate_limit.max_keys", Kind::Count { min: 64, max: 10_000_000 }, Is("65536"), Instant, "500000",
         "Clients that are told apart at once; those that come while so many are busy share what others have left. One costs 32 to 64 bytes, used or not."),
 
-    row("listeners.*.http2", Kind::Flag, Is("true"), NewConnections, "false",
-        "Whether HTTP/2 is spoken too: by ALPN with TLS, by prior knowledge without."),
 
     row("pools", Kind::Named, Means("no pool"), Instant, "",
         "Sets of backends, each pool under a name of its own."),

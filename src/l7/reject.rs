@@ -55,6 +55,8 @@ pub enum Failure {
     DoorBusy,
     /// The client sends its body too slowly.
     BodyTooSlow,
+    /// The client of a gRPC call does not wait any more.
+    DeadlineExceeded,
 }
 
 /// A row of the table.
@@ -80,7 +82,7 @@ const fn row(reason: &'static str, status: u16, text: &'static str) -> Row {
 }
 
 /// Every reason, in the order of [`Failure::ordinal`].
-pub const TABLE: [Row; 42] = [
+pub const TABLE: [Row; 43] = [
     row("start_line", 400, "The request line is malformed."),
     row("version", 505, "This server speaks HTTP/1.0 and HTTP/1.1."),
     row("target", 400, "The request target is malformed."),
@@ -162,6 +164,11 @@ pub const TABLE: [Row; 42] = [
     row("limited", 429, "Too many requests."),
     row("body_too_slow", 408, "The request body arrived too slowly."),
     row(
+        "deadline_exceeded",
+        504,
+        "The deadline of the call has passed.",
+    ),
+    row(
         "unauthorized",
         401,
         "A name and a password are needed here.",
@@ -218,10 +225,16 @@ impl Failure {
             Failure::Answered => 36,
             Failure::Denied => 37,
             Failure::Limited(_) => 38,
-            Failure::Unauthorized => 40,
-            Failure::DoorBusy => 41,
+            Failure::Unauthorized => 41,
+            Failure::DoorBusy => 42,
             Failure::BodyTooSlow => 39,
+            Failure::DeadlineExceeded => 40,
         }
+    }
+
+    /// Whether the client is told of it as of a failure.
+    pub fn is_told(self) -> bool {
+        !matches!(self, Failure::ClientGone | Failure::Answered)
     }
 
     /// Its row of [`TABLE`].

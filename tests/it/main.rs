@@ -6,6 +6,7 @@
 mod access_log;
 mod admin;
 mod balancing;
+mod basic_auth;
 mod bodies;
 mod command_line;
 mod drain;
@@ -33,6 +34,7 @@ mod sessions;
 mod shutdown;
 mod slow;
 mod smuggling;
+mod splice;
 mod stale;
 mod sticky;
 mod support;

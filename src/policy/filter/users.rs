@@ -134,14 +134,17 @@ impl Hash {
 mod tests {
     use super::*;
 
-    /// `secret`, by bcrypt with the least cost, by argon2id with 8 KiB and one round.
-    pub const BCRYPT: &str = "$2y$04$abcdefghijklmnopqrstuuQ0F1EkmzZQ0l9cS6TtAyZeRmhKyvAyW";
+    /// `secret`, by bcrypt with the least cost, and by argon2id with 8 KiB and one round.
+    const BCRYPT: &str = "$2y$04$a0j2bETjZg/gcVPjaw/tYuhozCBVdrhGO16Ow/.mBbxEvIsq.MeFq";
+    const ARGON2: &str =
+        "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$QQCd8VPOryZiCF3MtwQnPTK7odKCaPcXJGplgNEuj1A";
 
     #[test]
     fn passwords_are_checked() {
-        let bcrypt = bcrypt::hash("secret", 4).unwrap();
-        let text = format!("# staff\n\njane:{bcrypt}\n");
+        let text = format!("# staff\n\njane:{BCRYPT}\n jürgen:{ARGON2}\n");
         let users = Users::parse(&text).unwrap();
+        assert!(users.check("jürgen", b"secret"));
+        assert!(!users.check("jürgen", b"Secret"));
         assert!(users.check("jane", b"secret"));
         assert!(!users.check("jane", b"secret2"));
         assert!(!users.check("john", b"secret"));
