@@ -213,7 +213,10 @@ fn a_rewrite_leads_nowhere_else() {
             &[("Host", "a")],
             |_| {},
         );
-        assert!(matches!(became, Became::Refused(_)), "{target}: {became:?}");
+        assert!(
+            matches!(became, Became::Refused(Refusal::Path(_))),
+            "{target}: {became:?}"
+        );
     }
     let slashes = r#"{ type = "rewrite-path", regex = "^/x(.*)$", to = "$1" }"#;
     let (made, _) = sent(slashes, "GET /x//evil HTTP/1.1", &[("Host", "a")]);
