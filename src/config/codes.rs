@@ -103,6 +103,11 @@ codes! {
     HostNameBackend "E0603" Value "A backend is given by host name."
     OtherCheck "E0604" Tables "A key of the http check on a check of another type."
 
+    NoClientCa "E0701" Tables "Clients are asked for certificates, and no file says whose are good; or the other way round."
+    HalfPair "E0702" Tables "A certificate without a key, or a key without a certificate."
+    BadServerName "E0703" Value "A name that no TLS server can have."
+    BadTlsFile "E0704" Value "A file of certificates or a key that cannot be used."
+
     NoRoutes "W0401" File "There is no route, so that every request is answered 404."
     HostTaken "W0402" Tables "One of a route's hosts is taken by an earlier route with the same match."
     IdleListener "W0403" File "No route leads from a listener, so that every request to it is answered 404."
@@ -116,6 +121,9 @@ codes! {
     SlowProbe "W0601" Tables "A health check may take longer than the time between two checks."
     UnusedPool "W0602" File "No route leads to a pool."
     NoSessions "W0603" File "A pool chooses by live sessions, and none are counted there."
+
+    VerifyOff "W0701" Value "Backends need not prove who they are."
+    CertificateEnds "W0702" Value "A certificate has expired, or soon will."
 }
 
 impl Code {

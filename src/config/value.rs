@@ -83,7 +83,10 @@ impl<'t> Value<'t> {
             (Kind::Size { .. }, DeValue::Integer(number)) => {
                 format!("write it with its unit, such as \"{number}B\"")
             }
-            (Kind::Count { .. } | Kind::Fraction { .. } | Kind::Flag, DeValue::String(_)) => {
+            (
+                Kind::Count { .. } | Kind::Fraction { .. } | Kind::Flag | Kind::FlagOrTable,
+                DeValue::String(_),
+            ) => {
                 format!("write it without quotes: {} = {example}", self.name)
             }
             (Kind::List(_) | Kind::TextOrTables(_), DeValue::String(text)) => {
@@ -172,6 +175,7 @@ fn wanted(kind: Kind) -> String {
         Kind::Tables => "an array of tables".to_owned(),
         Kind::TextOrTables(_) | Kind::List(_) => "a list".to_owned(),
         Kind::TextOrTable(form) => format!("{} or a table", form.what),
+        Kind::FlagOrTable => "true, false or a table".to_owned(),
         Kind::Flag => "true or false".to_owned(),
         Kind::Count { min, max } => format!("a whole number from {min} to {max}"),
         Kind::Fraction { max } => format!("a number from 0 to {max}"),

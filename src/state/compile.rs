@@ -58,6 +58,7 @@ pub fn compile(
         routes: routes.collect(),
         router: Router::compile(&matches(&config)),
         pools: pools.collect(),
+        tls_files: Vec::new(),
         config: config.clone(),
     }
 }
@@ -98,6 +99,7 @@ fn listener(from: &model::Listener, known: &Known<'_>) -> Listener {
             most => most,
         },
         path_checks: from.path_checks,
+        tls: None,
         connections: known.map_or_else(Arc::default, |known| known.connections.clone()),
     }
 }
@@ -145,6 +147,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
         epoch: epoch.clone(),
         sessions: None,
         flights: None,
+        tls: None,
         moves: known.map_or_else(
             || Arc::new(Moves::new(clock::now())),
             |known| known.moves.clone(),

@@ -15,6 +15,7 @@ pub mod snapshot;
 pub mod store;
 pub mod summary;
 pub mod table;
+pub mod tls;
 
 #[cfg(test)]
 pub(crate) mod sample;

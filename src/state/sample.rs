@@ -65,6 +65,7 @@ fn listener(name: &str, bind: &[SocketAddr]) -> Listener {
         protocol: Protocol::Http,
         max_connections: 0,
         path_checks: PathChecks::Strict,
+        tls: None,
     }
 }
 
@@ -125,6 +126,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
             rise: 2,
             initial: Initial::Probe,
         },
+        tls: None,
     }
 }
 

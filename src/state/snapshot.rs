@@ -11,6 +11,7 @@ use super::backend::{Backend, Epoch};
 use super::flights::Flights;
 use super::live_sessions::LiveSessions;
 use super::store::StoreEnd;
+use super::tls::{ListenerTls, PoolTls, TlsFile};
 use crate::config::model::{BalancerKind, Config, PathChecks, Protocol, Timeouts};
 use crate::policy::persist::Sticky;
 use crate::policy::rebalance::Moves;
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub router: Router,
     /// In the order of the file.
     pub pools: Vec<Pool>,
+    /// The files behind TLS; control gives them.
+    pub tls_files: Vec<TlsFile>,
 }
 
 /// What identifies a bound socket from one generation to the next.
@@ -65,6 +68,8 @@ pub struct Listener {
     pub max_connections: usize,
     /// Whether ambiguous paths are refused.
     pub path_checks: PathChecks,
+    /// What TLS is spoken with, where it is; control gives it.
+    pub tls: Option<ListenerTls>,
     /// Open connections over all workers; survives reloads under the same name.
     pub connections: Arc<AtomicUsize>,
 }
@@ -107,6 +112,8 @@ pub struct Pool {
     pub flights: Option<Arc<Flights>>,
     /// How many clients moved of late to even out; survives reloads under the same name.
     pub moves: Arc<Moves>,
+    /// What TLS is spoken to its backends with, where it is; control gives it.
+    pub tls: Option<PoolTls>,
     /// Its live sessions, which survive reloads; absent where no route to it is sticky.
     pub sessions: Option<LiveSessions>,
 }

@@ -1,7 +1,8 @@
 //! The listeners of a file.
 //! It never opens a socket; whether two addresses get along is judged in `check/addresses.rs`.
-//! Here the walk ends.
+//! The walk goes on in `tls.rs`.
 
+use super::tls::{self, Files};
 use super::{ListenerPlaces, Report, Section};
 use crate::config::model::{Listener, PathChecks, Protocol};
 use crate::config::values::addresses;
@@ -10,6 +11,7 @@ use crate::config::values::addresses;
 pub(super) fn lower(
     report: &mut Report,
     top: &Section<'_>,
+    files: &mut Files,
 ) -> (Vec<Listener>, Vec<ListenerPlaces>) {
     top.named_tables(report, "listeners", "listeners.*")
         .into_iter()
@@ -21,7 +23,7 @@ pub(super) fn lower(
                 protocol: section.place("protocol"),
             };
             (
-                listener(report, name.value, super::values_of(bind), &section),
+                listener(report, name.value, super::values_of(bind), &section, files),
                 places,
             )
         })
@@ -33,6 +35,7 @@ fn listener(
     name: String,
     bind: Vec<std::net::SocketAddr>,
     section: &Section<'_>,
+    files: &mut Files,
 ) -> Listener {
     Listener {
         name,
@@ -52,5 +55,6 @@ fn listener(
             "path_checks",
             [("strict", PathChecks::Strict), ("off", PathChecks::Off)],
         ),
+        tls: tls::of_listener(report, section, files),
     }
 }

@@ -14,11 +14,27 @@ mod tests;
 pub mod tickets;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::UnixTime;
+use rustls::time_provider::TimeProvider;
+
+use crate::clock;
 
 /// The cryptography of this process: aws-lc-rs, with X25519MLKEM768 before the older groups. It is handed to every configuration by
 /// name and never installed for the whole process.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// The time of day for whoever judges certificates and tickets.
+#[derive(Debug)]
+pub struct WallClock;
+
+impl TimeProvider for WallClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since_epoch = Duration::from_millis(clock::wall_millis());
+        Some(UnixTime::since_unix_epoch(since_epoch))
+    }
 }
