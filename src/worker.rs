@@ -2,7 +2,7 @@
 //! It shares nothing with other workers but the live words of backends, and never waits for control.
 //! The walk goes on in `l7/connection.rs`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::io;
@@ -22,16 +22,19 @@ use tokio::task::coop::has_budget_remaining;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
-use crate::l7::client::Client;
-
+use crate::l7::client::{Client, Origin};
+use crate::l7::http2::connection as http2;
+use crate::l7::protect;
+use crate::l7::side::Side;
 use crate::metrics::rows::{Budget, NewRow, Rows};
-use crate::metrics::worker::WorkerCounts;
+use crate::metrics::worker::{TlsFailure, WorkerCounts};
 use crate::net::listener::BACKLOG;
 use crate::net::stream::Stream;
 use crate::net::timer::{TICK, Timer, Wheel};
 use crate::rng::Rng;
 use crate::state::access_log::AccessLog;
 use crate::state::snapshot::{ListenerKey, Snapshot};
+use crate::state::sources::Seat;
 use crate::upstream::generation::{Generation, IdleStacks};
 use crate::upstream::local::{Buffers, ListenerView, Local, Scratch, body_memory};
 
@@ -162,6 +165,8 @@ impl Worker {
             counts,
             access_log: setup.access_log,
             buffers: Buffers::default(),
+            told_of_tls: Cell::new(None),
+            pipes: Rc::default(),
         };
         Worker {
             workers,
@@ -370,34 +375,63 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 fn start(stream: TcpStream, remote: SocketAddr, view: &Rc<ListenerView>, local: &Rc<Local>) {
-    let open = Open::new(view, local);
-    let mut client = Client::new(
-        Stream::accepted(stream),
+    let Some(seat) = protect::admit(view, remote.ip()) else {
+        return;
+    };
+    let open = Open::new(view, local, seat);
+    let origin = Origin {
+        local: local.clone(),
+        view: view.clone(),
         remote,
-        local.clone(),
-        view.clone(),
-    );
+        tls: None,
+    };
+    let Some(stream) = begin_tls(Stream::accepted(stream), view, local) else {
+        return;
+    };
+    let mut client = Client::new(Side::Http1(stream), origin);
     tokio::task::spawn_local(async move {
         let _open = open;
-        client.serve().await;
+        if let Some(early) = client.serve().await {
+            Box::pin(http2::serve(client, early)).await;
+        }
     });
+}
+
+/// The stream with its handshake before it, where the listener speaks TLS.
+fn begin_tls(stream: Stream, view: &ListenerView, local: &Local) -> Option<Stream> {
+    let generation = view.generation();
+    let Some(tls) = &generation.snapshot.listeners[view.listener()].tls else {
+        return Some(stream);
+    };
+    let begun = stream.serve_tls(tls.config.clone());
+    let counted = begun.inspect_err(|error| {
+        local.counts.tls_failures[TlsFailure::Other as usize].increment();
+        log::error!("worker {}: no TLS: {error}", local.index);
+    });
+    counted.ok()
 }
 
 /// Counts a connection while it is open.
 struct Open {
     counts: Arc<WorkerCounts>,
     listener: Arc<AtomicUsize>,
+    /// Counts it among those of its address.
+    _seat: Option<Seat>,
 }
 
 impl Open {
-    fn new(view: &ListenerView, local: &Local) -> Self {
+    fn new(view: &ListenerView, local: &Local, seat: Option<Seat>) -> Self {
         let listener = view.generation().snapshot.listeners[view.listener()]
             .connections
             .clone();
         let counts = local.counts.clone();
         listener.fetch_add(1, Relaxed);
         counts.set_open(counts.open() + 1);
-        Open { counts, listener }
+        Open {
+            counts,
+            listener,
+            _seat: seat,
+        }
     }
 }
 

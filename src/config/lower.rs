@@ -2,8 +2,10 @@
 //! It never stops at a problem and never judges two things against each other.
 //! The walk goes on in `lower/listeners.rs`, `lower/tls.rs`, `lower/pools.rs`, `lower/routes.rs`, and then in `check.rs`.
 
+mod filters;
 mod listeners;
 mod pools;
+mod protection;
 mod routes;
 mod sticky;
 mod tls;
@@ -15,8 +17,8 @@ use toml::de::DeTable;
 use super::codes::Code;
 use super::diagnostic::{Diagnostic, Span};
 use super::model::{
-    AccessFormat, AccessTarget, Admin, AdminBind, Config, Forwarding, Level, Limits, Log, Metrics,
-    Timeouts, Watch,
+    AccessFormat, AccessTarget, Admin, AdminBind, Config, Forwarding, Http2, Level, Limits, Log,
+    Metrics, Timeouts, Watch,
 };
 use super::section::{At, Report, Section};
 use super::values::{addresses, names};
@@ -38,6 +40,7 @@ pub(super) struct ListenerPlaces {
     pub name: Span,
     pub bind: Vec<Span>,
     pub protocol: Span,
+    pub allow: protection::AllowPlaces,
 }
 
 /// Where the parts of a route stand, and its references as written.
@@ -52,6 +55,8 @@ pub(super) struct RoutePlaces {
     /// The pool it names, if it names one.
     pub pool: Option<At<String>>,
     pub sticky: Option<sticky::StickyPlaces>,
+    /// Its filters, by their types.
+    pub filters: Vec<Span>,
     /// Whether nothing was wrong with it, so that its match can be compared with others'.
     pub sound: bool,
 }
@@ -105,6 +110,8 @@ pub(super) fn lower(report: &mut Report, tree: &DeTable<'_>, text: &str) -> Draf
         ),
         timeouts,
         limits: limits(report, &top),
+        http2: http2(report, &top),
+        min_body_rate: min_body_rate(report, &top),
         forwarding: forwarding(report, &top),
         admin: self::admin(report, &admin),
         log: log(report, &top),
@@ -158,6 +165,28 @@ fn limits(report: &mut Report, top: &Section<'_>) -> Limits {
         head: section.size(report, "head").unwrap_or_default() as usize,
         header_lines: section.count(report, "header_lines").unwrap_or_default() as usize,
     }
+}
+
+fn http2(report: &mut Report, top: &Section<'_>) -> Http2 {
+    let empty = DeTable::new();
+    let section = top.section(report, "http2", "http2", &empty);
+    let mut count = |name| section.count(report, name).unwrap_or_default() as u32;
+    Http2 {
+        streams: count("streams"),
+        resets: count("resets"),
+        pings: count("pings"),
+        settings: count("settings"),
+        empty_frames: count("empty_frames"),
+        continuations: count("continuations"),
+        window: section.size(report, "window").unwrap_or_default() as u32,
+    }
+}
+
+fn min_body_rate(report: &mut Report, top: &Section<'_>) -> u64 {
+    let empty = DeTable::new();
+    // What it has beside this is told by `limits`.
+    let section = top.section(&mut Report::new(), "limits", "limits", &empty);
+    section.size(report, "min_body_rate").unwrap_or_default()
 }
 
 fn forwarding(report: &mut Report, top: &Section<'_>) -> Forwarding {

@@ -2,10 +2,19 @@
 //! It never holds a value that a later step would have to refuse, and knows no span, socket or file handle.
 //! The walk goes on in `state/compile.rs`, which turns it into a snapshot.
 
+mod filters;
+mod protection;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use filters::{
+    Filter, HeaderEdits, MAX_REGEX, Part, Piece, Redirect, Respond, Rewrite, Scheme, Template,
+    Variable,
+};
+pub use protection::{Access, LimitKey, Rate, RateLimit};
 
 /// One whole, valid configuration file.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +38,10 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// What a request head may be.
     pub limits: Limits,
+    /// What a client may ask of an HTTP/2 connection.
+    pub http2: Http2,
+    /// Bytes of a request body that a client must send in a second on the average, after a while; 0: no matter how few.
+    pub min_body_rate: u64,
     /// Opt-in forwarding headers.
     pub forwarding: Forwarding,
     /// The admin server.
@@ -84,6 +97,25 @@ pub struct Limits {
     pub head: usize,
     /// Field lines of a head or trailer section.
     pub header_lines: usize,
+}
+
+/// What a client may ask of one HTTP/2 connection; what has no unit is a number of frames in a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2 {
+    /// Requests at once.
+    pub streams: u32,
+    /// Bytes of request bodies on their way or waiting.
+    pub window: u32,
+    /// RST_STREAM.
+    pub resets: u32,
+    /// PING.
+    pub pings: u32,
+    /// SETTINGS.
+    pub settings: u32,
+    /// Frames that carry nothing.
+    pub empty_frames: u32,
+    /// CONTINUATION.
+    pub continuations: u32,
 }
 
 /// Forwarding headers beside the `X-Forwarded-*` that are always written.
@@ -184,8 +216,16 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Connections at once over all workers; 0: no limit but the process's descriptors. Above it, accepting pauses.
     pub max_connections: usize,
+    /// The same for each client address; 0: no limit. Above it, connections are closed.
+    pub max_connections_per_source: usize,
+    /// How often each client may ask.
+    pub rate_limit: Option<RateLimit>,
+    /// Who may connect.
+    pub access: Access,
     /// Whether ambiguous paths are refused.
     pub path_checks: PathChecks,
+    /// Whether HTTP/2 is spoken too.
+    pub http2: bool,
     /// How TLS is spoken; absent: it is not.
     pub tls: Option<ListenerTls>,
 }
@@ -277,8 +317,10 @@ pub struct Route {
     pub methods: Vec<String>,
     /// All must hold.
     pub headers: Vec<HeaderMatch>,
-    /// Name of a pool that exists.
+    /// Name of a pool that exists; empty: it leads nowhere, since its filters answer.
     pub pool: String,
+    /// In the order written.
+    pub filters: Vec<Filter>,
     /// Absent: not sticky.
     pub sticky: Option<Sticky>,
     /// Bytes a request body may have; `None`: no limit.
@@ -479,6 +521,8 @@ pub enum Secure {
 pub struct Pool {
     /// `[a-z0-9_-]+`.
     pub name: String,
+    /// What its backends speak.
+    pub protocol: PoolProtocol,
     /// Chooses for new work.
     pub balancer: BalancerKind,
     /// Idle upstream connections kept per worker and backend.
@@ -506,6 +550,15 @@ pub struct PoolTls {
     pub client: Option<CertificateFiles>,
     /// Whether a backend must prove anything.
     pub verify: bool,
+}
+
+/// What backends speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, by prior knowledge, or by ALPN where TLS is spoken.
+    Http2,
 }
 
 /// The algorithms.
@@ -592,14 +645,23 @@ pub enum Check {
     None,
     /// A connection is accepted.
     Tcp,
-    /// An HTTP/1.1 GET.
+    /// A GET.
     Http {
+        /// Whether it is asked over HTTP/2, as the pool's backends are.
+        http2: bool,
         /// Origin-form target.
         path: String,
         /// `Host` field; default: the backend's address.
         host: Option<String>,
         /// Status codes that mean health, as inclusive ranges.
         expect: Vec<(u16, u16)>,
+    },
+    /// A call of the gRPC health service, version 1.
+    Grpc {
+        /// The service that is asked for; empty: the server as a whole.
+        service: String,
+        /// `:authority` of the call; default: the backend's address.
+        host: Option<String>,
     },
 }
 
@@ -615,7 +677,7 @@ pub enum Initial {
 }
 
 /// A network in CIDR notation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cidr {
     /// Its first address.
     pub network: IpAddr,

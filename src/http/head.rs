@@ -60,7 +60,7 @@ pub enum Field {
     XForwardedFor,
     XForwardedHost,
     XForwardedProto,
-    /// Any other `X-Forwarded-*`, `X-Real-IP`, and every forwarding name spelled with underscores.
+    /// Any other `X-Forwarded-*`, `X-Real-IP`, `Client-Cert*`, `X-Client-Cert*`, and every forwarding name spelled with underscores.
     OtherForwarding,
 }
 
@@ -93,6 +93,10 @@ impl Field {
 
     /// `X-Forwarded-*`, `X-Real-IP` and `Forwarded`, with underscores read as hyphens, since servers that map names to variables do.
     fn forwarding(name: &[u8]) -> Field {
+        // What weir says of a client's certificate (RFC 9440).
+        if name.len() >= 11 && name[0] | 0x20 == b'c' && has_folded_prefix(name, b"client-cert") {
+            return Field::OtherForwarding;
+        }
         if name.len() < 9 || name[0] | 0x20 != b'x' || (name[1] != b'-' && name[1] != b'_') {
             return Field::Other;
         }
@@ -106,6 +110,7 @@ impl Field {
             return Field::XForwardedHost;
         }
         if has_folded_prefix(name, b"x-forwarded")
+            || has_folded_prefix(name, b"x-client-cert")
             || (name.len() == 9 && has_folded_prefix(name, b"x-real-ip"))
         {
             return Field::OtherForwarding;
@@ -149,6 +154,15 @@ fn is<const N: usize>(name: &[u8], lower: &[u8; N]) -> bool {
     <&[u8; N]>::try_from(name).is_ok_and(|name| name.map(|byte| byte | 0x20) == *lower)
 }
 
+/// Whether two field names are the same to a server that maps names to variables: without regard to case, and `_` counts as `-`.
+pub fn is_same_name(one: &[u8], other: &[u8]) -> bool {
+    let fold = |byte: &u8| match byte {
+        b'_' => b'-',
+        byte => byte.to_ascii_lowercase(),
+    };
+    one.len() == other.len() && one.iter().map(fold).eq(other.iter().map(fold))
+}
+
 /// Whether `name` begins with the lower-case `prefix`, `_` counting as `-`.
 fn has_folded_prefix(name: &[u8], prefix: &[u8]) -> bool {
     let fold = |byte: u8| {
@@ -173,6 +187,8 @@ pub enum Version {
     /// HTTP/1.1.
     #[default]
     Http11,
+    /// HTTP/2, whose heads are read as those of HTTP/1.1.
+    Http2,
 }
 
 /// The form of a request target (RFC 9112 section 3.2); authority-form belongs to CONNECT, which weir refuses.

@@ -3,14 +3,18 @@
 //! Read `head.rs` (what a head is), then `request.rs` and `answer.rs` (how one is read), then `framing.rs` (where a body ends).
 
 pub mod answer;
+pub mod chunk;
 pub mod cookie;
 pub mod edits;
 pub mod fault;
+pub mod fields;
 pub mod forwarding;
 pub mod framing;
 pub mod head;
+pub mod meter;
 pub mod path;
 pub mod request;
+pub mod rewrite;
 #[cfg(test)]
 mod sample;
 pub mod text;

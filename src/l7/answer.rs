@@ -7,17 +7,20 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::client::Next;
-use super::exchange::{Exchange, Plan};
+use super::exchange::{Coding, Exchange, Plan};
 use super::reject::Failure;
 use super::upgrade::confirm_switch;
 use crate::clock;
 use crate::http::answer::{self, Answer};
 use crate::http::edits::Edits;
 use crate::http::fault::Fault;
+use crate::http::fields;
 use crate::http::forwarding;
 use crate::http::framing::Framing;
 use crate::http::head::{AnswerHead, Field, Version, list_members};
+use crate::net::duplex::Duplex;
 use crate::upstream::local::Scratch;
+use crate::upstream::side::BackendSide;
 
 /// Interim answers to one request; a backend that sends more is broken.
 const MAX_INTERIMS: u32 = 32;
@@ -37,18 +40,23 @@ impl Exchange<'_> {
             {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
+            let local = self.client.local.clone();
+            let body = &mut *local.body.borrow_mut();
+            let room = self.first_read(body.len());
             let Some(upstream) = &mut self.backend else {
                 return Poll::Ready(Err(Failure::BackendClosed));
             };
-            let local = self.client.local.clone();
-            let body = &mut *local.body.borrow_mut();
-            let count = match ready!(upstream.stream.poll_read(cx, body)) {
+            let count = match ready!(upstream.stream.poll_read(cx, &mut body[..room])) {
                 Ok(count @ 1..) => count,
-                _ => return Poll::Ready(Err(Failure::BackendClosed)),
+                _ => {
+                    let stream = upstream.stream.http2();
+                    upstream.sent &= stream.is_none_or(|stream| !stream.is_unprocessed());
+                    return Poll::Ready(Err(Failure::BackendClosed));
+                }
             };
             let read = clock::now();
             let done = if upstream.partial.is_empty() {
-                self.pass_heads(cx, &mut body[..count], read)?
+                self.pass_heads(cx, body, count, read)?
             } else {
                 upstream.partial.extend_from_slice(&body[..count]);
                 // A head cannot end but with a line.
@@ -56,7 +64,8 @@ impl Exchange<'_> {
                     continue;
                 }
                 let mut bytes = std::mem::take(&mut upstream.partial);
-                self.pass_heads(cx, &mut bytes, read)?
+                let count = bytes.len();
+                self.pass_heads(cx, &mut bytes, count, read)?
             };
             if done {
                 return Poll::Ready(Ok(()));
@@ -64,11 +73,13 @@ impl Exchange<'_> {
         }
     }
 
-    /// Passes on every complete head at the front of `bytes`; true when the final one was among them. What is left is kept.
+    /// Passes on every complete head at the front of the `count` bytes that are there; true when the final one was among them. What
+    /// is left is kept.
     fn pass_heads(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &mut [u8],
+        count: usize,
         read: Instant,
     ) -> Result<bool, Failure> {
         let (local, generation) = (self.client.local.clone(), self.generation.clone());
@@ -78,8 +89,8 @@ impl Exchange<'_> {
             out, lines, edits, ..
         } = &mut *local.scratch.borrow_mut();
         let mut from = 0;
-        while from < bytes.len() {
-            let parsed = answer::parse(&bytes[from..], lines, limits, is_head);
+        while from < count {
+            let parsed = answer::parse(&bytes[from..count], lines, limits, is_head);
             let Some(answer) = parsed.map_err(Failure::Answer)? else {
                 break;
             };
@@ -94,10 +105,13 @@ impl Exchange<'_> {
                 return Err(Failure::SessionOver);
             }
             self.compose(&answer, edits, out);
-            return self.pass_final(cx, out, bytes, from, read).map(|()| true);
+            let end = self.gather(cx, bytes, from..count);
+            return self
+                .pass_final(cx, out, &mut bytes[..end], from, read)
+                .map(|()| true);
         }
         if let Some(upstream) = &mut self.backend {
-            upstream.partial.extend_from_slice(&bytes[from..]);
+            upstream.partial.extend_from_slice(&bytes[from..count]);
         }
         Ok(false)
     }
@@ -130,6 +144,10 @@ impl Exchange<'_> {
         remove_framing(head, edits);
         write_head(head, edits, out);
         self.facts.bytes_out += out.len() as u64;
+        if let Some(stream) = self.client.stream.http2() {
+            let interim = fields::read_answer(out).map(|interim| stream.interim(interim));
+            return interim.map_or(Ok(()), |sent| sent.map_err(|_| Failure::ClientGone));
+        }
         let sent = self
             .answer
             .backlog
@@ -150,15 +168,20 @@ impl Exchange<'_> {
             true => Framing::Close,
             false => answer.body,
         };
-        self.answer.decode = old_client && matches!(answer.body, Framing::Chunked(_));
+        let is_http2 = self.client.stream.is_http2();
+        self.answer.coding = match answer.body {
+            Framing::Chunked(_) if old_client || is_http2 => Coding::Decode,
+            _ => Coding::AsIs,
+        };
+        let is_open = self.reads_to_end(answer, edits);
         self.answer.backend_goes_on = answer.keep_alive;
         self.answer.idle_hint = idle_hint(answer);
         // A client that reads the answer within its body may stop there, or not: where its next request begins, nobody knows.
         self.answer.client_goes_on = self.head.is_some_and(|head| head.keep_alive)
             && !self.client.view.is_closing()
-            && !self.answer.decode
+            && self.answer.coding != Coding::Decode
             && self.upload.is_done()
-            && self.answer.body != Framing::Close;
+            && (self.answer.body != Framing::Close || is_open);
         forwarding::remove_hop_by_hop(head.bytes, head.lines, answer.connection_options, edits);
         if head.status == 204 || is_switch {
             remove_framing(head, edits);
@@ -166,6 +189,7 @@ impl Exchange<'_> {
             head.field(Field::TransferEncoding)
                 .for_each(|(ordinal, _)| edits.remove(ordinal));
         }
+        self.filter_answer(head, edits);
         self.remember(head, edits);
         if self.generation.snapshot.config.forwarding.via {
             forwarding::append_via(head.version, edits);
@@ -179,6 +203,33 @@ impl Exchange<'_> {
         write_head(head, edits, out);
     }
 
+    /// What the body of an answer of HTTP/2 is: all until the end of its stream, whatever its length. True when a client of HTTP/1.1
+    /// is told of the end in another way than by the end of its connection.
+    fn reads_to_end(&mut self, answer: &Answer<'_>, edits: &mut Edits) -> bool {
+        let stream = (self.backend.as_mut()).and_then(|upstream| upstream.stream.http2());
+        let Some(stream) = stream.filter(|_| answer.body != Framing::NONE) else {
+            return false;
+        };
+        let has_length = matches!(answer.body, Framing::Length(_));
+        let is_ended = stream.is_ended();
+        let is_http11 = self
+            .head
+            .is_some_and(|head| head.version == Version::Http11);
+        self.answer.body = match is_ended {
+            true => Framing::NONE,
+            false => Framing::Close,
+        };
+        match (is_http11, has_length, is_ended) {
+            (true, false, true) => edits.append("Content-Length", b"0"),
+            (true, false, false) => {
+                edits.append("Transfer-Encoding", b"chunked");
+                self.answer.coding = Coding::Encode;
+            }
+            _ => {}
+        }
+        is_http11
+    }
+
     /// Sends the head with the body bytes that came with it, which begin at `from`. A head that fits takes the place of the one
     /// that came, so that all leaves from one address.
     fn pass_final(
@@ -190,9 +241,9 @@ impl Exchange<'_> {
         read: Instant,
     ) -> Result<(), Failure> {
         let body = &mut bytes[from..];
-        let (taken, kept) = match self.answer.decode {
-            true => self.answer.body.advance_and_decode(body),
-            false => self.answer.body.advance(body).map(|taken| (taken, taken)),
+        let (taken, kept) = match self.answer.coding {
+            Coding::Decode => self.answer.body.advance_and_decode(body),
+            _ => self.answer.body.advance(body).map(|taken| (taken, taken)),
         }
         .map_err(|fault| {
             self.answer.status = 0;
@@ -200,6 +251,12 @@ impl Exchange<'_> {
         })?;
         self.answer.backend_goes_on &= taken == body.len();
         self.facts.bytes_out += (out.len() + kept) as u64;
+        if self.client.stream.is_http2() {
+            self.pass_to_stream(cx, out, &bytes[from..from + kept])?;
+            self.note_passed(cx, read);
+            return Ok(());
+        }
+        self.hand_over_more(cx, bytes.len());
         let (first, second) = match from.checked_sub(out.len()) {
             Some(start) if kept > JOIN => {
                 bytes[start..from].copy_from_slice(out);
@@ -215,12 +272,39 @@ impl Exchange<'_> {
             .backlog
             .send(&mut self.client.stream, cx, first, second)
             .map_err(|_| Failure::ClientGone)?;
+        self.note_passed(cx, read);
+        Ok(())
+    }
+
+    /// Sends the head and the first bytes of the body to a stream of HTTP/2.
+    fn pass_to_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &[u8],
+        body: &[u8],
+    ) -> Result<(), Failure> {
+        let Some(stream) = self.client.stream.http2() else {
+            return Ok(());
+        };
+        let answer = fields::read_answer(head).ok_or(Failure::Answer(Fault::FieldLine))?;
+        let is_whole = self.answer.body.is_done();
+        let sent = stream.respond(answer, body, is_whole);
+        let taken = sent.map_err(|_| Failure::ClientGone)?;
+        match &body[taken..] {
+            [] => Ok(()),
+            rest => (self.answer.backlog)
+                .send(&mut self.client.stream, cx, rest, &[])
+                .map_err(|_| Failure::ClientGone),
+        }
+    }
+
+    /// Notes that the answer is under way, and begins the wait for what is missing of it.
+    fn note_passed(&mut self, cx: &mut Context<'_>, read: Instant) {
         self.facts.ended = clock::now();
         self.facts.overhead += self.facts.ended - read;
         if !self.answer.body.is_done() || !self.answer.backlog.is_empty() {
             self.client.timer.set(cx, self.timeouts().response_idle);
         }
-        Ok(())
     }
 
     /// Moves what is left of both bodies, then gives the upstream connection back.
@@ -233,16 +317,21 @@ impl Exchange<'_> {
             poll_fn(|cx| self.poll_relay(cx)).await?;
             self.facts.ended = clock::now();
         }
+        let trailers = self.answer.trailers.take();
+        self.client.stream.end(trailers.map(|trailers| *trailers));
         let backend_goes_on =
             self.answer.backend_goes_on && self.upload.is_done() && !self.is_backend_behind();
-        if let Some(upstream) = self.backend.take().filter(|_| backend_goes_on) {
+        let upstream = self.backend.take().filter(|_| backend_goes_on);
+        let upstream = upstream.map(|upstream| (upstream.stream, upstream.is_large));
+        if let Some((BackendSide::Http1(stream), is_large)) = upstream {
             let snapshot = &*self.generation.snapshot;
             let idle = self
                 .answer
                 .idle_hint
                 .unwrap_or(snapshot.config.timeouts.upstream_idle);
             let stack = self.generation.pool(plan.pool).idle(plan.backend);
-            stack.put(upstream.stream, self.facts.ended + idle);
+            stack.expect_large(is_large);
+            stack.put(stream, self.facts.ended + idle);
         }
         // Who did not ask for the end may have sent more before it hears of it.
         let is_asked = self.head.is_some_and(|head| !head.keep_alive);
@@ -275,7 +364,7 @@ impl Exchange<'_> {
 }
 
 /// Copies a head out with its changes. The version is this hop's own (RFC 9110 section 6.2).
-fn write_head(head: &AnswerHead<'_>, edits: &mut Edits, out: &mut Vec<u8>) {
+pub(super) fn write_head(head: &AnswerHead<'_>, edits: &mut Edits, out: &mut Vec<u8>) {
     let start = (head.lines.first()).map_or(head.bytes.len() - "\r\n".len(), |line| {
         line.name.start as usize
     });

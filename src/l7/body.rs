@@ -4,8 +4,13 @@
 
 use std::task::{Context, Poll, ready};
 
-use super::exchange::Exchange;
+use super::exchange::{Coding, Exchange};
 use super::reject::Failure;
+use super::side::Side;
+use crate::http::framing::Framing;
+use crate::http::{chunk, fields};
+use crate::net::duplex::Duplex;
+use crate::upstream::http2::BackendStream;
 
 /// Bytes of later requests that are read while an answer is awaited, to notice a client that goes away; more stays in the kernel.
 const MAX_EARLY: usize = 16 * 1024;
@@ -31,6 +36,7 @@ impl Exchange<'_> {
                 continue;
             }
             if self.upload.is_done() {
+                upstream.stream.end(None);
                 return Poll::Ready(Ok(()));
             }
             ready!(self.poll_upload_piece(cx))?;
@@ -39,17 +45,25 @@ impl Exchange<'_> {
 
     /// Reads one piece of the body and sends it.
     fn poll_upload_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if self.upload == Framing::Close {
+            return self.poll_upload_open(cx);
+        }
+        if let Some(handed) = ready!(self.poll_hand_up(cx)) {
+            return Poll::Ready(handed);
+        }
         let local = self.client.local.clone();
         let body = &mut *local.body.borrow_mut();
         let count = match ready!(self.client.stream.poll_read(cx, body)) {
             Ok(count @ 1..) => count,
             _ => return Poll::Ready(Err(Failure::ClientGone)),
         };
-        let taken = self
-            .upload
-            .advance(&body[..count])
-            .map_err(Failure::Request)?;
+        let (taken, kept) = match self.upload_coding {
+            Coding::Decode => self.upload.advance_and_decode(&mut body[..count]),
+            _ => (self.upload.advance(&body[..count])).map(|taken| (taken, taken)),
+        }
+        .map_err(Failure::Request)?;
         self.facts.bytes_in += taken as u64;
+        // Decoded data moved to the front; what follows the body stands where it was.
         self.client.early.extend_from_slice(&body[taken..count]);
         if self.facts.route.is_some_and(|route| {
             self.upload
@@ -57,12 +71,78 @@ impl Exchange<'_> {
         }) {
             return Poll::Ready(Err(Failure::BodyTooLarge));
         }
-        if let Some(upstream) = &mut self.backend {
+        if let Some(upstream) = &mut self.backend
+            && kept > 0
+        {
             // A backend that answers early may stop reading: its answer is what counts then.
             upstream.deaf = upstream
                 .backlog
-                .send(&mut upstream.stream, cx, &body[..taken], &[])
+                .send(&mut upstream.stream, cx, &body[..kept], &[])
                 .is_err();
+        }
+        if self.is_too_slow() {
+            return Poll::Ready(Err(Failure::BodyTooSlow));
+        }
+        self.await_upload(cx);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads one piece of a body whose length nobody knows and sends it, or its end.
+    fn poll_upload_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let local = self.client.local.clone();
+        let memory = &mut *local.body.borrow_mut();
+        let room = chunk::room(memory);
+        let count = match ready!(self.client.stream.poll_read(cx, &mut memory[room.clone()])) {
+            Ok(count) => count,
+            Err(_) => return Poll::Ready(Err(Failure::ClientGone)),
+        };
+        self.facts.bytes_in += count as u64;
+        let head = self.head.map_or(0, |head| head.length as u64);
+        if self.facts.route.is_some_and(|route| {
+            self.facts.bytes_in - head > self.generation.snapshot.routes[route].max_body
+        }) {
+            return Poll::Ready(Err(Failure::BodyTooLarge));
+        }
+        if count == 0 {
+            return self.poll_upload_end(cx);
+        }
+        let framed = match self.upload_coding {
+            Coding::Encode => chunk::frame(memory, count),
+            _ => room.start..room.start + count,
+        };
+        let framed = &memory[framed];
+        if let Some(upstream) = &mut self.backend {
+            upstream.deaf = upstream
+                .backlog
+                .send(&mut upstream.stream, cx, framed, &[])
+                .is_err();
+        }
+        self.await_upload(cx);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends the end of a body whose length nobody knew, with its trailers.
+    fn poll_upload_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let trailers = match self.client.stream.http2() {
+            Some(stream) => ready!(stream.poll_trailers(cx)),
+            None => None,
+        };
+        self.upload = Framing::NONE;
+        if let Some(upstream) = &mut self.backend {
+            match trailers {
+                trailers if self.upload_coding == Coding::Encode => {
+                    let mut last = Vec::new();
+                    fields::write_trailers(trailers.as_ref(), &mut last);
+                    upstream.deaf = (upstream.backlog)
+                        .send(&mut upstream.stream, cx, &last, &[])
+                        .is_err();
+                }
+                Some(mut trailers) => {
+                    fields::clean_trailers(&mut trailers);
+                    upstream.stream.end(Some(trailers));
+                }
+                None => {}
+            }
         }
         self.await_upload(cx);
         Poll::Ready(Ok(()))
@@ -71,8 +151,12 @@ impl Exchange<'_> {
     /// Begins the wait for whoever must move next: the backend when it has all of the body, or has not taken what came; else the client.
     pub(super) fn await_upload(&self, cx: &mut Context<'_>) {
         let timeouts = self.timeouts();
+        let is_done = self.upload.is_done();
+        if !is_done {
+            self.time_client(self.answer.status == 0 && !self.is_backend_behind());
+        }
         let wait = match self.answer.status {
-            0 if self.upload.is_done() || self.is_backend_behind() => timeouts.response,
+            0 if is_done || self.is_backend_behind() => timeouts.response,
             0 => timeouts.body_idle,
             _ => timeouts.response_idle,
         };
@@ -87,6 +171,12 @@ impl Exchange<'_> {
 
     /// Notices a client that goes away while it has nothing to send, and keeps what it sends before its turn.
     pub(super) fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        if let Side::Http2(stream) = &mut self.client.stream {
+            return match stream.is_gone(cx) {
+                true => Err(Failure::ClientGone),
+                false => Ok(()),
+            };
+        }
         while self.upload.is_done() && self.client.early.len() < MAX_EARLY {
             let local = self.client.local.clone();
             let body = &mut *local.body.borrow_mut();
@@ -112,47 +202,80 @@ impl Exchange<'_> {
                     return Poll::Ready(Err(Failure::ClientGone));
                 }
             }
-            if self.answer.body.is_done() {
+            if !self.answer.body.is_done() {
+                ready!(self.poll_download_piece(cx))?;
+            } else if !self.seal() {
                 return Poll::Ready(Ok(()));
             }
-            ready!(self.poll_download_piece(cx))?;
         }
+    }
+
+    /// Puts the end of the chunked coding behind an answer that is sent in it; false when nothing is to be put there, or was.
+    pub(super) fn seal(&mut self) -> bool {
+        let is_open = self.answer.coding == Coding::Encode;
+        if is_open {
+            self.answer.coding = Coding::AsIs;
+            let mut last = Vec::new();
+            fields::write_trailers(self.answer.trailers.take().as_deref(), &mut last);
+            self.facts.bytes_out += last.len() as u64;
+            self.answer.backlog.push(&last);
+        }
+        is_open
     }
 
     /// Reads one piece of the answer's body and sends it.
     fn poll_download_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if let Some(handed) = ready!(self.poll_hand_down(cx)) {
+            return Poll::Ready(handed);
+        }
         let Some(upstream) = &mut self.backend else {
             return Poll::Ready(Err(Failure::BackendClosed));
         };
         let local = self.client.local.clone();
-        let body = &mut *local.body.borrow_mut();
+        let memory = &mut *local.body.borrow_mut();
+        let room = match self.answer.coding {
+            Coding::Encode => chunk::room(memory),
+            _ => 0..memory.len(),
+        };
+        let body = &mut memory[room];
         let count = match ready!(upstream.stream.poll_read(cx, body)) {
             Ok(0) => return Poll::Ready(self.end_of_backend()),
             Ok(count) => count,
             Err(_) => return Poll::Ready(Err(Failure::BackendClosed)),
         };
         let piece = &mut body[..count];
-        let (taken, kept) = match self.answer.decode {
-            true => self.answer.body.advance_and_decode(piece),
-            false => self.answer.body.advance(piece).map(|taken| (taken, taken)),
+        let (taken, kept) = match self.answer.coding {
+            Coding::Decode => self.answer.body.advance_and_decode(piece),
+            _ => self.answer.body.advance(piece).map(|taken| (taken, taken)),
         }
         .map_err(Failure::Answer)?;
         // What follows an answer belongs to nobody: the connection cannot be used again.
         self.answer.backend_goes_on &= taken == count;
-        self.facts.bytes_out += kept as u64;
-        let sent = self
-            .answer
-            .backlog
-            .send(&mut self.client.stream, cx, &piece[..kept], &[]);
+        let framed = match self.answer.coding {
+            Coding::Encode if kept > 0 => {
+                let chunk = chunk::frame(memory, kept);
+                &memory[chunk]
+            }
+            _ => &piece[..kept],
+        };
+        self.facts.bytes_out += framed.len() as u64;
+        let sent = match framed.is_empty() {
+            true => Ok(()),
+            false => (self.answer.backlog).send(&mut self.client.stream, cx, framed, &[]),
+        };
         self.client.timer.set(cx, self.timeouts().response_idle);
         Poll::Ready(sent.map_err(|_| Failure::ClientGone))
     }
 
     /// The end of the backend's stream ends a close-delimited answer and breaks any other.
     fn end_of_backend(&mut self) -> Result<(), Failure> {
-        use crate::http::framing::Framing;
         if self.answer.body != Framing::Close {
             return Err(Failure::BackendClosed);
+        }
+        let stream = (self.backend.as_mut()).and_then(|upstream| upstream.stream.http2());
+        if let Some(mut trailers) = stream.and_then(BackendStream::take_trailers) {
+            fields::clean_trailers(&mut trailers);
+            self.answer.trailers = Some(Box::new(trailers));
         }
         self.answer.body = Framing::NONE;
         Ok(())

@@ -5,16 +5,17 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use crate::net::stream::Stream;
+use super::side::Side;
 use crate::net::timer::Timer;
+use crate::net::tls::handshake::Handshake;
 use crate::policy::persist::{Remembered, Told};
 use crate::upstream::local::{ListenerView, Local};
 
 /// A client connection.
 #[derive(Debug)]
 pub struct Client {
-    /// Its socket.
-    pub stream: Stream,
+    /// Its socket, or its stream of one.
+    pub stream: Side,
     /// Its one deadline.
     pub timer: Timer,
     /// What its worker owns.
@@ -23,6 +24,8 @@ pub struct Client {
     pub view: Rc<ListenerView>,
     /// Its other end.
     pub remote: SocketAddr,
+    /// What its handshake came to, once there was one.
+    pub tls: Option<Rc<Handshake>>,
     /// Bytes that arrived before their turn.
     pub early: Vec<u8>,
     /// Requests so far.
@@ -31,6 +34,19 @@ pub struct Client {
     pub remembered: Option<Remembered>,
     /// What it was told last, for what had arrived by then.
     pub told: Option<Told>,
+}
+
+/// Where a client connection comes from: what the streams of one have in common.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// What its worker owns.
+    pub local: Rc<Local>,
+    /// The listener that accepted it.
+    pub view: Rc<ListenerView>,
+    /// Its other end.
+    pub remote: SocketAddr,
+    /// What its handshake came to, where TLS is spoken.
+    pub tls: Option<Rc<Handshake>>,
 }
 
 /// What comes after a request.
@@ -47,13 +63,14 @@ pub enum Next {
 }
 
 impl Client {
-    /// A connection that was just accepted.
-    pub fn new(
-        stream: Stream,
-        remote: SocketAddr,
-        local: Rc<Local>,
-        view: Rc<ListenerView>,
-    ) -> Self {
+    /// A connection that was just accepted, or a stream of one.
+    pub fn new(stream: Side, origin: Origin) -> Self {
+        let Origin {
+            local,
+            view,
+            remote,
+            tls,
+        } = origin;
         let timer = local.wheel.timer();
         Client {
             stream,
@@ -61,10 +78,21 @@ impl Client {
             local,
             view,
             remote,
+            tls,
             early: Vec::new(),
             requests: 0,
             remembered: None,
             told: None,
+        }
+    }
+
+    /// Where it comes from.
+    pub fn origin(&self) -> Origin {
+        Origin {
+            local: self.local.clone(),
+            view: self.view.clone(),
+            remote: self.remote,
+            tls: self.tls.clone(),
         }
     }
 }

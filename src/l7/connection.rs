@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::client::{Client, Next};
 use super::proxy::proxy;
+use crate::http::meter::PREFACE;
 use crate::http::request;
+use crate::net::duplex::Duplex;
 
 /// How long, and for how many bytes, a closing connection reads on, so that the client sees the last answer instead of a reset
 /// (RFC 9112 section 9.6).
@@ -16,19 +18,33 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
 impl Client {
-    /// Serves the connection to its end. By reference, because a future that takes a value by `self` holds it twice.
-    pub async fn serve(&mut self) {
+    /// Serves the connection to its end, or until it turns out to speak HTTP/2: what was read of that is returned. By reference, because a
+    /// future that takes a value by `self` holds it twice.
+    pub async fn serve(&mut self) -> Option<Vec<u8>> {
         poll_fn(|cx| self.begin_wait(cx)).await;
+        if self.stream.speaks_tls() && !Box::pin(self.shake_hands()).await {
+            return None;
+        }
         while let Some(received) = poll_fn(|cx| self.poll_arrival(cx)).await {
+            if self.requests == 0 && received.starts_with(PREFACE) {
+                return Some(received);
+            }
             // A request's state is boxed so that a waiting connection is small.
             match Box::pin(proxy(self, received)).await {
                 Next::Request => self.requests += 1,
-                Next::Close => return,
-                Next::Linger => return Box::pin(self.linger()).await,
-                Next::Abort => return self.stream.reset_on_close(),
+                Next::Close => return None,
+                Next::Linger => {
+                    Box::pin(self.linger()).await;
+                    return None;
+                }
+                Next::Abort => {
+                    self.stream.reset_on_close();
+                    return None;
+                }
             }
             poll_fn(|cx| self.begin_wait(cx)).await;
         }
+        None
     }
 
     /// Begins the wait for a request: the head of the first has a deadline from the accept on.
@@ -52,16 +68,27 @@ impl Client {
             self.early = Vec::new();
             request::skip_empty_lines(&mut received);
         }
-        while received.is_empty() {
+        while received.is_empty() || self.may_be_preface(&received) {
             match self.stream.poll_read_into(cx, &mut received) {
                 Poll::Ready(Ok(1..)) => request::skip_empty_lines(&mut received),
                 nothing => {
-                    self.local.buffers.put(received);
+                    match received.is_empty() {
+                        true => self.local.buffers.put(received),
+                        false => self.early = received,
+                    }
                     return self.no_arrival(nothing.is_ready());
                 }
             }
         }
         Poll::Ready(Some(received))
+    }
+
+    /// Whether a connection has sent the beginning of what HTTP/2 begins with, and no more yet.
+    fn may_be_preface(&self, received: &[u8]) -> bool {
+        self.requests == 0
+            && received.len() < PREFACE.len()
+            && PREFACE.starts_with(received)
+            && self.view.generation().snapshot.listeners[self.view.listener()].http2
     }
 
     /// Whether to wait on for a request.
@@ -80,7 +107,7 @@ impl Client {
     }
 
     /// Says that no more is coming and reads what the client still sends.
-    async fn linger(&mut self) {
+    pub(super) async fn linger(&mut self) {
         self.stream.shutdown_write();
         let mut left = LINGER_BYTES;
         poll_fn(|cx| {
@@ -128,6 +155,6 @@ mod tests {
             size_of::<F>()
         }
         let size = size_of_future(proxy);
-        assert!(size <= 1088, "{size} bytes");
+        assert!(size <= 1152, "{size} bytes");
     }
 }

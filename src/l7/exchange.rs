@@ -8,17 +8,26 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use ::http::HeaderMap;
+
 use super::client::Client;
+use super::filter::Filtered;
+use super::handshake::{failure_of, name_fault};
+use super::pace::Pace;
 use super::reject::Failure;
 use super::session::Shown;
 use crate::clock;
-use crate::config::model::Timeouts;
+use crate::config::model::{PoolProtocol, Timeouts};
+use crate::http::fault::Fault;
+use crate::http::fields;
 use crate::http::framing::Framing;
 use crate::http::head::{Line, RequestHead, Span, TargetForm, Version};
 use crate::http::request::{self, Request};
 use crate::metrics::rows::Hold;
 use crate::net::backlog::Backlog;
 use crate::net::stream::Stream;
+use crate::net::tls::handshake::Refusal;
+use crate::net::tls::secure;
 use crate::policy::balance::BackendIndex;
 use crate::policy::choose::Choice;
 use crate::policy::persist::{Stickiness, Told};
@@ -26,6 +35,8 @@ use crate::policy::retry;
 use crate::state::backend::{Backend, UpgradeLease};
 use crate::state::flights::Flight;
 use crate::upstream::generation::Generation;
+use crate::upstream::http2::{self, BackendStream, Connections, Found};
+use crate::upstream::side::BackendSide;
 
 /// Bytes of a body that go into one buffer with the head, which is cheaper than a second address for the kernel.
 const JOIN: usize = 1024;
@@ -42,11 +53,17 @@ pub struct Exchange<'c> {
     pub(super) head: Option<Head>,
     /// The body that the client has not sent yet.
     pub(super) upload: Framing,
+    /// What becomes of its framing on the way.
+    pub(super) upload_coding: Coding,
+    /// How fast it comes.
+    pub(super) pace: Pace,
     pub(super) backend: Option<Upstream>,
     pub(super) answer: Answer,
     pub(super) facts: Facts,
     /// There when the backend switched protocols: counts the connection from then on.
     pub(super) switched: Option<UpgradeLease>,
+    /// There on routes with filters.
+    pub(super) filtered: Option<Box<Filtered>>,
 }
 
 /// Where an attempt goes.
@@ -78,7 +95,7 @@ pub(super) struct Head {
     pub(super) expects_continue: bool,
     /// What the client offers to switch to; empty: nothing.
     pub(super) upgrade: Span,
-    path_and_query: Span,
+    pub(super) path_and_query: Span,
     path: Span,
     form: TargetForm,
     body: Framing,
@@ -88,11 +105,13 @@ pub(super) struct Head {
 /// The connection toward a backend.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    pub(super) stream: Stream,
+    pub(super) stream: BackendSide,
     /// Whether any byte of the request was handed to the system.
     pub(super) sent: bool,
     /// Whether the backend no longer takes the body; its answer may still come.
     pub(super) deaf: bool,
+    /// Whether its answer is a large one: a guess until the head is there.
+    pub(super) is_large: bool,
     pub(super) backlog: Backlog,
     /// The answer's head while it is incomplete.
     pub(super) partial: Vec<u8>,
@@ -106,8 +125,10 @@ pub(super) struct Answer {
     pub(super) body: Framing,
     /// On its way to the client.
     pub(super) backlog: Backlog,
-    /// Whether the chunked coding is taken off for this client.
-    pub(super) decode: bool,
+    /// What becomes of its framing on the way.
+    pub(super) coding: Coding,
+    /// What follows the body, if it does not stand in it.
+    pub(super) trailers: Option<Box<HeaderMap>>,
     /// Whether both ends may go on after it.
     pub(super) client_goes_on: bool,
     pub(super) backend_goes_on: bool,
@@ -116,6 +137,17 @@ pub(super) struct Answer {
     pub(super) interims: u32,
     /// Whether the client was told to send the body that it held back.
     pub(super) continued: bool,
+}
+
+/// What becomes of the framing of a body: it passes as it is wherever both sides speak the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// Nothing.
+    AsIs,
+    /// The chunked coding is taken off, for who does not know it: HTTP/1.0 and HTTP/2.
+    Decode,
+    /// The chunked coding is put on, for a body of HTTP/2 whose length nobody knows.
+    Encode,
 }
 
 /// What the log and the metrics want to know.
@@ -173,7 +205,8 @@ impl<'c> Exchange<'c> {
             status: 0,
             body: Framing::NONE,
             backlog: Backlog::default(),
-            decode: false,
+            coding: Coding::AsIs,
+            trailers: None,
             client_goes_on: false,
             backend_goes_on: false,
             idle_hint: None,
@@ -189,10 +222,13 @@ impl<'c> Exchange<'c> {
             received,
             head: None,
             upload,
+            upload_coding: Coding::AsIs,
+            pace: Pace::default(),
             backend: None,
             answer,
             facts,
             switched: None,
+            filtered: None,
         }
     }
 
@@ -220,16 +256,29 @@ impl<'c> Exchange<'c> {
 
     /// Reads the head if it is complete, and takes the first bytes of the body off what came with it.
     fn find_head(&mut self) -> Result<bool, Failure> {
+        let stream = self.client.stream.http2();
+        if let Some(fault) = stream.and_then(|stream| stream.fault()) {
+            return Err(Failure::Request(fault));
+        }
         request::skip_empty_lines(&mut self.received);
         let local = self.client.local.clone();
         let lines = &mut local.scratch.borrow_mut().lines;
         let limits = &self.generation.snapshot.config.limits;
-        let parsed = request::parse(&self.received, lines, limits).map_err(Failure::Request)?;
+        let parsed = request::parse(&self.received, lines, limits)
+            .map_err(|fault| name_fault(&self.received, Failure::Request(fault)))?;
         let Some(request) = parsed else {
             return Ok(false);
         };
-        let head = Head::of(&self.received, &request);
+        let mut head = Head::of(&self.received, &request);
         let mut upload = request.body;
+        if self.client.stream.is_http2() {
+            head.version = Version::Http2;
+            if matches!(upload, Framing::Chunked(_)) {
+                // What ends it is the end of the stream.
+                upload = Framing::Close;
+                head.body = upload;
+            }
+        }
         let taken = upload
             .advance(&self.received[head.length..])
             .map_err(Failure::Request)?;
@@ -287,8 +336,13 @@ impl<'c> Exchange<'c> {
             clock::now()
         };
         self.facts.tries = self.facts.tries.saturating_add(1);
+        let pool = &self.generation.snapshot.pools[plan.pool];
+        let is_http2 = pool.protocol == PoolProtocol::Http2;
         let idle = self.generation.pool(plan.pool).idle(plan.backend).clone();
-        let kept = if fresh { None } else { idle.take(began) };
+        let kept = match fresh || is_http2 {
+            true => None,
+            false => idle.take(began).map(BackendSide::Http1),
+        };
         self.facts.reused = kept.is_some();
         let counts = backend.live.connections(local.index);
         let mut waited = Duration::ZERO;
@@ -300,15 +354,26 @@ impl<'c> Exchange<'c> {
             None => {
                 let before = clock::now();
                 // Boxed, so that the many requests that find a connection do not carry the state of making one.
-                let stream = Box::pin(self.connect(backend)).await;
+                let stream = match is_http2 {
+                    true => Box::pin(self.join(idle.shared(), plan.pool, backend)).await,
+                    false => Box::pin(self.connect(plan.pool, backend))
+                        .await
+                        .map(BackendSide::Http1),
+                };
                 let stream = stream.inspect_err(|_| counts.failed.increment())?;
-                counts.fresh.increment();
+                match self.facts.reused {
+                    true => counts.reused.increment(),
+                    false => counts.fresh.increment(),
+                }
                 waited = clock::now() - before;
                 stream
             }
         };
-        self.backend = Some(Upstream::new(stream));
-        poll_fn(|cx| Poll::Ready(self.send(cx, &mut head))).await?;
+        self.backend = Some(Upstream::new(stream, idle.expects_large()));
+        match is_http2 {
+            true => poll_fn(|cx| Poll::Ready(self.send_to_stream(cx, &head))).await?,
+            false => poll_fn(|cx| Poll::Ready(self.send(cx, &mut head))).await?,
+        }
         self.facts.overhead += (clock::now() - began).saturating_sub(waited);
         head.clear();
         local.scratch.borrow_mut().out = head;
@@ -316,17 +381,56 @@ impl<'c> Exchange<'c> {
     }
 
     /// Connects within the route's time.
-    async fn connect(&self, backend: &Backend) -> Result<Stream, Failure> {
-        let mut connecting = pin!(Stream::connect(backend.live.address));
+    async fn connect(&mut self, pool: usize, backend: &Backend) -> Result<Stream, Failure> {
+        let generation = self.generation.clone();
+        let (pool, address) = (&generation.snapshot.pools[pool], backend.live.address);
+        let connecting = async {
+            let stream = Stream::connect(address).await?;
+            match &pool.tls {
+                Some(tls) => secure(stream, tls, address).await,
+                None => Ok(stream),
+            }
+        };
+        let stream = self.within_connect(connecting).await?;
+        stream.map_err(|refusal| match (&refusal, &pool.tls) {
+            (Refusal::System(error), None) => Failure::Connect(error.kind()),
+            _ => failure_of(&refusal, &pool.name, backend, &self.client.local),
+        })
+    }
+
+    /// Finds a place on a connection that requests share, or opens one, within the route's time to connect.
+    async fn join(
+        &mut self,
+        shared: &Rc<Connections>,
+        pool: usize,
+        backend: &Backend,
+    ) -> Result<BackendSide, Failure> {
+        let now = clock::now();
+        let found = self.within_connect(http2::place(shared, now)).await?;
+        let place = match found {
+            Found::Place(place) => {
+                self.facts.reused = true;
+                place
+            }
+            Found::Open(opening) => {
+                let stream = self.connect(pool, backend).await?;
+                let begun = self.within_connect(opening.begin(stream, now)).await?;
+                begun.map_err(|error| Failure::Connect(error.kind()))?
+            }
+        };
+        Ok(BackendSide::Http2(Box::new(BackendStream::new(place))))
+    }
+
+    /// Waits for what belongs to connecting, at most for the route's time.
+    async fn within_connect<T>(&mut self, wait: impl Future<Output = T>) -> Result<T, Failure> {
+        let mut wait = pin!(wait);
         let mut is_first = true;
         poll_fn(|cx| {
             if std::mem::take(&mut is_first) {
                 self.client.timer.set(cx, self.timeouts().connect);
             }
-            match connecting.as_mut().poll(cx) {
-                Poll::Ready(result) => {
-                    Poll::Ready(result.map_err(|error| Failure::Connect(error.kind())))
-                }
+            match wait.as_mut().poll(cx) {
+                Poll::Ready(result) => Poll::Ready(Ok(result)),
                 Poll::Pending if self.client.timer.has_fired() => {
                     Poll::Ready(Err(Failure::ConnectTimeout))
                 }
@@ -334,6 +438,39 @@ impl<'c> Exchange<'c> {
             }
         })
         .await
+    }
+
+    /// Sends the head as a request of HTTP/2, with the body bytes that came with it.
+    fn send_to_stream(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Result<(), Failure> {
+        let (Some(upstream), Some(facts)) = (&mut self.backend, &self.head) else {
+            return Err(Failure::BackendClosed);
+        };
+        let Some(stream) = upstream.stream.http2() else {
+            return Err(Failure::BackendClosed);
+        };
+        let request = fields::read_request(head, "http").ok_or(Failure::Request(Fault::Target))?;
+        let mut body = self
+            .received
+            .get(facts.length..)
+            .unwrap_or_default()
+            .to_vec();
+        let mut framing = facts.body;
+        let decoded = framing.advance_and_decode(&mut body);
+        let (_, kept) = decoded.map_err(Failure::Request)?;
+        self.upload_coding = match self.upload {
+            Framing::Chunked(_) => Coding::Decode,
+            _ => Coding::AsIs,
+        };
+        let is_whole = self.upload.is_done() && kept == 0;
+        let started = stream.start(request, is_whole);
+        started.map_err(|_| Failure::BackendClosed)?;
+        upstream.sent = true;
+        if kept > 0 {
+            let sent = (upstream.backlog).send(&mut upstream.stream, cx, &body[..kept], &[]);
+            sent.map_err(|_| Failure::BackendClosed)?;
+        }
+        self.await_upload(cx);
+        Ok(())
     }
 
     /// Sends the head and the body bytes that came with it, and begins the wait for what comes next.
@@ -346,6 +483,10 @@ impl<'c> Exchange<'c> {
             head.extend_from_slice(body);
             body = &[];
         }
+        self.upload_coding = match self.upload {
+            Framing::Close => Coding::Encode,
+            _ => Coding::AsIs,
+        };
         let result = upstream.backlog.send(&mut upstream.stream, cx, head, body);
         // What is kept stands behind bytes that may have left already: only a first write that fails has sent nothing.
         upstream.sent = result.is_ok() || !upstream.backlog.is_empty();
@@ -455,11 +596,12 @@ fn span_in(buffer: &[u8], slice: &[u8]) -> Span {
 }
 
 impl Upstream {
-    fn new(stream: Stream) -> Self {
+    fn new(stream: BackendSide, is_large: bool) -> Self {
         Upstream {
             stream,
             sent: false,
             deaf: false,
+            is_large,
             backlog: Backlog::default(),
             partial: Vec::new(),
         }

@@ -8,10 +8,13 @@ use super::arrival::FirstFlight;
 use super::ask::{Question, ask};
 use super::client::Client;
 use super::exchange::{Exchange, Plan};
+use super::filter::{Entry, filter_request};
+use super::handshake::{check_host, introduce};
+use super::protect;
 use super::reject::Failure;
 use super::session::{Shown, look_up};
 use crate::clock;
-use crate::config::model::OnFailure;
+use crate::config::model::{OnFailure, PoolProtocol};
 use crate::http::edits::Edits;
 use crate::http::forwarding::{self, Source};
 use crate::http::head::{AnswerHead, Field, RequestHead, TargetForm, Version};
@@ -171,7 +174,9 @@ fn kind_of(failure: Failure, exchange: &Exchange<'_>) -> retry::Failure {
             .as_ref()
             .is_some_and(|upstream| !upstream.partial.is_empty());
     match failure {
-        Failure::Connect(_) | Failure::ConnectTimeout => retry::Failure::Connect,
+        Failure::Connect(_) | Failure::ConnectTimeout | Failure::Unproven => {
+            retry::Failure::Connect
+        }
         Failure::BackendClosed if answered => retry::Failure::Other,
         Failure::BackendClosed if exchange.facts.reused => retry::Failure::ReusedClosed,
         Failure::BackendClosed => retry::Failure::NewClosed,
@@ -202,9 +207,15 @@ pub(super) fn plan(
     };
     let head = &request.head;
     let trusted = &snapshot.config.trusted_proxies;
-    let source = Source::of(head, exchange.client.remote, trusted);
+    let is_tls = exchange.client.tls.is_some();
+    let source = Source::of(head, exchange.client.remote, is_tls, trusted);
     exchange.facts.client = source.client;
     exchange.facts.secure = source.secure;
+    if !attempts.is_planned {
+        let started = exchange.facts.started;
+        protect::ask_gate(snapshot, exchange.listener, &source, head, started)?;
+        check_host(exchange, &source, head)?;
+    }
     let checks = snapshot.listeners[exchange.listener].path_checks;
     let mut facts = Facts {
         client: source.client,
@@ -221,6 +232,27 @@ pub(super) fn plan(
     let ordinal = snapshot.router.route(&facts).ok_or(Failure::NoRoute)?;
     let route = &snapshot.routes[ordinal];
     exchange.facts.route = Some(ordinal);
+    let edits = &mut scratch.edits;
+    edits.clear();
+    (route.sticky.iter()).for_each(|sticky| sticky.conceal(head, edits));
+    if let Some(filters) = &route.filters {
+        let entry = Entry {
+            snapshot,
+            listener: exchange.listener,
+            route,
+            remote: exchange.client.remote,
+            id: exchange.facts.id,
+        };
+        let request = (head, &source, &facts);
+        filter_request(
+            filters,
+            entry,
+            request,
+            &mut exchange.filtered,
+            &local,
+            edits,
+        )?;
+    }
     if request.body.exceeds(route.max_body) || exchange.upload.exceeds(route.max_body) {
         return Err(Failure::BodyTooLarge);
     }
@@ -236,12 +268,11 @@ pub(super) fn plan(
     };
     attempts.is_planned = true;
     exchange.facts.choice = Some(choice);
-    let edits = &mut scratch.edits;
-    edits.clear();
-    (route.sticky.iter()).for_each(|sticky| sticky.conceal(head, edits));
     forwarding::edit(head, &source, snapshot.config.forwarding, edits);
-    let backend = &snapshot.pools[route.pool].backends[choice.backend.index()];
-    compose(&request, backend, edits, &mut scratch.out);
+    introduce(exchange.client, &source, edits);
+    let pool = &snapshot.pools[route.pool];
+    let backend = &pool.backends[choice.backend.index()];
+    compose(&request, backend, pool.protocol, edits, &mut scratch.out);
     let flight = first_flight.map(|flight| flight.take(&choice, &facts, exchange.client));
     Ok(Some(Plan::new(route, &choice, flight.flatten())))
 }
@@ -329,20 +360,27 @@ fn scope(generation: &Generation, route: &Route, sticky: &Sticky) -> Scope {
 }
 
 /// Writes the request's head as the backend gets it.
-fn compose(request: &Request<'_>, backend: &Backend, edits: &mut Edits, out: &mut Vec<u8>) {
+fn compose(
+    request: &Request<'_>,
+    backend: &Backend,
+    protocol: PoolProtocol,
+    edits: &mut Edits,
+    out: &mut Vec<u8>,
+) {
     let head = &request.head;
     forwarding::remove_hop_by_hop(head.bytes, head.lines, request.connection_options, edits);
-    if !request.upgrade.is_empty() {
+    if !request.upgrade.is_empty() && protocol == PoolProtocol::Http1 {
         upgrade::offer(request.upgrade, edits);
     }
     out.clear();
     out.extend_from_slice(head.method);
-    out.extend_from_slice(if head.path_and_query.starts_with(b"?") {
+    let target = edits.target().unwrap_or(head.path_and_query);
+    out.extend_from_slice(if target.starts_with(b"?") {
         b" /"
     } else {
         b" "
     });
-    out.extend_from_slice(head.path_and_query);
+    out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     edit_host(head, backend, edits);
     if head.version == Version::Http10 {
@@ -356,6 +394,9 @@ fn compose(request: &Request<'_>, backend: &Backend, edits: &mut Edits, out: &mu
 
 /// An absolute target overrides `Host` (RFC 9112 section 3.2.2); HTTP/1.1 toward the backend needs one.
 fn edit_host(head: &RequestHead<'_>, backend: &Backend, edits: &mut Edits) {
+    if edits.keeps_host() {
+        return;
+    }
     let mut hosts = head.field(Field::Host);
     match hosts.next() {
         Some((ordinal, _)) if head.form == TargetForm::Absolute => {

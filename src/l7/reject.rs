@@ -4,6 +4,7 @@
 
 use std::io;
 
+use super::protect::Limited;
 use crate::http::fault::Fault;
 use crate::http::path::PathFault;
 
@@ -42,6 +43,20 @@ pub enum Failure {
     ResponseTimeout,
     /// The backend, which drains, does not know the client's session any more. It leads to another attempt.
     SessionOver,
+    /// A filter answered, as it was told to: nothing failed, and nothing is counted.
+    Answered,
+    /// The client may not come in.
+    Denied,
+    /// The client asks more often than it may.
+    Limited(Limited),
+    /// The client sends its body too slowly.
+    BodyTooSlow,
+    /// The client speaks TLS where it is not spoken.
+    TlsHere,
+    /// The request is for a host that the connection is not for.
+    Misdirected,
+    /// The backend did not prove who it is, or does not speak TLS as it should.
+    Unproven,
 }
 
 /// A row of the table.
@@ -67,7 +82,7 @@ const fn row(reason: &'static str, status: u16, text: &'static str) -> Row {
 }
 
 /// Every reason, in the order of [`Failure::ordinal`].
-pub const TABLE: [Row; 36] = [
+pub const TABLE: [Row; 43] = [
     row("start_line", 400, "The request line is malformed."),
     row("version", 505, "This server speaks HTTP/1.0 and HTTP/1.1."),
     row("target", 400, "The request target is malformed."),
@@ -144,6 +159,21 @@ pub const TABLE: [Row; 36] = [
         "The server of this session is not available at the moment.",
     ),
     row("session_over", 503, "The session is over."),
+    row("answered", 200, "A filter answered."),
+    row("denied", 403, "Access is not allowed."),
+    row("limited", 429, "Too many requests."),
+    row("body_too_slow", 408, "The request body arrived too slowly."),
+    row(
+        "tls_on_plain_port",
+        400,
+        "This port does not speak TLS: ask with http:// here.",
+    ),
+    row(
+        "misdirected",
+        421,
+        "This connection is not for that host: ask on another one.",
+    ),
+    row("unproven", 502, "The server could not be reached securely."),
 ];
 
 impl Failure {
@@ -188,6 +218,13 @@ impl Failure {
             Failure::ResponseTimeout => 33,
             Failure::HomeDown => 34,
             Failure::SessionOver => 35,
+            Failure::Answered => 36,
+            Failure::Denied => 37,
+            Failure::Limited(_) => 38,
+            Failure::BodyTooSlow => 39,
+            Failure::TlsHere => 40,
+            Failure::Misdirected => 41,
+            Failure::Unproven => 42,
         }
     }
 
@@ -200,13 +237,26 @@ impl Failure {
 /// The reason phrase of a status that weir answers with.
 pub fn phrase(status: u16) -> &'static str {
     match status {
+        200 => "OK",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        410 => "Gone",
         408 => "Request Timeout",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        421 => "Misdirected Request",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
         501 => "Not Implemented",
         502 => "Bad Gateway",
         503 => "Service Unavailable",

@@ -6,25 +6,32 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use super::client::Next;
-use super::exchange::Exchange;
+use super::exchange::{Coding, Exchange};
+use super::http2::stream::ClientStream;
+use super::protect;
 use super::reject::{Failure, phrase};
 use crate::clock;
 use crate::http::fault::Fault;
+use crate::http::fields;
 use crate::http::framing::Framing;
+use crate::policy::filter::{Answer, Reason};
 
 /// Seconds after which trying again is worth while.
 const RETRY_AFTER: u32 = 5;
 
 /// Ends a request that has no answer, or only the beginning of one.
 pub(super) async fn respond(exchange: &mut Exchange<'_>, failure: Failure) -> Next {
-    exchange.facts.failure = Some(failure);
-    exchange.client.local.counts.refused[failure.ordinal()].increment();
+    if failure != Failure::Answered {
+        exchange.facts.failure = Some(failure);
+        exchange.client.local.counts.refused[failure.ordinal()].increment();
+    }
     exchange.backend = None;
     let next = match (failure, exchange.answer.status) {
         (Failure::ClientGone, 0) => Next::Close,
         (_, 0) => send(exchange, failure).await,
         // The client must not take what it has for the whole answer.
-        (_, _) if exchange.answer.body == Framing::Close || exchange.answer.decode => Next::Abort,
+        (_, _) if exchange.answer.body == Framing::Close => Next::Abort,
+        (_, _) if exchange.answer.coding == Coding::Decode => Next::Abort,
         (_, _) => Next::Close,
     };
     exchange.facts.ended = clock::now();
@@ -33,9 +40,17 @@ pub(super) async fn respond(exchange: &mut Exchange<'_>, failure: Failure) -> Ne
 
 async fn send(exchange: &mut Exchange<'_>, failure: Failure) -> Next {
     let keeps = keeps_connection(exchange, failure);
-    let message = compose(exchange, failure, keeps);
-    exchange.answer.status = failure.row().status;
+    let own = exchange.take_own_answer();
+    let answer = own.unwrap_or_else(|| refusal(exchange, failure));
+    let message = compose(exchange, &answer, keeps);
+    exchange.answer.status = answer.status;
     exchange.facts.bytes_out += message.len() as u64;
+    if let Some(stream) = exchange.client.stream.http2() {
+        return match send_to_stream(stream, &message) {
+            Some(()) => Next::Request,
+            None => Next::Abort,
+        };
+    }
     exchange.answer.backlog.push(&message);
     let wait = exchange.timeouts().response_idle;
     let mut is_first = true;
@@ -61,11 +76,24 @@ async fn send(exchange: &mut Exchange<'_>, failure: Failure) -> Next {
     }
 }
 
+/// A message of weir's own is short enough to be queued whole. What the client still sends is of no use to anyone.
+fn send_to_stream(stream: &mut ClientStream, message: &[u8]) -> Option<()> {
+    let end = memchr::memmem::find(message, b"\r\n\r\n")? + "\r\n\r\n".len();
+    let answer = fields::read_answer(&message[..end])?;
+    stream.respond(answer, &message[end..], true).ok()?;
+    stream.end(None);
+    Some(())
+}
+
 /// After a fault of framing nobody knows where the next request begins; otherwise the connection may go on if this one is complete.
 fn keeps_connection(exchange: &Exchange<'_>, failure: Failure) -> bool {
     let is_clear = !matches!(
         failure,
-        Failure::Request(_) | Failure::Path(_) | Failure::HeadTimeout | Failure::BodyTooLarge
+        Failure::Request(_)
+            | Failure::TlsHere
+            | Failure::Path(_)
+            | Failure::HeadTimeout
+            | Failure::BodyTooLarge
     );
     is_clear
         && exchange.upload.is_done()
@@ -73,32 +101,52 @@ fn keeps_connection(exchange: &Exchange<'_>, failure: Failure) -> bool {
         && !exchange.client.view.is_closing()
 }
 
-fn compose(exchange: &Exchange<'_>, failure: Failure, keeps: bool) -> Vec<u8> {
+/// What the table says about a failure, as an answer.
+fn refusal(exchange: &Exchange<'_>, failure: Failure) -> Answer {
     let row = failure.row();
     let status = row.status;
-    let text = format!("{status} {}\n{}\n", phrase(status), row.text);
-    let mut message = format!(
-        "HTTP/1.1 {status} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
-        phrase(status),
-        text.len(),
-    );
+    let mut fields =
+        "Content-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n".to_owned();
     if status == 503 {
-        message += &format!("Retry-After: {RETRY_AFTER}\r\n");
+        fields += &format!("Retry-After: {RETRY_AFTER}\r\n");
+    }
+    if let Failure::Limited(limited) = failure {
+        fields += &protect::rate_fields(exchange, limited);
     }
     if failure == Failure::Request(Fault::Connect) {
-        message += "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n";
+        fields += "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n";
+    }
+    Answer {
+        reason: Reason::Meant,
+        status,
+        fields: fields.into_bytes(),
+        body: format!("{status} {}\n{}\n", phrase(status), row.text)
+            .into_bytes()
+            .into(),
+    }
+}
+
+fn compose(exchange: &Exchange<'_>, answer: &Answer, keeps: bool) -> Vec<u8> {
+    let status = answer.status;
+    let mut head = format!("HTTP/1.1 {status} {}\r\n", phrase(status)).into_bytes();
+    head.extend_from_slice(&answer.fields);
+    // These have no body, and must not speak of one (RFC 9110 section 8.6).
+    let has_body = !matches!(status, 204 | 304);
+    if has_body {
+        head.extend_from_slice(format!("Content-Length: {}\r\n", answer.body.len()).as_bytes());
     }
     let is_old = exchange
         .head
         .is_some_and(|head| head.version == crate::http::head::Version::Http10);
     match keeps {
-        true if is_old => message += "Connection: keep-alive\r\n",
+        true if is_old => head.extend_from_slice(b"Connection: keep-alive\r\n"),
         true => {}
-        false => message += "Connection: close\r\n",
+        false => head.extend_from_slice(b"Connection: close\r\n"),
     }
-    message += "\r\n";
-    if exchange.head.is_none_or(|head| !head.is_head) {
-        message += &text;
+    head.extend_from_slice(b"\r\n");
+    let mut message = exchange.filter_own(head);
+    if has_body && exchange.head.is_none_or(|head| !head.is_head) {
+        message.extend_from_slice(&answer.body);
     }
-    message.into_bytes()
+    message
 }

@@ -9,6 +9,8 @@ use super::counter::Counter;
 /// Room for the reasons of `l7/reject.rs`.
 pub const REASONS: usize = 48;
 
+/// Kinds of floods of `http/meter.rs`.
+pub const FLOODS: usize = 5;
 /// Why there was no TLS connection: the `reason` of `weir_tls_handshake_errors_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -69,6 +71,10 @@ pub struct WorkerCounts {
     pub accept_errors: Counter,
     /// Connection tasks that panicked: always a bug, never the end of the worker.
     pub panics: Counter,
+    /// HTTP/2 connections that were cut off, by the kind of their flood.
+    pub floods: [Counter; FLOODS],
+    /// HTTP/2 connections that ended in an error of the client's.
+    pub http2_errors: Counter,
     /// TLS handshakes that succeeded: TLS 1.2, TLS 1.2 resumed, TLS 1.3, TLS 1.3 resumed.
     pub tls_handshakes: [Counter; 4],
     /// TLS handshakes that failed, by [`TlsFailure`] as a number.
@@ -82,6 +88,8 @@ impl Default for WorkerCounts {
             refused: std::array::from_fn(|_| Counter::default()),
             accept_errors: Counter::default(),
             panics: Counter::default(),
+            floods: std::array::from_fn(|_| Counter::default()),
+            http2_errors: Counter::default(),
             tls_handshakes: std::array::from_fn(|_| Counter::default()),
             tls_failures: std::array::from_fn(|_| Counter::default()),
         }

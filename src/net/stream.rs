@@ -176,6 +176,15 @@ impl Stream {
         }
     }
 
+    /// The socket, when bytes pass through it as they are.
+    #[inline]
+    pub fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Stream::Plain(socket) => Some(socket),
+            Stream::Tls(_) => None,
+        }
+    }
+
     /// Whether nothing has arrived, not even an end; of what did, a byte is lost. It costs a system call only when the last event came
     /// for bytes that were read before it. Polling would not do: a task that used up its budget is told that nothing is there
     /// whatever is.
@@ -209,5 +218,36 @@ impl Stream {
             }
             Stream::Tls(stream) => stream.reset_on_close(),
         }
+    }
+}
+
+/// For libraries that read and write in tokio's way.
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Stream::poll_read(self.get_mut(), cx, buffer.initialize_unfilled());
+        read.map_ok(|count| buffer.advance(count))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Stream::poll_write(self.get_mut(), cx, bytes, &[])
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Stream::poll_flush(self.get_mut(), cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().shutdown_write();
+        Poll::Ready(Ok(()))
     }
 }

@@ -297,9 +297,9 @@ pub fn key(protocol: Protocol, address: SocketAddr) -> ListenerKey {
     ListenerKey { protocol, address }
 }
 
-/// Makes [`SettingsDiff`] from the keys that are no list: what it is called and where it lies.
+/// Makes [`SettingsDiff`] from the keys that are no list: what it is called, where it lies, and how the file spells it if otherwise.
 macro_rules! settings {
-    ($($field:ident: $type:ty = $($path:ident).+;)*) => {
+    ($($field:ident: $type:ty = $($path:ident).+ $(as $key:literal)?;)*) => {
         /// New values of top-level keys and tables.
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct SettingsDiff {
@@ -319,7 +319,10 @@ macro_rules! settings {
             /// The keys that differ, as the file spells them.
             pub fn keys(&self) -> Vec<String> {
                 let mut keys = Vec::new();
-                $(if self.$field.is_some() { keys.push([$(stringify!($path)),+].join(".")); })*
+                $(if self.$field.is_some() {
+                    let path = [$(stringify!($path)),+].join(".");
+                    keys.push(None$(.or(Some($key.to_owned())))?.unwrap_or(path));
+                })*
                 keys
             }
         }
@@ -336,6 +339,7 @@ settings! {
     watch: Watch = watch;
     timeouts: Timeouts = timeouts;
     limits: Limits = limits;
+    min_body_rate: u64 = min_body_rate as "limits.min_body_rate";
     forwarding: Forwarding = forwarding;
     admin_bind: AdminBind = admin.bind;
     admin_token_file: Option<PathBuf> = admin.token_file;

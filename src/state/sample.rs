@@ -27,6 +27,16 @@ pub fn config(listeners: &[(&str, &[SocketAddr])], pools: &[(&str, &[SocketAddr]
             head: 65536,
             header_lines: 128,
         },
+        http2: Http2 {
+            streams: 100,
+            window: 1 << 20,
+            resets: 200,
+            pings: 20,
+            settings: 20,
+            empty_frames: 200,
+            continuations: 200,
+        },
+        min_body_rate: 240,
         forwarding: Forwarding::default(),
         admin: Admin {
             bind: AdminBind::Tcp(loopback(9900)),
@@ -64,7 +74,11 @@ fn listener(name: &str, bind: &[SocketAddr]) -> Listener {
         bind: bind.to_vec(),
         protocol: Protocol::Http,
         max_connections: 0,
+        max_connections_per_source: 0,
+        rate_limit: None,
+        access: Access::default(),
         path_checks: PathChecks::Strict,
+        http2: true,
         tls: None,
     }
 }
@@ -79,6 +93,7 @@ fn route(name: &str, pool: &str, path: &str) -> Route {
         headers: Vec::new(),
         pool: pool.into(),
         sticky: None,
+        filters: Vec::new(),
         max_body: None,
         timeouts: timeouts(10),
     }
@@ -113,6 +128,7 @@ pub fn sticky_by_source() -> Sticky {
 fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
     Pool {
         name: name.into(),
+        protocol: PoolProtocol::Http1,
         balancer: BalancerKind::RoundRobin,
         max_idle: 256,
         slow_start: None,

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use super::backend::{Backend, Epoch};
 use super::flights::Flights;
+use super::gate::Gate;
 use super::live_sessions::LiveSessions;
 use super::store::StoreEnd;
 use super::tls::{ListenerTls, PoolTls, TlsFile};
-use crate::config::model::{BalancerKind, Config, PathChecks, Protocol, Timeouts};
+use crate::config::model::{BalancerKind, Config, PathChecks, PoolProtocol, Protocol, Timeouts};
+use crate::policy::filter::Filters;
 use crate::policy::persist::Sticky;
 use crate::policy::rebalance::Moves;
 use crate::policy::rendezvous::Rendezvous;
@@ -31,7 +33,7 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// Chooses among `routes`.
     pub router: Router,
-    /// In the order of the file.
+    /// In the order of the file; after them one without backends, where routes lead whose filters answer.
     pub pools: Vec<Pool>,
     /// The files behind TLS; control gives them.
     pub tls_files: Vec<TlsFile>,
@@ -68,10 +70,14 @@ pub struct Listener {
     pub max_connections: usize,
     /// Whether ambiguous paths are refused.
     pub path_checks: PathChecks,
+    /// Whether HTTP/2 is spoken too.
+    pub http2: bool,
     /// What TLS is spoken with, where it is; control gives it.
     pub tls: Option<ListenerTls>,
     /// Open connections over all workers; survives reloads under the same name.
     pub connections: Arc<AtomicUsize>,
+    /// Whom it lets in; what it counts survives reloads under the same name.
+    pub gate: Gate,
 }
 
 /// A route as one generation sees it.
@@ -81,6 +87,8 @@ pub struct Route {
     pub name: Arc<str>,
     /// Ordinal of its pool.
     pub pool: usize,
+    /// Its steps; absent: requests and answers pass as they are.
+    pub filters: Option<Box<Filters>>,
     /// Keeps a client where it is; absent: not sticky.
     pub sticky: Option<Sticky>,
     /// Where what it learns of sessions is shared; control gives it.
@@ -96,6 +104,8 @@ pub struct Route {
 pub struct Pool {
     /// Its name.
     pub name: Arc<str>,
+    /// What its backends speak.
+    pub protocol: PoolProtocol,
     /// Which algorithm; the workers hold its state.
     pub balancer: BalancerKind,
     /// Idle upstream connections kept per worker and backend.

@@ -5,12 +5,14 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::generation::Generation;
 use crate::http::edits::Edits;
 use crate::http::head::Line;
 use crate::metrics::rows::Rows;
 use crate::metrics::worker::WorkerCounts;
+use crate::net::splice::Pipes;
 use crate::net::timer::Wheel;
 use crate::rng::Rng;
 use crate::state::access_log::AccessLog;
@@ -45,6 +47,10 @@ pub struct Local {
     pub access_log: AccessLog,
     /// Buffers for heads that wait.
     pub buffers: Buffers,
+    /// When the log was last told of a backend whose handshake failed.
+    pub told_of_tls: Cell<Option<Instant>>,
+    /// Pipes for bodies that pass without a copy.
+    pub pipes: Rc<Pipes>,
 }
 
 /// Memory for heads that one poll uses and nobody keeps.

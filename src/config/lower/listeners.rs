@@ -1,10 +1,10 @@
 //! The listeners of a file.
 //! It never opens a socket; whether two addresses get along is judged in `check/addresses.rs`.
-//! The walk goes on in `tls.rs`.
+//! The walk goes on in `tls.rs` and `protection.rs`.
 
 use super::tls::{self, Files};
-use super::{ListenerPlaces, Report, Section};
-use crate::config::model::{Listener, PathChecks, Protocol};
+use super::{ListenerPlaces, Report, Section, protection};
+use crate::config::model::{Access, Listener, PathChecks, Protocol};
 use crate::config::values::addresses;
 
 /// All listeners in file order.
@@ -17,13 +17,18 @@ pub(super) fn lower(
         .into_iter()
         .map(|(name, section)| {
             let bind = section.entries(report, "bind", addresses::bind);
+            let (access, allow) = protection::access(report, &section);
             let places = ListenerPlaces {
+                allow,
                 name: name.span,
                 bind: bind.iter().map(|address| address.span.clone()).collect(),
                 protocol: section.place("protocol"),
             };
             (
-                listener(report, name.value, super::values_of(bind), &section, files),
+                Listener {
+                    access,
+                    ..listener(report, name.value, super::values_of(bind), &section, files)
+                },
                 places,
             )
         })
@@ -50,11 +55,17 @@ fn listener(
             ],
         ),
         max_connections: section.count(report, "max_connections").unwrap_or_default() as usize,
+        max_connections_per_source: section
+            .count(report, "max_connections_per_source")
+            .unwrap_or_default() as usize,
+        rate_limit: protection::of_listener(report, section),
+        access: Access::default(),
         path_checks: section.choice(
             report,
             "path_checks",
             [("strict", PathChecks::Strict), ("off", PathChecks::Off)],
         ),
+        http2: section.flag(report, "http2"),
         tls: tls::of_listener(report, section, files),
     }
 }

@@ -12,17 +12,18 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use super::files::Material;
-use crate::config::model::PoolTls;
-use crate::net::tls::{WallClock, provider};
+use crate::config::model::{PoolProtocol, PoolTls};
+use crate::net::tls::{HTTP1, HTTP2, WallClock, provider};
 use crate::state::tls;
 
 /// What a pool speaks TLS with; `before` if it would be the same.
 pub(super) fn config(
     tls: &PoolTls,
+    protocol: PoolProtocol,
     material: &Material,
     before: Option<&tls::PoolTls>,
 ) -> Result<tls::PoolTls, String> {
-    let identity = identity(tls, material);
+    let identity = identity(tls, protocol, material);
     if let Some(before) = before.filter(|before| before.identity == identity) {
         return Ok(before.clone());
     }
@@ -44,7 +45,10 @@ pub(super) fn config(
         }
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![match protocol {
+        PoolProtocol::Http1 => HTTP1.to_vec(),
+        PoolProtocol::Http2 => HTTP2.to_vec(),
+    }];
     let name = tls.sni.clone().map(ServerName::try_from).transpose();
     Ok(tls::PoolTls {
         config: Arc::new(config),
@@ -74,9 +78,10 @@ fn roots(tls: &PoolTls, material: &Material) -> Result<Arc<RootCertStore>, Strin
     }
 }
 
-fn identity(tls: &PoolTls, material: &Material) -> u64 {
+fn identity(tls: &PoolTls, protocol: PoolProtocol, material: &Material) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&tls.sni, tls.verify).hash(&mut hasher);
+    (protocol == PoolProtocol::Http2).hash(&mut hasher);
     let ca = tls.ca.as_ref().and_then(|file| material.authorities(file));
     ca.map(|own| own.digest).hash(&mut hasher);
     let shown = tls.client.as_ref().and_then(|files| material.pair(files));

@@ -12,7 +12,7 @@ use super::files::Material;
 use crate::config::model::{ClientAuth, Listener, ListenerTls, TlsVersion};
 use crate::net::tls::certificates::{Certificate, Certificates};
 use crate::net::tls::tickets::Tickets;
-use crate::net::tls::{WallClock, provider};
+use crate::net::tls::{HTTP1, HTTP2, WallClock, provider};
 use crate::policy::persist::token::Secrets;
 use crate::state::tls::{self, Shown};
 
@@ -58,8 +58,9 @@ pub(super) fn config(
 }
 
 /// What clients may agree on (ALPN), the best first.
-fn protocols(_listener: &Listener) -> Vec<Vec<u8>> {
-    vec![b"http/1.1".to_vec()]
+fn protocols(listener: &Listener) -> Vec<Vec<u8>> {
+    let all = [HTTP2, HTTP1].map(<[u8]>::to_vec);
+    all.into_iter().skip(usize::from(!listener.http2)).collect()
 }
 
 static FROM_TLS12: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];

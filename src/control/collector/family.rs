@@ -77,6 +77,10 @@ families! {
         "Time that weir itself took for a request, without queue, connect and backend.");
     HTTP_REFUSED = counter("weir_http_refused_total", ["reason"],
         "Requests and answers that weir refused, by reason.");
+    LIMITED = counter("weir_limited_total", ["listener", "route", "limit"],
+        "Connections and requests that met a limit of their listener or route.");
+    LIMIT_CROWDED = counter("weir_limit_crowded_total", ["listener", "route", "limit"],
+        "Times that a client found the table of a limit full: it shared what others had left, or was not counted.");
     RETRIES = counter("weir_retries_total", ["route", "pool"],
         "Requests that were tried again, at the same backend or another.");
     STICKY = counter("weir_sticky_total", ["route", "result"],
@@ -91,6 +95,10 @@ families! {
         "Requests that were held for their client's home, by what became of them.");
     LISTENER_CONNECTIONS = gauge("weir_listener_connections", ["listener"],
         "Client connections that are open.");
+    HTTP2_FLOODS = counter("weir_http2_floods_total", ["kind"],
+        "HTTP/2 connections that were cut off because of too many frames of one kind in a second.");
+    HTTP2_ERRORS = counter("weir_http2_errors_total", [],
+        "HTTP/2 connections that ended in an error of the client's.");
     ACCEPT_ERRORS = counter("weir_accept_errors_total", [],
         "Attempts to accept a connection that failed.");
     BACKEND_UP = gauge("weir_backend_up", ["pool", "backend"],

@@ -3,6 +3,7 @@
 //! Read `family.rs` (the metrics by name) and `rows.rs` (summing over workers).
 
 mod family;
+mod limits;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use super::effective::Effective;
 use super::probes::{Ledger, RESULTS};
 use super::shared::Shared;
 use super::store;
+use crate::http::meter::FLOODS;
 use crate::l7::reject;
 use crate::metrics::rows::{Hold, NewRow};
 use crate::policy::balance::BackendIndex;
@@ -139,6 +141,7 @@ impl prometheus::core::Collector for Registered {
         families.extend(collector.backend_families(&snapshot));
         families.push(listener_family(&snapshot));
         families.extend(store_families(&snapshot));
+        families.extend(limits::families(&snapshot));
         families
     }
 }
@@ -212,10 +215,17 @@ impl Collector {
             .map(|worker| worker.accept_errors.value())
             .sum();
         let panics: u64 = workers.iter().map(|worker| worker.panics.value()).sum();
+        let floods = FLOODS.iter().map(|&flood| {
+            let cut = workers.iter().map(|it| it.floods[flood as usize].value());
+            metric::HTTP2_FLOODS.sample(&[flood.as_str()], cut.sum::<u64>() as f64)
+        });
+        let http2_errors: u64 = workers.iter().map(|it| it.http2_errors.value()).sum();
         let version = [env!("CARGO_PKG_VERSION")];
         vec![
             metric::HTTP_REFUSED.of(refused.collect()),
             single(&metric::ACCEPT_ERRORS, accept_errors as f64),
+            metric::HTTP2_FLOODS.of(floods.collect()),
+            single(&metric::HTTP2_ERRORS, http2_errors as f64),
             single(&metric::WORKER_PANICS, panics as f64),
             single(
                 &metric::ACCESS_LOG_DROPPED,
@@ -477,6 +487,7 @@ mod tests {
             r#"weir_sticky_store_up{store="redis://127.0.0.1:6379/0"} 0"#,
             r#"weir_sticky_store_requests_total{store="redis://127.0.0.1:6379/0",result="late"} 0"#,
             r#"weir_listener_connections{listener="web"} 0"#,
+            r#"weir_limited_total{listener="web",route="none",limit="connections"} 0"#,
             "weir_config_generation 1",
             "weir_config_last_reload_successful 1",
             concat!(

@@ -1,4 +1,4 @@
-//! The HTTP probe: an HTTP/1.1 GET whose status lies in an expected range is health.
+//! The HTTP probe: a GET whose status lies in an expected range is health.
 //! It reads no more of the body than politeness asks for, and uses a connection once.
 //! The walk goes back to `task.rs`.
 
@@ -11,11 +11,9 @@ use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST, USER_AGENT};
 use hyper::{Request, Response, http};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
-use super::{Failure, Outcome, Probe, Target};
+use super::{AGENT, Failure, Outcome, Probe, Target, http2};
 
-const AGENT: &str = concat!("weir/", env!("CARGO_PKG_VERSION"), " (health)");
 /// A body is read up to here, so that the backend sees an orderly end instead of a reset.
 const BODY: usize = 16 * 1024;
 /// And no longer than this.
@@ -29,6 +27,8 @@ pub(super) struct Http {
     pub(super) path: String,
     pub(super) host: Option<String>,
     pub(super) expect: Vec<(u16, u16)>,
+    /// Whether the backend speaks HTTP/2.
+    pub(super) http2: bool,
 }
 
 impl Probe for Http {
@@ -37,10 +37,15 @@ impl Probe for Http {
         target: &'a Target,
     ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
         Box::pin(async move {
-            let request = self
-                .request(target)
-                .map_err(|error| Failure::Local(error.to_string()))?;
-            let status = ask(target, request).await?;
+            let status = match self.http2 {
+                true => http2::status(target, &self.path, self.host.as_deref()).await?,
+                false => {
+                    let request = self
+                        .request(target)
+                        .map_err(|error| Failure::Local(error.to_string()))?;
+                    ask(target, request).await?
+                }
+            };
             let expected = |&(first, last): &(u16, u16)| (first..=last).contains(&status);
             match self.expect.iter().any(expected) {
                 true => Ok(()),
@@ -63,9 +68,7 @@ impl Http {
 
 /// The status of the answer.
 async fn ask(target: &Target, request: Request<Empty<Bytes>>) -> Result<u16, Failure> {
-    let stream = TcpStream::connect(target.address)
-        .await
-        .map_err(|error| Failure::from_connect(&error))?;
+    let stream = target.connect().await?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD)
         .handshake(TokioIo::new(stream))
@@ -123,7 +126,7 @@ mod tests {
             stream.write_all(answer).unwrap();
             String::from_utf8(asked).unwrap()
         });
-        (Target { address }, thread)
+        (Target { address, tls: None }, thread)
     }
 
     fn probe(host: Option<&str>) -> Http {
@@ -131,6 +134,7 @@ mod tests {
             path: "/healthz?deep=1".into(),
             host: host.map(Into::into),
             expect: vec![(200, 299), (304, 304)],
+            http2: false,
         }
     }
 
@@ -193,7 +197,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let outcome = probe(None).probe(&Target { address }).await;
+        let outcome = probe(None).probe(&Target { address, tls: None }).await;
         assert_eq!(outcome.unwrap_err().to_string(), "connection refused");
     }
 }

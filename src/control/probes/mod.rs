@@ -1,8 +1,9 @@
 //! Active checks: one task per pool and address asks the backend, and the pure machine of `policy/health` turns the outcomes into its health.
 //! It writes a backend's word only when the health changes, and never holds a failure of weir itself against a backend.
-//! Read `supervisor.rs` (which tasks exist), `task.rs` (one backend's life), then `http.rs` and `tcp.rs` (one check).
+//! Read `supervisor.rs` (which tasks exist), `task.rs` (one backend's life), then `http.rs`, `http2.rs` and `tcp.rs` (one check).
 
 mod http;
+mod http2;
 mod ledger;
 mod supervisor;
 mod task;
@@ -15,9 +16,15 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use crate::config::model::{Check, Health as Settings};
+use crate::net::stream::Stream;
+use crate::net::tls::secure;
+use crate::state::tls::PoolTls;
 
 pub use self::ledger::{Ledger, ProbeCounts, RESULTS};
 pub use self::supervisor::Supervisor;
+
+/// Who weir says it is.
+const AGENT: &str = concat!("weir/", env!("CARGO_PKG_VERSION"), " (health)");
 
 /// A way to ask a backend how it is.
 pub trait Probe: Send + Sync {
@@ -29,10 +36,25 @@ pub trait Probe: Send + Sync {
 }
 
 /// Whom a probe asks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Target {
     /// The backend's address.
     pub address: SocketAddr,
+    /// What TLS is spoken with, where it is.
+    pub tls: Option<PoolTls>,
+}
+
+impl Target {
+    /// A connection, with its handshake behind it where TLS is spoken.
+    async fn connect(&self) -> Result<Stream, Failure> {
+        let connected = Stream::connect(self.address).await;
+        let stream = connected.map_err(|error| Failure::from_connect(&error))?;
+        let Some(tls) = &self.tls else {
+            return Ok(stream);
+        };
+        let secured = secure(stream, tls, self.address).await;
+        secured.map_err(|refusal| Failure::Connect(format!("no TLS: {refusal}")))
+    }
 }
 
 /// How a check ended.
@@ -95,10 +117,20 @@ fn probe_for(settings: &Settings) -> Option<Box<dyn Probe>> {
     match &settings.check {
         Check::None => None,
         Check::Tcp => Some(Box::new(tcp::Tcp)),
-        Check::Http { path, host, expect } => Some(Box::new(http::Http {
+        Check::Http {
+            path,
+            host,
+            expect,
+            http2,
+        } => Some(Box::new(http::Http {
             path: path.clone(),
             host: host.clone(),
             expect: expect.clone(),
+            http2: *http2,
+        })),
+        Check::Grpc { service, host } => Some(Box::new(http2::Grpc {
+            service: service.clone(),
+            host: host.clone(),
         })),
     }
 }

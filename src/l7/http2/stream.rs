@@ -1,0 +1,186 @@
+//! One stream of an HTTP/2 connection as the client's side of an exchange: its body in, its answer out.
+//! It gives the client room to send only for what was taken from it, and takes no more of an answer than the client has room for.
+//! The walk goes on in `side.rs`.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use ::http::{HeaderMap, Response};
+use bytes::{Buf, Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+
+use crate::http::fault::Fault;
+
+/// Bytes of an answer that may be queued at its end without regard to the client's room, which saves a frame and a turn.
+const LAST: usize = 16 * 1024;
+
+/// One stream.
+pub struct ClientStream {
+    body: RecvStream,
+    /// What arrived and was not taken.
+    piece: Bytes,
+    respond: SendResponse<Bytes>,
+    /// There once the answer's head was sent.
+    answer: Option<SendStream<Bytes>>,
+    /// Whether all of the answer was sent.
+    is_ended: bool,
+    /// What is wrong with its head.
+    fault: Option<Fault>,
+}
+
+impl std::fmt::Debug for ClientStream {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("ClientStream")
+            .field("id", &self.respond.stream_id())
+            .finish_non_exhaustive()
+    }
+}
+
+impl ClientStream {
+    /// A stream whose request head was read, or refused.
+    pub fn new(body: RecvStream, respond: SendResponse<Bytes>, fault: Option<Fault>) -> Self {
+        ClientStream {
+            body,
+            piece: Bytes::new(),
+            respond,
+            answer: None,
+            is_ended: false,
+            fault,
+        }
+    }
+
+    /// What is wrong with the request's head, if anything.
+    pub fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+
+    /// Whether the client gave the request up, or the connection is gone.
+    pub fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.is_ended {
+            return false;
+        }
+        match &mut self.answer {
+            Some(answer) => answer.poll_reset(cx).is_ready(),
+            None => self.respond.poll_reset(cx).is_ready(),
+        }
+    }
+
+    /// Sends an interim answer.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub fn interim(&mut self, answer: Response<()>) -> io::Result<()> {
+        self.respond.send_informational(answer).map_err(error)
+    }
+
+    /// Sends an answer's head with the first bytes of its body, all of it when `is_whole`. Returns how many bytes were taken.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub fn respond(
+        &mut self,
+        answer: Response<()>,
+        body: &[u8],
+        is_whole: bool,
+    ) -> io::Result<usize> {
+        let is_end = is_whole && body.is_empty();
+        let mut answer = self.respond.send_response(answer, is_end).map_err(error)?;
+        self.is_ended = is_end;
+        let taken = match is_whole && !is_end && body.len() <= LAST {
+            true => {
+                let body = Bytes::copy_from_slice(body);
+                let taken = body.len();
+                answer.send_data(body, true).map_err(error)?;
+                self.is_ended = true;
+                taken
+            }
+            false => 0,
+        };
+        self.answer = Some(answer);
+        Ok(taken)
+    }
+
+    /// Ends the answer. It does nothing for one that ended, or had no head.
+    pub fn end(&mut self, trailers: Option<HeaderMap>) {
+        let Some(answer) = self.answer.as_mut().filter(|_| !self.is_ended) else {
+            return;
+        };
+        self.is_ended = true;
+        // It fails only when the client is gone.
+        let _ = match trailers {
+            Some(trailers) => answer.send_trailers(trailers),
+            None => answer.send_data(Bytes::new(), true),
+        };
+    }
+
+    /// Breaks the answer off, so that the client does not take what it has for all of it.
+    pub fn abort(&mut self) {
+        if !std::mem::replace(&mut self.is_ended, true) {
+            self.respond.send_reset(Reason::INTERNAL_ERROR);
+        }
+    }
+
+    /// The trailers of a request whose body was read to its end.
+    pub fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Option<HeaderMap>> {
+        self.body
+            .poll_trailers(cx)
+            .map(|trailers| trailers.ok().flatten())
+    }
+
+    /// Reads what is there of the body; 0 is its end.
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        while self.piece.is_empty() {
+            match ready!(self.body.poll_data(cx)) {
+                Some(piece) => self.piece = piece.map_err(error)?,
+                None => return Poll::Ready(Ok(0)),
+            }
+        }
+        let count = self.piece.len().min(buffer.len());
+        self.piece.copy_to_slice(&mut buffer[..count]);
+        let released = self.body.flow_control().release_capacity(count);
+        Poll::Ready(released.map(|()| count).map_err(error))
+    }
+
+    /// Takes as much as the client has room for.
+    pub fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: &[u8],
+        second: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Some(answer) = self.answer.as_mut().filter(|_| !self.is_ended) else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        let wanted = first.len() + second.len();
+        answer.reserve_capacity(wanted);
+        let mut room = answer.capacity();
+        while room == 0 {
+            room = match ready!(answer.poll_capacity(cx)) {
+                Some(room) => room.map_err(error)?,
+                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            };
+        }
+        let count = room.min(wanted);
+        let from_first = count.min(first.len());
+        let mut data = BytesMut::with_capacity(count);
+        data.extend_from_slice(&first[..from_first]);
+        data.extend_from_slice(&second[..count - from_first]);
+        answer.send_data(data.freeze(), false).map_err(error)?;
+        Poll::Ready(Ok(count))
+    }
+}
+
+/// The codec's errors as those of a socket: whatever it is, the client is gone.
+fn error(error: h2::Error) -> io::Error {
+    match error.is_io() {
+        true => error
+            .into_io()
+            .unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()),
+        false => io::ErrorKind::ConnectionReset.into(),
+    }
+}
