@@ -343,6 +343,7 @@ impl<'c> Exchange<'c> {
         self.facts.tries = self.facts.tries.saturating_add(1);
         let pool = &self.generation.snapshot.pools[plan.pool];
         let is_http2 = pool.protocol == PoolProtocol::Http2;
+        let scheme = if pool.tls.is_some() { "https" } else { "http" };
         let idle = self.generation.pool(plan.pool).idle(plan.backend).clone();
         let kept = match fresh || is_http2 {
             true => None,
@@ -376,7 +377,7 @@ impl<'c> Exchange<'c> {
         };
         self.backend = Some(Upstream::new(stream, idle.expects_large()));
         match is_http2 {
-            true => poll_fn(|cx| Poll::Ready(self.send_to_stream(cx, &head))).await?,
+            true => poll_fn(|cx| Poll::Ready(self.send_to_stream(cx, scheme, &head))).await?,
             false => poll_fn(|cx| Poll::Ready(self.send(cx, &mut head))).await?,
         }
         self.facts.overhead += (clock::now() - began).saturating_sub(waited);
@@ -446,14 +447,19 @@ impl<'c> Exchange<'c> {
     }
 
     /// Sends the head as a request of HTTP/2, with the body bytes that came with it.
-    fn send_to_stream(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Result<(), Failure> {
+    fn send_to_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        scheme: &str,
+        head: &[u8],
+    ) -> Result<(), Failure> {
         let (Some(upstream), Some(facts)) = (&mut self.backend, &self.head) else {
             return Err(Failure::BackendClosed);
         };
         let Some(stream) = upstream.stream.http2() else {
             return Err(Failure::BackendClosed);
         };
-        let request = fields::read_request(head, "http").ok_or(Failure::Request(Fault::Target))?;
+        let request = fields::read_request(head, scheme).ok_or(Failure::Request(Fault::Target))?;
         let mut body = self
             .received
             .get(facts.length..)
