@@ -4,6 +4,7 @@
 
 use super::authenticate::{Awaited, Verdict, judge};
 use super::exchange::{Exchange, Head};
+use super::protect;
 use super::reject::Failure;
 use crate::http::answer;
 use crate::http::edits::Edits;
@@ -81,19 +82,25 @@ impl Exchange<'_> {
             checks: snapshot.listeners[self.listener].path_checks,
             again: false,
         };
-        let mut flow = filters.request(request, &mut filtered.memory, edits);
+        let limits = protect::Tokens(route);
+        let mut flow = filters.request(request, &limits, &mut filtered.memory, edits);
         while let Flow::Ask(claim) = flow {
             match judge(route, claim)? {
                 Verdict::Awaited(awaited) => return Ok(Some(awaited)),
                 Verdict::Known(verdict) => filtered.memory.judge(verdict),
             }
-            flow = filters.resume(request, &mut filtered.memory, edits);
+            flow = filters.resume(request, &limits, &mut filtered.memory, edits);
         }
         match flow {
             Flow::Continue if snapshot.pools[route.pool].backends.is_empty() => {
                 Err(Failure::NoRoute)
             }
             Flow::Continue | Flow::Ask(_) => Ok(None),
+            Flow::Refuse(Refusal::Denied) => Err(protect::deny_on(route, source.client, facts.now)),
+            Flow::Refuse(Refusal::Limited { place, wait }) => {
+                let who = (source.client, facts.now);
+                Err(protect::limit_on(route, place, wait, who))
+            }
             Flow::Refuse(Refusal::Path(fault)) => Err(Failure::Path(fault)),
             Flow::Refuse(Refusal::Host) => Err(Failure::Request(Fault::HostInvalid)),
             Flow::Answer(answer) => {
@@ -116,7 +123,11 @@ impl Exchange<'_> {
             method: b"",
             authority: b"",
             target: b"",
-            sni: "",
+            sni: self
+                .client
+                .tls
+                .as_ref()
+                .map_or("", |tls| tls.server_name.as_deref().unwrap_or_default()),
             listener: &snapshot.listeners[self.listener].name,
             route: &route.name,
             pool: &snapshot.pools[route.pool].name,

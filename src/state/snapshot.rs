@@ -13,7 +13,9 @@ use super::door::Door;
 use super::flights::Flights;
 use super::gate::Gate;
 use super::live_sessions::LiveSessions;
+use super::route_limits::RouteLimits;
 use super::store::StoreEnd;
+use super::tls::{ListenerTls, PoolTls, TlsFile};
 use crate::config::model::{BalancerKind, Config, PathChecks, PoolProtocol, Protocol, Timeouts};
 use crate::policy::filter::{Files, Filters};
 use crate::policy::persist::Sticky;
@@ -38,6 +40,8 @@ pub struct Snapshot {
     pub pools: Vec<Pool>,
     /// What is in the files that filters name; control reads them.
     pub files: Arc<Files>,
+    /// The files behind TLS; control gives them.
+    pub tls_files: Vec<TlsFile>,
 }
 
 /// What identifies a bound socket from one generation to the next.
@@ -73,6 +77,8 @@ pub struct Listener {
     pub path_checks: PathChecks,
     /// Whether HTTP/2 is spoken too.
     pub http2: bool,
+    /// What TLS is spoken with, where it is; control gives it.
+    pub tls: Option<ListenerTls>,
     /// Open connections over all workers; survives reloads under the same name.
     pub connections: Arc<AtomicUsize>,
     /// Whom it lets in; what it counts survives reloads under the same name.
@@ -90,6 +96,8 @@ pub struct Route {
     pub filters: Option<Box<Filters>>,
     /// Where those of its filters ask that ask for a password; control gives them.
     pub doors: Vec<Arc<Door>>,
+    /// The rate limits among them; what they count survives reloads that say the same.
+    pub limits: RouteLimits,
     /// Keeps a client where it is; absent: not sticky.
     pub sticky: Option<Sticky>,
     /// Where what it learns of sessions is shared; control gives it.
@@ -132,6 +140,8 @@ pub struct Pool {
     pub flights: Option<Arc<Flights>>,
     /// How many clients moved of late to even out; survives reloads under the same name.
     pub moves: Arc<Moves>,
+    /// What TLS is spoken to its backends with, where it is; control gives it.
+    pub tls: Option<PoolTls>,
     /// Its live sessions, which survive reloads; absent where no route to it is sticky.
     pub sessions: Option<LiveSessions>,
 }

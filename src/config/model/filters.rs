@@ -2,6 +2,7 @@
 //! Templates and patterns are read and checked; nothing here holds a file's contents.
 //! The walk goes on in `policy/filter/`, which carries them out.
 
+use super::{Access, RateLimit};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,6 +32,10 @@ pub enum Filter {
         /// Field name as written.
         header: String,
     },
+    /// Turns clients away by their address.
+    Access(Access),
+    /// Turns clients away that ask too often.
+    RateLimit(RateLimit),
 }
 
 impl Filter {
@@ -47,6 +52,8 @@ impl Filter {
             Filter::ErrorPages(_) => "error-pages",
             Filter::BasicAuth(_) => "basic-auth",
             Filter::RequestId { .. } => "request-id",
+            Filter::Access(_) => "access",
+            Filter::RateLimit(_) => "rate-limit",
         }
     }
 
@@ -59,6 +66,8 @@ impl Filter {
                 | Filter::Redirect(_)
                 | Filter::Respond(_)
                 | Filter::BasicAuth(_)
+                | Filter::Access(_)
+                | Filter::RateLimit(_)
         )
     }
 

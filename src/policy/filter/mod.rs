@@ -8,6 +8,7 @@ mod headers;
 mod memory;
 mod pages;
 mod path;
+mod protect;
 mod redirect;
 mod request_id;
 mod respond;
@@ -19,6 +20,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::facts::Facts;
 use crate::config::model::{Filter, PathChecks};
@@ -33,6 +35,7 @@ use headers::Headers;
 pub use memory::Memory;
 use pages::ErrorPages;
 use path::RewritePath;
+pub use protect::Limits;
 use redirect::Redirect;
 use request_id::RequestId;
 use respond::Respond;
@@ -56,6 +59,8 @@ enum AnyFilter {
     SecurityHeaders(SecurityHeaders),
     ErrorPages(ErrorPages),
     BasicAuth(BasicAuth),
+    Access(protect::Access),
+    RateLimit(protect::RateLimit),
 }
 
 /// What is in the files that filters name.
@@ -120,19 +125,28 @@ pub enum Flow {
     Continue,
     /// It is answered.
     Answer(Answer),
-    /// It cannot be sent any more.
+    /// It is not sent.
     Refuse(Refusal),
     /// It goes on if the claim is true: [`Memory::judge`], then [`Filters::resume`], or all over again.
     Ask(Claim),
 }
 
-/// Why a request cannot be sent after a change of it.
+/// Why a request is not sent: what a change made of it, or whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Its path.
     Path(PathFault),
     /// Its host.
     Host,
+    /// Its client may not come in.
+    Denied,
+    /// Its client asks more often than it may.
+    Limited {
+        /// The place of the filter among those of the route.
+        place: usize,
+        /// After what time the next may pass.
+        wait: Duration,
+    },
 }
 
 /// An answer of weir's own.
@@ -170,12 +184,13 @@ impl Filters {
     /// Compiles them; `None` when there are none.
     pub fn new(filters: &[Filter]) -> Option<Box<Filters>> {
         let mut doors = 0..;
-        let list = filters.iter().filter_map(|filter| match filter {
+        let filters = filters.iter().enumerate();
+        let list = filters.filter_map(|(place, filter)| match filter {
             Filter::BasicAuth(auth) => {
                 let auth = BasicAuth::new(auth, doors.next()?);
                 Some(AnyFilter::BasicAuth(auth))
             }
-            filter => AnyFilter::new(filter),
+            filter => AnyFilter::new(filter, place),
         });
         let list: Vec<AnyFilter> = list.collect();
         (!list.is_empty()).then(|| Box::new(Filters(list)))
@@ -207,28 +222,41 @@ impl Filters {
     }
 
     /// Takes a request through the steps, from the first one each time; what they found out is in `memory`. `edits` are those of the
-    /// request's head.
-    pub fn request(&self, request: Request<'_>, memory: &mut Memory, edits: &mut Edits) -> Flow {
+    /// request's head, `limits` those of the route.
+    pub fn request(
+        &self,
+        request: Request<'_>,
+        limits: &dyn Limits,
+        memory: &mut Memory,
+        edits: &mut Edits,
+    ) -> Flow {
         memory.target.clear();
-        self.run(0, request, memory, edits)
+        self.run(0, request, limits, memory, edits)
     }
 
     /// Goes on where a filter asked, with what is known now.
-    pub fn resume(&self, request: Request<'_>, memory: &mut Memory, edits: &mut Edits) -> Flow {
-        self.run(memory.passed, request, memory, edits)
+    pub fn resume(
+        &self,
+        request: Request<'_>,
+        limits: &dyn Limits,
+        memory: &mut Memory,
+        edits: &mut Edits,
+    ) -> Flow {
+        self.run(memory.passed, request, limits, memory, edits)
     }
 
     fn run(
         &self,
         from: usize,
         request: Request<'_>,
+        limits: &dyn Limits,
         memory: &mut Memory,
         edits: &mut Edits,
     ) -> Flow {
         for (ordinal, filter) in self.0.iter().enumerate().skip(from) {
             let again = ordinal < memory.passed;
             let request = Request { again, ..request };
-            match filter.request(&request, memory, edits) {
+            match filter.request(&request, limits, memory, edits) {
                 Flow::Continue => memory.passed = memory.passed.max(ordinal + 1),
                 end => return end,
             }
@@ -253,7 +281,7 @@ impl Filters {
 
 impl AnyFilter {
     /// Patterns were compiled before, when the file was read.
-    fn new(filter: &Filter) -> Option<AnyFilter> {
+    fn new(filter: &Filter, place: usize) -> Option<AnyFilter> {
         Some(match filter {
             Filter::RequestHeaders(edits) => AnyFilter::RequestHeaders(Headers::new(edits)),
             Filter::ResponseHeaders(edits) => AnyFilter::ResponseHeaders(Headers::new(edits)),
@@ -268,10 +296,18 @@ impl AnyFilter {
             Filter::ErrorPages(pages) => AnyFilter::ErrorPages(ErrorPages::new(pages)),
             // It has a door, which is numbered above.
             Filter::BasicAuth(_) => return None,
+            Filter::Access(rule) => AnyFilter::Access(protect::Access::new(rule)?),
+            Filter::RateLimit(_) => AnyFilter::RateLimit(protect::RateLimit::new(place)),
         })
     }
 
-    fn request(&self, request: &Request<'_>, memory: &mut Memory, edits: &mut Edits) -> Flow {
+    fn request(
+        &self,
+        request: &Request<'_>,
+        limits: &dyn Limits,
+        memory: &mut Memory,
+        edits: &mut Edits,
+    ) -> Flow {
         match self {
             AnyFilter::RequestHeaders(filter) => filter.request(request, memory, edits),
             AnyFilter::RewritePath(filter) => filter.request(request, memory),
@@ -283,6 +319,8 @@ impl AnyFilter {
             AnyFilter::ResponseHeaders(_)
             | AnyFilter::SecurityHeaders(_)
             | AnyFilter::ErrorPages(_) => Flow::Continue,
+            AnyFilter::Access(filter) => filter.request(request),
+            AnyFilter::RateLimit(filter) => filter.request(request, limits),
         }
     }
 
@@ -297,7 +335,9 @@ impl AnyFilter {
             | AnyFilter::BasicAuth(_)
             | AnyFilter::RewritePath(_)
             | AnyFilter::Redirect(_)
-            | AnyFilter::Respond(_) => {}
+            | AnyFilter::Respond(_)
+            | AnyFilter::Access(_)
+            | AnyFilter::RateLimit(_) => {}
         }
     }
 }

@@ -24,6 +24,16 @@ fn filters(list: &str) -> Box<Filters> {
     Filters::new(&loaded.config.routes[0].filters).expect("a filter")
 }
 
+/// A limit that nobody meets.
+#[derive(Debug)]
+struct Generous;
+
+impl super::Limits for Generous {
+    fn take(&self, _: usize, _: &Request<'_>) -> Option<Duration> {
+        None
+    }
+}
+
 fn view<'a>(head: &RequestHead<'a>) -> View<'a> {
     View {
         client: IpAddr::from([192, 0, 2, 1]),
@@ -86,7 +96,7 @@ fn run(
         again: false,
     };
     let (mut memory, mut edits) = (Memory::new(0xabcd), Edits::default());
-    match filters.request(request, &mut memory, &mut edits) {
+    match filters.request(request, &Generous, &mut memory, &mut edits) {
         Flow::Continue => {
             let mut out = Vec::new();
             edits.apply(head.bytes, head.lines, &mut out);
@@ -342,7 +352,7 @@ fn answered(list: &str, request: (&str, &[(&str, &str)]), secure: bool, answer: 
         again: false,
     };
     let (mut memory, mut edits, mut out) = (Memory::new(1), Edits::default(), Vec::new());
-    if let Flow::Answer(own) = filters.request(seen, &mut memory, &mut edits) {
+    if let Flow::Answer(own) = filters.request(seen, &Generous, &mut memory, &mut edits) {
         out.extend_from_slice(format!("{} ", own.status).as_bytes());
         out.extend_from_slice(&own.fields);
     }
@@ -538,12 +548,12 @@ fn a_request_goes_on_where_it_was_asked() {
     };
     let (mut memory, mut edits) = (Memory::new(1), Edits::default());
     assert!(matches!(
-        filters.request(request, &mut memory, &mut edits),
+        filters.request(request, &Generous, &mut memory, &mut edits),
         Flow::Ask(_)
     ));
     memory.judge(true);
     assert!(matches!(
-        filters.resume(request, &mut memory, &mut edits),
+        filters.resume(request, &Generous, &mut memory, &mut edits),
         Flow::Continue
     ));
     let wanted = "Host: h\r\nX-Before: 1\r\nX-User: jane\r\n";
@@ -556,18 +566,18 @@ fn a_request_goes_on_where_it_was_asked() {
     // Tried again it is not asked again, and the backend still does not see the password.
     edits.clear();
     assert!(matches!(
-        filters.request(request, &mut memory, &mut edits),
+        filters.request(request, &Generous, &mut memory, &mut edits),
         Flow::Continue
     ));
     assert_eq!(fields(&mut edits), wanted);
 
     let (mut memory, mut edits) = (Memory::new(1), Edits::default());
     assert!(matches!(
-        filters.request(request, &mut memory, &mut edits),
+        filters.request(request, &Generous, &mut memory, &mut edits),
         Flow::Ask(_)
     ));
     memory.judge(false);
-    let Flow::Answer(answer) = filters.resume(request, &mut memory, &mut edits) else {
+    let Flow::Answer(answer) = filters.resume(request, &Generous, &mut memory, &mut edits) else {
         panic!("let in")
     };
     assert_eq!((answer.status, answer.reason), (401, Reason::Unauthorized));
