@@ -5,6 +5,7 @@
 mod answer;
 mod arrival;
 mod ask;
+mod authenticate;
 mod body;
 mod bulk;
 pub mod client;

@@ -6,6 +6,7 @@
 mod access_log;
 mod admin;
 mod balancing;
+mod basic_auth;
 mod bodies;
 mod command_line;
 mod drain;
