@@ -80,11 +80,7 @@ impl Exchange<'_> {
                 .send(&mut upstream.stream, cx, &body[..kept], &[])
                 .is_err();
         }
-        if self.is_too_slow() {
-            return Poll::Ready(Err(Failure::BodyTooSlow));
-        }
-        self.await_upload(cx);
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.await_more(cx))
     }
 
     /// Reads one piece of a body whose length nobody knows and sends it, or its end.
@@ -117,8 +113,7 @@ impl Exchange<'_> {
                 .send(&mut upstream.stream, cx, framed, &[])
                 .is_err();
         }
-        self.await_upload(cx);
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.await_more(cx))
     }
 
     /// Sends the end of a body whose length nobody knew, with its trailers.
@@ -160,7 +155,7 @@ impl Exchange<'_> {
             0 => timeouts.body_idle,
             _ => timeouts.response_idle,
         };
-        self.client.timer.set(cx, wait);
+        self.wait(cx, wait);
     }
 
     /// Whether the backend has not taken what the client sent.
@@ -196,7 +191,7 @@ impl Exchange<'_> {
                 let before = self.answer.backlog.len();
                 let flushed = self.answer.backlog.poll_flush(&mut self.client.stream, cx);
                 if self.answer.backlog.len() < before {
-                    self.client.timer.set(cx, self.timeouts().response_idle);
+                    self.wait(cx, self.timeouts().response_idle);
                 }
                 if ready!(flushed).is_err() {
                     return Poll::Ready(Err(Failure::ClientGone));
@@ -263,7 +258,7 @@ impl Exchange<'_> {
             true => Ok(()),
             false => (self.answer.backlog).send(&mut self.client.stream, cx, framed, &[]),
         };
-        self.client.timer.set(cx, self.timeouts().response_idle);
+        self.wait(cx, self.timeouts().response_idle);
         Poll::Ready(sent.map_err(|_| Failure::ClientGone))
     }
 

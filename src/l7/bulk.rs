@@ -86,7 +86,7 @@ impl Exchange<'_> {
         };
         *left -= count as u64;
         self.facts.bytes_out += count as u64;
-        self.client.timer.set(cx, self.timeouts().response_idle);
+        self.wait(cx, self.timeouts().response_idle);
         Poll::Ready(Some(Ok(())))
     }
 
@@ -112,7 +112,6 @@ impl Exchange<'_> {
         };
         *left -= count as u64;
         self.facts.bytes_in += count as u64;
-        self.await_upload(cx);
-        Poll::Ready(Some(Ok(())))
+        Poll::Ready(Some(self.await_more(cx)))
     }
 }

@@ -12,6 +12,7 @@ use ::http::HeaderMap;
 
 use super::client::Client;
 use super::filter::Filtered;
+use super::grpc::Call;
 use super::pace::Pace;
 use super::reject::Failure;
 use super::session::Shown;
@@ -59,6 +60,8 @@ pub struct Exchange<'c> {
     pub(super) facts: Facts,
     /// There when the backend switched protocols: counts the connection from then on.
     pub(super) switched: Option<UpgradeLease>,
+    /// There when the request is a gRPC call.
+    pub(super) call: Option<Box<Call>>,
     /// There on routes with filters.
     pub(super) filtered: Option<Box<Filtered>>,
 }
@@ -225,6 +228,7 @@ impl<'c> Exchange<'c> {
             answer,
             facts,
             switched: None,
+            call: None,
             filtered: None,
         }
     }
@@ -269,6 +273,7 @@ impl<'c> Exchange<'c> {
         let mut upload = request.body;
         if self.client.stream.is_http2() {
             head.version = Version::Http2;
+            self.call = Call::of(&request.head, self.facts.started);
             if matches!(upload, Framing::Chunked(_)) {
                 // What ends it is the end of the stream.
                 upload = Framing::Close;
@@ -411,12 +416,12 @@ impl<'c> Exchange<'c> {
         let mut is_first = true;
         poll_fn(|cx| {
             if std::mem::take(&mut is_first) {
-                self.client.timer.set(cx, self.timeouts().connect);
+                self.wait(cx, self.timeouts().connect);
             }
             match wait.as_mut().poll(cx) {
                 Poll::Ready(result) => Poll::Ready(Ok(result)),
                 Poll::Pending if self.client.timer.has_fired() => {
-                    Poll::Ready(Err(Failure::ConnectTimeout))
+                    Poll::Ready(Err(self.overdue_or(Failure::ConnectTimeout)))
                 }
                 Poll::Pending => Poll::Pending,
             }
@@ -476,7 +481,7 @@ impl<'c> Exchange<'c> {
         upstream.sent = result.is_ok() || !upstream.backlog.is_empty();
         result.map_err(|_| Failure::BackendClosed)?;
         if facts.expects_continue {
-            self.client.timer.set(cx, self.timeouts().response);
+            self.wait(cx, self.timeouts().response);
         } else {
             self.await_upload(cx);
         }
@@ -493,7 +498,7 @@ impl<'c> Exchange<'c> {
             self.watch_client(cx)?;
         }
         if self.client.timer.has_fired() {
-            return Poll::Ready(Err(self.overdue()));
+            return Poll::Ready(Err(self.overdue_or(self.overdue())));
         }
         Poll::Pending
     }

@@ -3,9 +3,11 @@
 //! The walk goes back to `body.rs`, which tells it of every piece.
 
 use std::cell::Cell;
+use std::task::Context;
 use std::time::Duration;
 
 use super::exchange::Exchange;
+use super::reject::Failure;
 use crate::net::timer::TICK;
 
 /// So long a client may take over anything: slow starts and lost segments even out.
@@ -46,9 +48,20 @@ impl Exchange<'_> {
         self.pace.turn(waits, self.client.local.wheel.turns());
     }
 
-    /// Whether the client's body comes too slowly to be waited for. A body that is answered already may take the time that the answer takes.
-    pub(super) fn is_too_slow(&self) -> bool {
-        if self.upload.is_done() || self.answer.status != 0 {
+    /// Begins the next wait after a piece of the body, if the client is fast enough to be waited for.
+    pub(super) fn await_more(&self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        if self.is_too_slow() {
+            return Err(Failure::BodyTooSlow);
+        }
+        self.await_upload(cx);
+        Ok(())
+    }
+
+    /// Whether the client's body comes too slowly. One that is answered already may take the time that the answer takes, and messages
+    /// of a gRPC call come when there is something to say.
+    fn is_too_slow(&self) -> bool {
+        let is_bound = self.answer.status == 0 && self.call.is_none();
+        if self.upload.is_done() || !is_bound {
             return false;
         }
         let head = self.head.map_or(0, |head| head.length as u64);

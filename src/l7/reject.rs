@@ -51,6 +51,8 @@ pub enum Failure {
     Limited(Limited),
     /// The client sends its body too slowly.
     BodyTooSlow,
+    /// The client of a gRPC call does not wait any more.
+    DeadlineExceeded,
 }
 
 /// A row of the table.
@@ -76,7 +78,7 @@ const fn row(reason: &'static str, status: u16, text: &'static str) -> Row {
 }
 
 /// Every reason, in the order of [`Failure::ordinal`].
-pub const TABLE: [Row; 40] = [
+pub const TABLE: [Row; 41] = [
     row("start_line", 400, "The request line is malformed."),
     row("version", 505, "This server speaks HTTP/1.0 and HTTP/1.1."),
     row("target", 400, "The request target is malformed."),
@@ -157,6 +159,11 @@ pub const TABLE: [Row; 40] = [
     row("denied", 403, "Access is not allowed."),
     row("limited", 429, "Too many requests."),
     row("body_too_slow", 408, "The request body arrived too slowly."),
+    row(
+        "deadline_exceeded",
+        504,
+        "The deadline of the call has passed.",
+    ),
 ];
 
 impl Failure {
@@ -205,7 +212,13 @@ impl Failure {
             Failure::Denied => 37,
             Failure::Limited(_) => 38,
             Failure::BodyTooSlow => 39,
+            Failure::DeadlineExceeded => 40,
         }
+    }
+
+    /// Whether the client is told of it as of a failure.
+    pub fn is_told(self) -> bool {
+        !matches!(self, Failure::ClientGone | Failure::Answered)
     }
 
     /// Its row of [`TABLE`].

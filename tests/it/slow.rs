@@ -169,34 +169,64 @@ fn blank_lines_buy_no_time() {
 fn a_body_that_dribbles_in_is_408_and_leaves_the_backend() {
     let origin = Origin::echo();
     let weir = Weir::start(&plain(&[&origin], "[limits]\nmin_body_rate = \"100B\""));
-    let (mut slow, mut fair) = (weir.client(), weir.client());
-    for client in [&mut slow, &mut fair] {
-        client.send("POST / HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 100000\r\n\r\n");
-    }
+    // A body that is copied, one that the kernel may move, and one of unknown length.
+    let framings = [
+        "Content-Length: 10000",
+        "Content-Length: 10000000",
+        "Transfer-Encoding: chunked",
+    ];
+    let begin = |framing: &&str| {
+        let mut client = weir.client();
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: shop.example.com\r\n{framing}\r\n\r\n"
+        ));
+        client
+    };
+    let mut slow: Vec<Client> = framings.iter().map(begin).collect();
+    let mut fair: Vec<Client> = framings.iter().map(begin).collect();
     let begun = Instant::now();
-    // One brings 20 bytes a second, the other 400 at least.
-    while slow.try_send(b"ab").is_ok() && slow.is_silent(Duration::from_millis(100)) {
-        fair.send([b'c'; 50]);
+    // Some bring 20 bytes a second at most, others 400 and more.
+    while slow
+        .iter_mut()
+        .any(|client| client.is_silent(Duration::from_millis(30)))
+    {
         assert!(begun.elapsed() < DEADLINE * 3, "it is waited for");
+        for (client, framing) in slow.iter_mut().zip(framings) {
+            let piece = if framing.starts_with('T') {
+                "1\r\na\r\n"
+            } else {
+                "ab"
+            };
+            let _ = client.try_send(piece.as_bytes());
+        }
+        for (client, framing) in fair.iter_mut().zip(framings) {
+            let piece = "c".repeat(0x40);
+            client.send(match framing.starts_with('T') {
+                true => format!("40\r\n{piece}\r\n"),
+                false => piece,
+            });
+        }
+        thread::sleep(Duration::from_millis(50));
     }
-    assert!(
-        begun.elapsed() >= Duration::from_secs(10),
-        "{:?}",
-        begun.elapsed()
-    );
-    assert_eq!(slow.answer().status(), 408);
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_secs(9), "{took:?}");
+    for client in &mut slow {
+        assert_eq!(client.answer().status(), 408);
+    }
     weir.settles(
         "weir_http_refused_total",
         &[("reason", "body_too_slow")],
-        1.0,
+        3.0,
     );
-    until("the upstream connection to end", || {
-        (origin.open() == 1).then_some(())
+    until("the upstream connections to end", || {
+        (origin.open() == 3).then_some(())
     });
-    assert!(
-        fair.is_silent(Duration::from_millis(10)),
-        "a fair pace is enough"
-    );
+    for client in &mut fair {
+        assert!(
+            client.is_silent(Duration::from_millis(10)),
+            "a fair pace is enough"
+        );
+    }
 }
 
 #[test]
