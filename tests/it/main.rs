@@ -34,6 +34,7 @@ mod sessions;
 mod shutdown;
 mod slow;
 mod smuggling;
+mod splice;
 mod stale;
 mod sticky;
 mod support;
