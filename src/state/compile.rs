@@ -76,6 +76,7 @@ pub fn compile(
         routes: routes.collect(),
         router: Router::compile(&matches(&config)),
         pools: pools.chain(nobody).collect(),
+        tls_files: Vec::new(),
         config: config.clone(),
     }
 }
@@ -117,6 +118,7 @@ fn listener(from: &model::Listener, known: &Known<'_>) -> Listener {
         },
         path_checks: from.path_checks,
         http2: from.http2,
+        tls: None,
         connections: known.map_or_else(Arc::default, |known| known.connections.clone()),
         gate: Gate::new(from, known.map(|known| &known.gate)),
     }
@@ -166,6 +168,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
         epoch: epoch.clone(),
         sessions: None,
         flights: None,
+        tls: None,
         moves: known.map_or_else(
             || Arc::new(Moves::new(clock::now())),
             |known| known.moves.clone(),
@@ -186,6 +189,7 @@ fn nobody() -> Pool {
         epoch: Arc::default(),
         sessions: None,
         flights: None,
+        tls: None,
         moves: Arc::new(Moves::new(clock::now())),
     }
 }

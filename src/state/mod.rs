@@ -21,6 +21,7 @@ pub mod sources;
 pub mod store;
 pub mod summary;
 pub mod table;
+pub mod tls;
 
 #[cfg(test)]
 pub(crate) mod sample;
