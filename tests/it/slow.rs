@@ -166,6 +166,34 @@ fn blank_lines_buy_no_time() {
 }
 
 #[test]
+fn a_handshake_that_dribbles_in_has_the_time_of_a_head() {
+    let made = rcgen::generate_simple_self_signed(["shop.example.com".to_owned()]).unwrap();
+    let directory = std::env::temp_dir().join(format!("weir-it-slow-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let (cert, key) = (directory.join("cert.pem"), directory.join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let origin = Origin::named("fine");
+    let tls =
+        format!("bind = [\"$web\"]\ntls.certificates = [{{ cert = {cert:?}, key = {key:?} }}]");
+    let config = plain(&[&origin], "[timeouts]\nheader = \"500ms\"");
+    let weir = Weir::start(&config.replace("bind = [\"$web\"]", &tls));
+    // A record of 512 bytes that begins a ClientHello; the rest never comes so far.
+    let hello = [&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3][..], &[7; 400]].concat();
+    let mut client = weir.client();
+    let begun = Instant::now();
+    for byte in hello {
+        if client.try_send(&[byte]).is_err() || !client.is_silent(Duration::from_millis(40)) {
+            break;
+        }
+        assert!(begun.elapsed() < DEADLINE, "it is waited for");
+    }
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(400), "{took:?}");
+    let _ = std::fs::remove_dir_all(directory);
+}
+
+#[test]
 fn a_body_that_dribbles_in_is_408_and_leaves_the_backend() {
     let origin = Origin::echo();
     let weir = Weir::start(&plain(&[&origin], "[limits]\nmin_body_rate = \"100B\""));
