@@ -95,7 +95,9 @@ impl Exchange<'_> {
         let framed = match count {
             0 => {
                 let trailers = match self.client.stream.http2() {
-                    Some(stream) => ready!(stream.poll_trailers(cx)),
+                    Some(stream) => {
+                        ready!(stream.poll_trailers(cx)).map_err(|_| Failure::ClientGone)?
+                    }
                     None => None,
                 };
                 self.upload = Framing::NONE;
@@ -134,7 +136,8 @@ impl Exchange<'_> {
         upstream.is_some_and(|upstream| upstream.deaf || !upstream.backlog.is_empty())
     }
 
-    /// Notices a client that goes away while it has nothing to send, and keeps what it sends before its turn.
+    /// Notices a client that goes away while it has nothing to send, and keeps what it sends before its turn. A stream of HTTP/2 may be watched at
+    /// any time.
     pub(super) fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
         if let Side::Http2(stream) = &mut self.client.stream {
             return match stream.is_gone(cx) {

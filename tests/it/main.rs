@@ -13,6 +13,7 @@ mod edges;
 mod explain;
 mod framing;
 mod headers;
+mod http2;
 mod learn;
 mod learn_store;
 mod limits;
