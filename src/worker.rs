@@ -24,8 +24,8 @@ use tokio::time::MissedTickBehavior;
 use crate::clock;
 use crate::l7::client::{Client, Origin};
 use crate::l7::http2::connection as http2;
+use crate::l7::protect;
 use crate::l7::side::Side;
-
 use crate::metrics::rows::{Budget, NewRow, Rows};
 use crate::metrics::worker::WorkerCounts;
 use crate::net::listener::BACKLOG;
@@ -34,6 +34,7 @@ use crate::net::timer::{TICK, Timer, Wheel};
 use crate::rng::Rng;
 use crate::state::access_log::AccessLog;
 use crate::state::snapshot::{ListenerKey, Snapshot};
+use crate::state::sources::Seat;
 use crate::upstream::generation::{Generation, IdleStacks};
 use crate::upstream::local::{Buffers, ListenerView, Local, Scratch, body_memory};
 
@@ -164,6 +165,7 @@ impl Worker {
             counts,
             access_log: setup.access_log,
             buffers: Buffers::default(),
+            pipes: Rc::default(),
         };
         Worker {
             workers,
@@ -372,7 +374,10 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 fn start(stream: TcpStream, remote: SocketAddr, view: &Rc<ListenerView>, local: &Rc<Local>) {
-    let open = Open::new(view, local);
+    let Some(seat) = protect::admit(view, remote.ip()) else {
+        return;
+    };
+    let open = Open::new(view, local, seat);
     let origin = Origin {
         local: local.clone(),
         view: view.clone(),
@@ -391,17 +396,23 @@ fn start(stream: TcpStream, remote: SocketAddr, view: &Rc<ListenerView>, local: 
 struct Open {
     counts: Arc<WorkerCounts>,
     listener: Arc<AtomicUsize>,
+    /// Counts it among those of its address.
+    _seat: Option<Seat>,
 }
 
 impl Open {
-    fn new(view: &ListenerView, local: &Local) -> Self {
+    fn new(view: &ListenerView, local: &Local, seat: Option<Seat>) -> Self {
         let listener = view.generation().snapshot.listeners[view.listener()]
             .connections
             .clone();
         let counts = local.counts.clone();
         listener.fetch_add(1, Relaxed);
         counts.set_open(counts.open() + 1);
-        Open { counts, listener }
+        Open {
+            counts,
+            listener,
+            _seat: seat,
+        }
     }
 }
 

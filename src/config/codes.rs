@@ -80,6 +80,7 @@ codes! {
     BadFilePath "E0211" Value "A path in the file system that cannot be one."
     EmptyList "E0212" Value "A list that must have at least one entry has none."
     BadStatusRange "E0213" Value "A set of HTTP status codes that is not written as one."
+    BadRate "E0214" Value "A rate that is not written as so many in a unit of time."
 
     AddressTwice "E0301" Value "Two listeners want the same address, so that the kernel would refuse one."
     ProtocolNotServed "E0302" Value "A listener speaks a protocol that this version does not serve."
@@ -103,6 +104,14 @@ codes! {
     HostNameBackend "E0603" Value "A backend is given by host name."
     OtherCheck "E0604" Tables "A key of the http check on a check of another type."
 
+    UnknownVariable "E0701" Value "A value with a variable that does not exist there."
+    ProtectedHeader "E0702" Value "A filter that would change a header which weir must keep right."
+    BadRegex "E0703" Value "A regular expression that is none, or a group that it does not have."
+    OtherFilter "E0704" Tables "A filter key that does not go with its type or with the others."
+    BadRewrite "E0705" Value "A path or host that a rewrite or redirect could not send."
+
+    DeniedAnyway "W0303" Value "An allowed network that lies in a denied one, so that nobody of it may come in."
+
     NoRoutes "W0401" File "There is no route, so that every request is answered 404."
     HostTaken "W0402" Tables "One of a route's hosts is taken by an earlier route with the same match."
     IdleListener "W0403" File "No route leads from a listener, so that every request to it is answered 404."
@@ -116,6 +125,8 @@ codes! {
     SlowProbe "W0601" Tables "A health check may take longer than the time between two checks."
     UnusedPool "W0602" File "No route leads to a pool."
     NoSessions "W0603" File "A pool chooses by live sessions, and none are counted there."
+
+    NeverReached "W0701" Tables "A filter that no request reaches."
 }
 
 impl Code {

@@ -95,6 +95,11 @@ fn of_kind(key: &Key) -> Value {
             "type": "object",
             "additionalProperties": { "anyOf": [{ "type": "string" }, { "const": true }] },
         }),
+        Kind::Texts(form) => json!({
+            "type": "object",
+            "propertyNames": { "pattern": form.pattern },
+            "additionalProperties": { "type": "string" },
+        }),
     }
 }
 

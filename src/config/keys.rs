@@ -38,12 +38,26 @@ const HEADER_NAME: Form = form(
     "a header name such as \"x-user\"",
     "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
 );
+const HEADER_NAMES: Form = form(
+    "header names, each with its value",
+    "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
+);
+const REGEX: Form = form("a regular expression", ".");
+const REDIRECT_HOST: Form = form("a host such as \"www.{host}\"", r"^[A-Za-z0-9._:{}\[\]-]+$");
+const REDIRECT_PATH: Form = form("a path such as \"/new{path}\"", "^(/|\\{path\\})");
+const ANY_TEXT: Form = form("text", "");
+const MEDIA_TYPE: Form = form("a media type such as \"text/html\"", "^[!-~]+/[!-~]+");
 const STORE: Form = form(
     "an address such as \"redis://10.0.0.5:6379\"",
     "^redis://[!-~]+$",
 );
 const TARGET: Form = form("a request target such as \"/healthz\"", "^/[!-\"$-~]*$");
 const AUTHORITY: Form = form("a host, with or without a port", r"^[A-Za-z0-9._:\[\]-]+$");
+const LIMIT_KEY: Form = form(
+    "\"source\", \"header:NAME\", \"cookie:NAME\" or \"route\"",
+    "^(source|route|(header|cookie):.+)$",
+);
+const RATE: Form = form("a rate such as \"10/s\"", "^[0-9]+/[smh]$");
 const STATUSES: Form = form(
     "status codes such as \"200-399\" or \"200,204\"",
     "^ *[1-5][0-9][0-9]( *- *[1-5][0-9][0-9])?( *, *[1-5][0-9][0-9]( *- *[1-5][0-9][0-9])?)* *$",
@@ -83,8 +97,24 @@ const BALANCER: Choice = Choice {
         "hash cookie:",
     ],
 };
+pub(super) const FILTER: Choice = words(&[
+    "request-headers",
+    "response-headers",
+    "rewrite-path",
+    "redirect",
+    "respond",
+    "request-id",
+    "access",
+    "rate-limit",
+]);
+const SCHEME: Choice = words(&["http", "https"]);
 const STATE: Choice = words(&["ready", "drain", "maint"]);
-const CHECK: Choice = words(&["tcp", "http", "none"]);
+const CHECK: Choice = words(&["tcp", "http", "grpc", "none"]);
+const POOL_PROTOCOL: Choice = words(&["http1", "http2"]);
+const SERVICE: Form = form(
+    "the full name of a gRPC service, such as \"shop.v1.Cart\"",
+    "^[A-Za-z0-9_.]*$",
+);
 const INITIAL: Choice = words(&["probe", "up", "down"]);
 
 /// Every key, in the order of the reference.
@@ -130,6 +160,8 @@ pub const KEYS: &[Key] = &[
         "Bytes of a request or answer head, and of a trailer section."),
     row("limits.header_lines", Kind::Count { min: 16, max: 256 }, Is("128"), NewConnections, "64",
         "Header lines of a head or trailer section."),
+    row("limits.min_body_rate", Kind::Size { min: 0, max: MIB }, Is("\"240B\""), Instant, "\"1KiB\"",
+        "Bytes of a request body that a client must send in a second, on the average over the time that it was waited for, once that is 10 s; \"0B\" lets it take its time. It does not hold any more when the answer has begun."),
 
     row("http2", Kind::Table, Means("every default below"), NewConnections, "",
         "What a client may ask of one HTTP/2 connection; beyond the counts a second the connection is closed with GOAWAY. Its header fields obey `limits`."),
@@ -184,14 +216,34 @@ pub const KEYS: &[Key] = &[
         "What is spoken there; this version serves \"http\"."),
     row("listeners.*.max_connections", Kind::Count { min: 0, max: 10_000_000 }, Is("0"), Instant, "20000",
         "Connections at once over all workers, above which accepting pauses; 0 means no limit."),
+    row("listeners.*.max_connections_per_source", Kind::Count { min: 0, max: 1_000_000 }, Is("0"), NewConnections, "100",
+        "The same for each IPv4 address and each IPv6 /64; what comes above it is closed at once. Connections of trusted proxies do not count. 0 means no limit."),
+    row("listeners.*.allow", Kind::List(&NETWORK), Means("everybody who is not denied"), Instant, "[\"10.0.0.0/8\", \"2001:db8::/32\"]",
+        "Networks and addresses that may connect; nobody else may then. A trusted proxy may connect, and each of its requests is judged by the client's address."),
+    row("listeners.*.deny", Kind::List(&NETWORK), Is("[]"), Instant, "[\"192.0.2.0/24\"]",
+        "Networks and addresses that may not, whatever `allow` says."),
     row("listeners.*.path_checks", Kind::Choice(&PATH_CHECKS), Is("\"strict\""), Instant, "\"off\"",
         "Whether paths that servers read differently (dot segments, encoded slashes) are refused."),
-
     row("listeners.*.http2", Kind::Flag, Is("true"), NewConnections, "false",
         "Whether HTTP/2 is spoken too: by ALPN with TLS, by prior knowledge without."),
+    row("listeners.*.rate_limit", Kind::Table, Means("no limit"), Instant, "{ rate = \"100/s\", burst = 200 }",
+        "How many requests each client address may send, whatever route they take; who sends more is answered 429."),
+    row("listeners.*.rate_limit.rate", Kind::Text(&RATE), Required, Instant, "\"100/s\"",
+        "Requests in the long run: a number for each second (s), minute (m) or hour (h)."),
+    row("listeners.*.rate_limit.burst", Kind::Count { min: 1, max: 1_000_000 }, Means("the number of the rate"), Instant, "200",
+        "Requests at once after a rest."),
+    row("listeners.*.rate_limit.prefix_v4", Kind::Count { min: 1, max: 32 }, Is("32"), Instant, "24",
+        "How many bits of an IPv4 address tell clients apart."),
+    row("listeners.*.rate_limit.prefix_v6", Kind::Count { min: 1, max: 128 }, Is("64"), Instant, "56",
+        "How many bits of an IPv6 address tell clients apart."),
+    row("listeners.*.rate_limit.max_keys", Kind::Count { min: 64, max: 10_000_000 }, Is("65536"), Instant, "500000",
+        "Clients that are told apart at once; those that come while so many are busy share what others have left. One costs 32 to 64 bytes, used or not."),
+
 
     row("pools", Kind::Named, Means("no pool"), Instant, "",
         "Sets of backends, each pool under a name of its own."),
+    row("pools.*.protocol", Kind::Choice(&POOL_PROTOCOL), Is("\"http1\""), Instant, "\"http2\"",
+        "What the backends speak; \"http2\" is for gRPC, and needs backends that take it without an upgrade. WebSockets need \"http1\"."),
     row("pools.*.balancer", Kind::Choice(&BALANCER), Is("\"round-robin\""), Instant, "\"least-connections\"",
         "Chooses a backend for new work."),
     row("pools.*.max_idle", Kind::Count { min: 0, max: 65_536 }, Is("256"), Instant, "32",
@@ -215,11 +267,13 @@ pub const KEYS: &[Key] = &[
     row("pools.*.health", Kind::Table, Means("a tcp check with the defaults below"), Instant, "{ type = \"http\", path = \"/healthz\" }",
         "The active check of every backend of the pool."),
     row("pools.*.health.type", Kind::Choice(&CHECK), Is("\"tcp\""), Instant, "\"http\"",
-        "What is asked: that a connection is accepted, that a GET is answered well, or nothing."),
+        "What is asked: that a connection is accepted, that a GET is answered well, that the gRPC health service says SERVING, or nothing."),
     row("pools.*.health.path", Kind::Text(&TARGET), Is("\"/\""), Instant, "\"/healthz\"",
         "What an http check asks for."),
     row("pools.*.health.host", Kind::Text(&AUTHORITY), Means("the backend's address"), Instant, "\"shop.example.com\"",
-        "The Host header of an http check."),
+        "The Host header of an http check, the authority of a grpc one."),
+    row("pools.*.health.service", Kind::Text(&SERVICE), Is("\"\""), Instant, "\"shop.v1.Cart\"",
+        "The service that a grpc check asks for; empty means the server as a whole."),
     row("pools.*.health.expect", Kind::Text(&STATUSES), Is("\"200-399\""), Instant, "\"200,204\"",
         "The status codes that mean health to an http check."),
     row("pools.*.health.interval", Kind::Duration { min: 10 }, Is("\"2s\""), Instant, "\"5s\"",
@@ -247,7 +301,7 @@ pub const KEYS: &[Key] = &[
         "Request methods, one of which must be used."),
     row("routes[].headers", Kind::Headers, Is("{}"), Instant, "{ \"x-beta\" = \"1\", \"x-any\" = true }",
         "Headers that must all be there: with this value, or with any (true)."),
-    row("routes[].pool", Kind::Text(&NAME), Required, Instant, "\"was\"",
+    row("routes[].pool", Kind::Text(&NAME), Means("required, unless its filters answer every request"), Instant, "\"was\"",
         "The pool that it leads to."),
     row("routes[].max_body", Kind::Size { min: 0, max: 1 << 50 }, Means("no limit"), Instant, "\"10MiB\"",
         "Bytes that a request body may have."),
@@ -313,6 +367,56 @@ pub const KEYS: &[Key] = &[
         "Its Secure attribute: when the client came by TLS or a trusted proxy says so, always, or never."),
     row("routes[].sticky.cookie.max_age", Kind::Duration { min: 1000 }, Means("until the browser closes"), Instant, "\"24h\"",
         "Its Max-Age attribute."),
+    row("routes[].filters", Kind::Tables, Means("requests and answers pass as they are"), Instant, "",
+        "Steps on the way to the backend and back, in the order written. Texts may have variables in them: {client_ip}, {client_port}, {request_id}, {host}, {method}, {path}, {query}, {scheme}, {listener}, {route}, {pool}, {sni}, {user}, and in answers {backend}."),
+    row("routes[].filters[].type", Kind::Choice(&FILTER), Required, Instant, "\"request-headers\"",
+        "What the step does."),
+    row("routes[].filters[].remove", Kind::List(&HEADER_NAME), Is("[]"), Instant, "[\"x-debug\"]",
+        "With \"request-headers\" and \"response-headers\": headers that go, first of all; `_` counts as `-`."),
+    row("routes[].filters[].set", Kind::Texts(&HEADER_NAMES), Is("{}"), Instant, "{ \"X-Client\" = \"{client_ip}\" }",
+        "With \"request-headers\" and \"response-headers\": headers that get one line with this value, whatever there was; then."),
+    row("routes[].filters[].add", Kind::Texts(&HEADER_NAMES), Is("{}"), Instant, "{ \"X-Via\" = \"{listener}\" }",
+        "With \"request-headers\" and \"response-headers\": headers that get a line beside those that are there; last."),
+    row("routes[].filters[].prefix", Kind::Text(&PATH), Means("none; \"rewrite-path\" needs it or regex"), Instant, "\"/shop\"",
+        "With \"rewrite-path\": the prefix, on segment boundaries, that gives way to `to`."),
+    row("routes[].filters[].regex", Kind::Text(&REGEX), Means("none; \"rewrite-path\" needs it or prefix"), Instant, "\"^/old/(.*)$\"",
+        "With \"rewrite-path\": an expression over the path as it was sent, or else over its normal form; a path that it matches gives way to `to`."),
+    row("routes[].filters[].to", Kind::Text(&PATH), Means("none; \"rewrite-path\" needs it"), Instant, "\"/new/$1\"",
+        "With \"rewrite-path\": what comes instead; with `regex` $1 and ${name} are its groups. The query stays."),
+    row("routes[].filters[].scheme", Kind::Choice(&SCHEME), Means("that of the request"), Instant, "\"https\"",
+        "With \"redirect\": the scheme of the new place."),
+    row("routes[].filters[].host", Kind::Text(&REDIRECT_HOST), Means("that of the request"), Instant, "\"www.{host}\"",
+        "With \"redirect\": the host of the new place."),
+    row("routes[].filters[].port", Kind::Count { min: 1, max: 65_535 }, Means("that of the request, or with another scheme or host that of the scheme"), Instant, "8443",
+        "With \"redirect\": the port of the new place."),
+    row("routes[].filters[].path", Kind::Text(&REDIRECT_PATH), Means("that of the request, as earlier filters left it"), Instant, "\"/new{path}\"",
+        "With \"redirect\": the path of the new place; the query stays, unless there is a `?`."),
+    row("routes[].filters[].code", Kind::Count { min: 301, max: 308 }, Is("308"), Instant, "302",
+        "With \"redirect\": 301, 302 or 303; or 307 or 308, which keep the method."),
+    row("routes[].filters[].status", Kind::Count { min: 200, max: 599 }, Is("200"), Instant, "503",
+        "With \"respond\": the status of the answer."),
+    row("routes[].filters[].body", Kind::Text(&ANY_TEXT), Means("none"), Instant, "\"closed for the holidays\"",
+        "With \"respond\": the body of the answer."),
+    row("routes[].filters[].content_type", Kind::Text(&MEDIA_TYPE), Is("\"text/plain; charset=utf-8\""), Instant, "\"application/json\"",
+        "With \"respond\": what the body is."),
+    row("routes[].filters[].header", Kind::Text(&HEADER_NAME), Is("\"X-Request-Id\""), Instant, "\"X-Correlation-Id\"",
+        "With \"request-id\": the header that backend and client see the id in; who is in trusted_proxies may bring one."),
+    row("routes[].filters[].allow", Kind::List(&NETWORK), Means("everybody who is not denied"), Instant, "[\"10.0.0.0/8\"]",
+        "With \"access\": networks and addresses of clients that may come in; nobody else may then, and is answered 403."),
+    row("routes[].filters[].deny", Kind::List(&NETWORK), Is("[]"), Instant, "[\"192.0.2.0/24\"]",
+        "With \"access\": networks and addresses of clients that may not, whatever `allow` says."),
+    row("routes[].filters[].rate", Kind::Text(&RATE), Means("none; \"rate-limit\" needs it"), Instant, "\"10/s\"",
+        "With \"rate-limit\": requests in the long run, as a number for each second (s), minute (m) or hour (h); what comes above is answered 429."),
+    row("routes[].filters[].burst", Kind::Count { min: 1, max: 1_000_000 }, Means("the number of the rate"), Instant, "20",
+        "With \"rate-limit\": requests at once after a rest."),
+    row("routes[].filters[].key", Kind::Text(&LIMIT_KEY), Is("\"source\""), Instant, "\"header:x-api-key\"",
+        "With \"rate-limit\": what is counted together: clients of one address (\"source\"), requests with one value of a header (\"header:NAME\") or cookie (\"cookie:NAME\"), where those without it count together too, or all requests (\"route\")."),
+    row("routes[].filters[].prefix_v4", Kind::Count { min: 1, max: 32 }, Is("32"), Instant, "24",
+        "With \"rate-limit\" and key = \"source\": how many bits of an IPv4 address tell clients apart."),
+    row("routes[].filters[].prefix_v6", Kind::Count { min: 1, max: 128 }, Is("64"), Instant, "56",
+        "With \"rate-limit\" and key = \"source\": how many bits of an IPv6 address tell clients apart."),
+    row("routes[].filters[].max_keys", Kind::Count { min: 64, max: 10_000_000 }, Is("65536"), Instant, "500000",
+        "With \"rate-limit\": how many are told apart at once; see listeners.*.rate_limit.max_keys."),
 ];
 
 /// Keys of later versions, so that a reader of the documentation learns why they are refused.
@@ -327,7 +431,6 @@ pub const LATER: &[&str] = &[
     "pools.*.outlier",
     "pools.*.queue",
     "routes[].sni",
-    "routes[].filters",
     "routes[].rewrite",
     "routes[].redirect",
     "routes[].limits",

@@ -2,8 +2,10 @@
 //! It never stops at a problem and never judges two things against each other.
 //! The walk goes on in `lower/listeners.rs`, `lower/pools.rs`, `lower/routes.rs`, and then in `check.rs`.
 
+mod filters;
 mod listeners;
 mod pools;
+mod protection;
 mod routes;
 mod sticky;
 
@@ -33,6 +35,7 @@ pub(super) struct ListenerPlaces {
     pub name: Span,
     pub bind: Vec<Span>,
     pub protocol: Span,
+    pub allow: protection::AllowPlaces,
 }
 
 /// Where the parts of a route stand, and its references as written.
@@ -47,6 +50,8 @@ pub(super) struct RoutePlaces {
     /// The pool it names, if it names one.
     pub pool: Option<At<String>>,
     pub sticky: Option<sticky::StickyPlaces>,
+    /// Its filters, by their types.
+    pub filters: Vec<Span>,
     /// Whether nothing was wrong with it, so that its match can be compared with others'.
     pub sound: bool,
 }
@@ -98,6 +103,7 @@ pub(super) fn lower(report: &mut Report, tree: &DeTable<'_>, text: &str) -> Draf
         timeouts,
         limits: limits(report, &top),
         http2: http2(report, &top),
+        min_body_rate: min_body_rate(report, &top),
         forwarding: forwarding(report, &top),
         admin: self::admin(report, &admin),
         log: log(report, &top),
@@ -165,6 +171,13 @@ fn http2(report: &mut Report, top: &Section<'_>) -> Http2 {
         continuations: count("continuations"),
         window: section.size(report, "window").unwrap_or_default() as u32,
     }
+}
+
+fn min_body_rate(report: &mut Report, top: &Section<'_>) -> u64 {
+    let empty = DeTable::new();
+    // What it has beside this is told by `limits`.
+    let section = top.section(&mut Report::new(), "limits", "limits", &empty);
+    section.size(report, "min_body_rate").unwrap_or_default()
 }
 
 fn forwarding(report: &mut Report, top: &Section<'_>) -> Forwarding {

@@ -2,10 +2,19 @@
 //! It never holds a value that a later step would have to refuse, and knows no span, socket or file handle.
 //! The walk goes on in `state/compile.rs`, which turns it into a snapshot.
 
+mod filters;
+mod protection;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use filters::{
+    Filter, HeaderEdits, MAX_REGEX, Part, Piece, Redirect, Respond, Rewrite, Scheme, Template,
+    Variable,
+};
+pub use protection::{Access, LimitKey, Rate, RateLimit};
 
 /// One whole, valid configuration file.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +40,8 @@ pub struct Config {
     pub limits: Limits,
     /// What a client may ask of an HTTP/2 connection.
     pub http2: Http2,
+    /// Bytes of a request body that a client must send in a second on the average, after a while; 0: no matter how few.
+    pub min_body_rate: u64,
     /// Opt-in forwarding headers.
     pub forwarding: Forwarding,
     /// The admin server.
@@ -205,6 +216,12 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Connections at once over all workers; 0: no limit but the process's descriptors. Above it, accepting pauses.
     pub max_connections: usize,
+    /// The same for each client address; 0: no limit. Above it, connections are closed.
+    pub max_connections_per_source: usize,
+    /// How often each client may ask.
+    pub rate_limit: Option<RateLimit>,
+    /// Who may connect.
+    pub access: Access,
     /// Whether ambiguous paths are refused.
     pub path_checks: PathChecks,
     /// Whether HTTP/2 is spoken too.
@@ -246,8 +263,10 @@ pub struct Route {
     pub methods: Vec<String>,
     /// All must hold.
     pub headers: Vec<HeaderMatch>,
-    /// Name of a pool that exists.
+    /// Name of a pool that exists; empty: it leads nowhere, since its filters answer.
     pub pool: String,
+    /// In the order written.
+    pub filters: Vec<Filter>,
     /// Absent: not sticky.
     pub sticky: Option<Sticky>,
     /// Bytes a request body may have; `None`: no limit.
@@ -448,6 +467,8 @@ pub enum Secure {
 pub struct Pool {
     /// `[a-z0-9_-]+`.
     pub name: String,
+    /// What its backends speak.
+    pub protocol: PoolProtocol,
     /// Chooses for new work.
     pub balancer: BalancerKind,
     /// Idle upstream connections kept per worker and backend.
@@ -460,6 +481,15 @@ pub struct Pool {
     pub backends: Vec<Backend>,
     /// The active check.
     pub health: Health,
+}
+
+/// What backends speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, by prior knowledge, or by ALPN where TLS is spoken.
+    Http2,
 }
 
 /// The algorithms.
@@ -546,14 +576,23 @@ pub enum Check {
     None,
     /// A connection is accepted.
     Tcp,
-    /// An HTTP/1.1 GET.
+    /// A GET.
     Http {
+        /// Whether it is asked over HTTP/2, as the pool's backends are.
+        http2: bool,
         /// Origin-form target.
         path: String,
         /// `Host` field; default: the backend's address.
         host: Option<String>,
         /// Status codes that mean health, as inclusive ranges.
         expect: Vec<(u16, u16)>,
+    },
+    /// A call of the gRPC health service, version 1.
+    Grpc {
+        /// The service that is asked for; empty: the server as a whole.
+        service: String,
+        /// `:authority` of the call; default: the backend's address.
+        host: Option<String>,
     },
 }
 
@@ -569,7 +608,7 @@ pub enum Initial {
 }
 
 /// A network in CIDR notation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cidr {
     /// Its first address.
     pub network: IpAddr,

@@ -29,11 +29,12 @@ const HEAD: &str = "\
 #   WEIR_REWRITE=1 cargo test --test config
 ";
 
-/// Shown as its example always: the keys of an http check could not stand beside the default.
-const CHECK_TYPE: &str = "pools.*.health.type";
+/// Shown as their examples always: the keys of an http check could not stand beside the default, and the route needs its pool.
+const ALWAYS: [&str; 2] = ["pools.*.health.type", "routes[].pool"];
 
 /// Comments always: they could not stand beside the mode that the reference has.
-const OF_OTHER_MODES: [&str; 7] = [
+const OF_OTHER_MODES: [&str; 8] = [
+    "pools.*.health.service",
     "routes[].sticky.rebalance_idle",
     "routes[].sticky.rebalance_rate",
     "routes[].sticky.wait",
@@ -42,6 +43,16 @@ const OF_OTHER_MODES: [&str; 7] = [
     "routes[].sticky.prefix_v4",
     "routes[].sticky.prefix_v6",
 ];
+
+/// The keys of the filter that the reference has; those of other types are comments.
+const OF_ITS_FILTER: [&str; 4] = ["type", "remove", "set", "add"];
+
+/// Whether the key could not stand beside the others of the reference.
+fn is_of_another(key: &Key) -> bool {
+    let (parent, name) = split(key.path);
+    OF_OTHER_MODES.contains(&key.path)
+        || parent == "routes[].filters[]" && !OF_ITS_FILTER.contains(&name)
+}
 
 /// The reference as text.
 pub fn reference(show: Show) -> String {
@@ -87,8 +98,9 @@ fn scalar(out: &mut String, key: &Key, show: Show) {
     comment(out, key);
     let (_, name) = split(key.path);
     let _ = match (show, key.default) {
-        _ if OF_OTHER_MODES.contains(&key.path) => writeln!(out, "# {name} = {}", key.example),
-        (Show::Defaults, Default::Is(value)) if key.path != CHECK_TYPE => {
+        _ if is_of_another(key) => writeln!(out, "# {name} = {}", key.example),
+        _ if ALWAYS.contains(&key.path) => writeln!(out, "{name} = {}", key.example),
+        (Show::Defaults, Default::Is(value)) => {
             writeln!(out, "{name} = {value}")
         }
         (Show::Defaults, Default::Means(_)) => writeln!(out, "# {name} = {}", key.example),

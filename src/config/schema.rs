@@ -104,6 +104,8 @@ pub enum Kind {
     List(&'static Form),
     /// Header names, each with a value or `true`.
     Headers,
+    /// Names that the file chooses, each with text.
+    Texts(&'static Form),
 }
 
 /// The words that a key may have.

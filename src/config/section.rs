@@ -272,6 +272,38 @@ impl<'t> Section<'t> {
         list
     }
 
+    /// A table of text under names that the file chooses, in file order; a refused name or text is reported and left out.
+    pub fn texts<N, T>(
+        &self,
+        report: &mut Report,
+        name: &'static str,
+        parse_name: impl Fn(&str) -> Read<N>,
+        parse: impl Fn(&N, &str) -> Read<T>,
+    ) -> Vec<(At<N>, T)> {
+        let Some(whole) = self.value(name) else {
+            return Vec::new();
+        };
+        let DeValue::Table(table) = whole.value else {
+            report.push(whole.wrong_type());
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for (key, value) in in_file_order(table) {
+            let span = key.span();
+            let read = parse_name(key.get_ref())
+                .map_err(|flaw| flaw.of(&format!("a name in `{name}`"), span.clone()))
+                .and_then(|name| {
+                    let text = whole.entry(value).text(|text| parse(&name, text))?;
+                    Ok((At { value: name, span }, text))
+                });
+            match read {
+                Ok(read) => found.push(read),
+                Err(problem) => report.push(problem),
+            }
+        }
+        found
+    }
+
     /// The table of a key, or an empty one in its place.
     pub fn section<'s>(
         &'s self,

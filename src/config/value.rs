@@ -90,7 +90,8 @@ impl<'t> Value<'t> {
                 format!("write {} = [\"{}\"]", self.name, values::brief(text))
             }
             (Kind::Tables, _) => {
-                format!("write each as a table of its own, under [[{}]]", self.name)
+                let path = self.key.path.replace("[]", "");
+                format!("write each as a table of its own, under [[{path}]]")
             }
             (Kind::Named, _) => format!("write a table [{}.NAME]", self.name),
             _ if example.is_empty() => format!("write a table [{}]", self.name),
@@ -180,6 +181,7 @@ fn wanted(kind: Kind) -> String {
         Kind::Text(form) => form.what.to_owned(),
         Kind::Choice(choice) => suggest::quoted_list(choice.words),
         Kind::Headers => "a table of header names and values".to_owned(),
+        Kind::Texts(form) => format!("a table with text for {}", form.what),
     }
 }
 
@@ -189,6 +191,7 @@ fn wanted_of_part(kind: Kind) -> String {
         Kind::List(form) => form.what.to_owned(),
         Kind::TextOrTables(form) => format!("{}, or a table", form.what),
         Kind::Headers => "text, or true for any value".to_owned(),
+        Kind::Texts(_) => "text".to_owned(),
         _ => "a table".to_owned(),
     }
 }

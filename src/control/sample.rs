@@ -248,6 +248,7 @@ pub fn store() -> Store {
 pub fn shared(pools: &[(&str, &[SocketAddr])]) -> (Arc<Shared>, Ends) {
     let mut config = state::sample::config(&[("web", &[loopback(8080)])], pools);
     config.routes[0].sticky = Some(state::sample::sticky_by_source());
+    config.listeners[0].max_connections_per_source = 10;
     let mut snapshot = snapshot(config, None);
     // One that nobody serves.
     snapshot.routes[0].store = Some(Arc::new(StoreEnd::new(store()).0));

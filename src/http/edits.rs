@@ -2,7 +2,7 @@
 //! It never validates what it is given: values come from weir or from a checked head.
 //! The walk goes on in `l7/`, which applies the list while a head is copied toward its socket.
 
-use super::head::{Line, Span};
+use super::head::{Line, Span, is_same_name};
 
 /// A reusable list of changes to one head. Lines are named by their ordinal.
 #[derive(Debug, Default)]
@@ -10,6 +10,9 @@ pub struct Edits {
     values: Vec<u8>,
     changes: Vec<(u32, Change)>,
     appended: Vec<u8>,
+    /// Empty: the target stays.
+    target: Vec<u8>,
+    has_host: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +27,50 @@ impl Edits {
         self.values.clear();
         self.changes.clear();
         self.appended.clear();
+        self.target.clear();
+        self.has_host = false;
+    }
+
+    /// Puts another request target in origin form in the place of the one that came.
+    pub fn set_target(&mut self, target: &[u8]) {
+        self.target.clear();
+        self.target.extend_from_slice(target);
+    }
+
+    /// The target that takes the place of the one that came.
+    #[inline]
+    pub fn target(&self) -> Option<&[u8]> {
+        (!self.target.is_empty()).then_some(&self.target)
+    }
+
+    /// Says that `Host` was changed on purpose: nothing else is to change it.
+    pub fn keep_host(&mut self) {
+        self.has_host = true;
+    }
+
+    /// Whether `Host` was changed on purpose.
+    #[inline]
+    pub fn keeps_host(&self) -> bool {
+        self.has_host
+    }
+
+    /// Leaves out every line of the name, also those added so far; `_` counts as `-`.
+    pub fn remove_named(&mut self, head: &[u8], lines: &[Line], name: &[u8]) {
+        for (ordinal, line) in lines.iter().enumerate() {
+            if is_same_name(line.name.of(head), name) {
+                self.remove(ordinal);
+            }
+        }
+        let mut at = 0;
+        while let Some(length) = self.appended[at..].iter().position(|&byte| byte == b'\n') {
+            let line = &self.appended[at..=at + length];
+            let own = line.split(|&byte| byte == b':').next().unwrap_or_default();
+            if is_same_name(own, name) {
+                self.appended.drain(at..=at + length);
+            } else {
+                at += length + 1;
+            }
+        }
     }
 
     /// Leaves the line out. A later change of the same line wins.

@@ -149,6 +149,15 @@ fn is<const N: usize>(name: &[u8], lower: &[u8; N]) -> bool {
     <&[u8; N]>::try_from(name).is_ok_and(|name| name.map(|byte| byte | 0x20) == *lower)
 }
 
+/// Whether two field names are the same to a server that maps names to variables: without regard to case, and `_` counts as `-`.
+pub fn is_same_name(one: &[u8], other: &[u8]) -> bool {
+    let fold = |byte: &u8| match byte {
+        b'_' => b'-',
+        byte => byte.to_ascii_lowercase(),
+    };
+    one.len() == other.len() && one.iter().map(fold).eq(other.iter().map(fold))
+}
+
 /// Whether `name` begins with the lower-case `prefix`, `_` counting as `-`.
 fn has_folded_prefix(name: &[u8], prefix: &[u8]) -> bool {
     let fold = |byte: u8| {

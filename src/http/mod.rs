@@ -14,6 +14,7 @@ pub mod head;
 pub mod meter;
 pub mod path;
 pub mod request;
+pub mod rewrite;
 #[cfg(test)]
 mod sample;
 pub mod text;

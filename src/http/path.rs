@@ -154,12 +154,21 @@ fn push_unchecked(segment: &[u8], out: &mut Vec<u8>) {
 }
 
 /// One character of a path. A raw `%` is one that begins no escape.
-enum Unit {
+pub(super) enum Unit {
     Raw(u8),
     Escaped(u8),
 }
 
-fn next_unit(text: &[u8]) -> Option<(Unit, &[u8])> {
+impl Unit {
+    /// The character, decoded.
+    pub(super) fn byte(&self) -> u8 {
+        match self {
+            Unit::Raw(byte) | Unit::Escaped(byte) => *byte,
+        }
+    }
+}
+
+pub(super) fn next_unit(text: &[u8]) -> Option<(Unit, &[u8])> {
     if let [b'%', high, low, rest @ ..] = text
         && let (Some(high), Some(low)) = (hex(*high), hex(*low))
     {

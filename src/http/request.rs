@@ -419,7 +419,7 @@ const IN_NAME: [bool; 256] = {
 };
 
 /// `host [":" port]` without user information (RFC 3986 section 3.2); empty is none.
-fn is_authority(value: &[u8]) -> bool {
+pub fn is_authority(value: &[u8]) -> bool {
     let (host_is_good, rest) = match value.strip_prefix(b"[") {
         Some(literal) => {
             let end = literal

@@ -18,7 +18,9 @@ use crate::http::fields;
 use crate::http::forwarding;
 use crate::http::framing::Framing;
 use crate::http::head::{AnswerHead, Field, Version, list_members};
+use crate::net::duplex::Duplex;
 use crate::upstream::local::Scratch;
+use crate::upstream::side::BackendSide;
 
 /// Interim answers to one request; a backend that sends more is broken.
 const MAX_INTERIMS: u32 = 32;
@@ -38,18 +40,23 @@ impl Exchange<'_> {
             {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
+            let local = self.client.local.clone();
+            let body = &mut *local.body.borrow_mut();
+            let room = self.first_read(body.len());
             let Some(upstream) = &mut self.backend else {
                 return Poll::Ready(Err(Failure::BackendClosed));
             };
-            let local = self.client.local.clone();
-            let body = &mut *local.body.borrow_mut();
-            let count = match ready!(upstream.stream.poll_read(cx, body)) {
+            let count = match ready!(upstream.stream.poll_read(cx, &mut body[..room])) {
                 Ok(count @ 1..) => count,
-                _ => return Poll::Ready(Err(Failure::BackendClosed)),
+                _ => {
+                    let stream = upstream.stream.http2();
+                    upstream.sent &= stream.is_none_or(|stream| !stream.is_unprocessed());
+                    return Poll::Ready(Err(Failure::BackendClosed));
+                }
             };
             let read = clock::now();
             let done = if upstream.partial.is_empty() {
-                self.pass_heads(cx, &mut body[..count], read)?
+                self.pass_heads(cx, body, count, read)?
             } else {
                 upstream.partial.extend_from_slice(&body[..count]);
                 // A head cannot end but with a line.
@@ -57,7 +64,8 @@ impl Exchange<'_> {
                     continue;
                 }
                 let mut bytes = std::mem::take(&mut upstream.partial);
-                self.pass_heads(cx, &mut bytes, read)?
+                let count = bytes.len();
+                self.pass_heads(cx, &mut bytes, count, read)?
             };
             if done {
                 return Poll::Ready(Ok(()));
@@ -65,11 +73,13 @@ impl Exchange<'_> {
         }
     }
 
-    /// Passes on every complete head at the front of `bytes`; true when the final one was among them. What is left is kept.
+    /// Passes on every complete head at the front of the `count` bytes that are there; true when the final one was among them. What
+    /// is left is kept.
     fn pass_heads(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &mut [u8],
+        count: usize,
         read: Instant,
     ) -> Result<bool, Failure> {
         let (local, generation) = (self.client.local.clone(), self.generation.clone());
@@ -79,8 +89,8 @@ impl Exchange<'_> {
             out, lines, edits, ..
         } = &mut *local.scratch.borrow_mut();
         let mut from = 0;
-        while from < bytes.len() {
-            let parsed = answer::parse(&bytes[from..], lines, limits, is_head);
+        while from < count {
+            let parsed = answer::parse(&bytes[from..count], lines, limits, is_head);
             let Some(answer) = parsed.map_err(Failure::Answer)? else {
                 break;
             };
@@ -95,10 +105,13 @@ impl Exchange<'_> {
                 return Err(Failure::SessionOver);
             }
             self.compose(&answer, edits, out);
-            return self.pass_final(cx, out, bytes, from, read).map(|()| true);
+            let end = self.gather(cx, bytes, from..count);
+            return self
+                .pass_final(cx, out, &mut bytes[..end], from, read)
+                .map(|()| true);
         }
         if let Some(upstream) = &mut self.backend {
-            upstream.partial.extend_from_slice(&bytes[from..]);
+            upstream.partial.extend_from_slice(&bytes[from..count]);
         }
         Ok(false)
     }
@@ -125,7 +138,7 @@ impl Exchange<'_> {
         if head.status == 100 && !self.upload.is_done() {
             // From here on it is the client that is waited for.
             self.answer.continued = true;
-            self.client.timer.set(cx, self.timeouts().body_idle);
+            self.wait(cx, self.timeouts().body_idle);
         }
         forwarding::remove_hop_by_hop(head.bytes, head.lines, answer.connection_options, edits);
         remove_framing(head, edits);
@@ -160,6 +173,7 @@ impl Exchange<'_> {
             Framing::Chunked(_) if old_client || is_http2 => Coding::Decode,
             _ => Coding::AsIs,
         };
+        let is_open = self.reads_to_end(answer, edits);
         self.answer.backend_goes_on = answer.keep_alive;
         self.answer.idle_hint = idle_hint(answer);
         // A client that reads the answer within its body may stop there, or not: where its next request begins, nobody knows.
@@ -167,7 +181,7 @@ impl Exchange<'_> {
             && !self.client.view.is_closing()
             && self.answer.coding != Coding::Decode
             && self.upload.is_done()
-            && self.answer.body != Framing::Close;
+            && (self.answer.body != Framing::Close || is_open);
         forwarding::remove_hop_by_hop(head.bytes, head.lines, answer.connection_options, edits);
         if head.status == 204 || is_switch {
             remove_framing(head, edits);
@@ -175,6 +189,7 @@ impl Exchange<'_> {
             head.field(Field::TransferEncoding)
                 .for_each(|(ordinal, _)| edits.remove(ordinal));
         }
+        self.filter_answer(head, edits);
         self.remember(head, edits);
         if self.generation.snapshot.config.forwarding.via {
             forwarding::append_via(head.version, edits);
@@ -186,6 +201,33 @@ impl Exchange<'_> {
             false => edits.append("Connection", b"close"),
         }
         write_head(head, edits, out);
+    }
+
+    /// What the body of an answer of HTTP/2 is: all until the end of its stream, whatever its length. True when a client of HTTP/1.1
+    /// is told of the end in another way than by the end of its connection.
+    fn reads_to_end(&mut self, answer: &Answer<'_>, edits: &mut Edits) -> bool {
+        let stream = (self.backend.as_mut()).and_then(|upstream| upstream.stream.http2());
+        let Some(stream) = stream.filter(|_| answer.body != Framing::NONE) else {
+            return false;
+        };
+        let has_length = matches!(answer.body, Framing::Length(_));
+        let is_ended = stream.is_ended();
+        let is_http11 = self
+            .head
+            .is_some_and(|head| head.version == Version::Http11);
+        self.answer.body = match is_ended {
+            true => Framing::NONE,
+            false => Framing::Close,
+        };
+        match (is_http11, has_length, is_ended) {
+            (true, false, true) => edits.append("Content-Length", b"0"),
+            (true, false, false) => {
+                edits.append("Transfer-Encoding", b"chunked");
+                self.answer.coding = Coding::Encode;
+            }
+            _ => {}
+        }
+        is_http11
     }
 
     /// Sends the head with the body bytes that came with it, which begin at `from`. A head that fits takes the place of the one
@@ -214,6 +256,7 @@ impl Exchange<'_> {
             self.note_passed(cx, read);
             return Ok(());
         }
+        self.hand_over_more(cx, bytes.len());
         let (first, second) = match from.checked_sub(out.len()) {
             Some(start) if kept > JOIN => {
                 bytes[start..from].copy_from_slice(out);
@@ -260,7 +303,7 @@ impl Exchange<'_> {
         self.facts.ended = clock::now();
         self.facts.overhead += self.facts.ended - read;
         if !self.answer.body.is_done() || !self.answer.backlog.is_empty() {
-            self.client.timer.set(cx, self.timeouts().response_idle);
+            self.wait(cx, self.timeouts().response_idle);
         }
     }
 
@@ -278,14 +321,17 @@ impl Exchange<'_> {
         self.client.stream.end(trailers.map(|trailers| *trailers));
         let backend_goes_on =
             self.answer.backend_goes_on && self.upload.is_done() && !self.is_backend_behind();
-        if let Some(upstream) = self.backend.take().filter(|_| backend_goes_on) {
+        let upstream = self.backend.take().filter(|_| backend_goes_on);
+        let upstream = upstream.map(|upstream| (upstream.stream, upstream.is_large));
+        if let Some((BackendSide::Http1(stream), is_large)) = upstream {
             let snapshot = &*self.generation.snapshot;
             let idle = self
                 .answer
                 .idle_hint
                 .unwrap_or(snapshot.config.timeouts.upstream_idle);
             let stack = self.generation.pool(plan.pool).idle(plan.backend);
-            stack.put(upstream.stream, self.facts.ended + idle);
+            stack.expect_large(is_large);
+            stack.put(stream, self.facts.ended + idle);
         }
         // Who did not ask for the end may have sent more before it hears of it.
         let is_asked = self.head.is_some_and(|head| !head.keep_alive);
@@ -307,18 +353,17 @@ impl Exchange<'_> {
         }
         if self.client.timer.has_fired() {
             let client_is_slow = !self.answer.backlog.is_empty();
-            return Poll::Ready(Err(if client_is_slow {
-                Failure::ClientGone
-            } else {
-                Failure::ResponseTimeout
-            }));
+            return Poll::Ready(Err(self.overdue_or(match client_is_slow {
+                true => Failure::ClientGone,
+                false => Failure::ResponseTimeout,
+            })));
         }
         Poll::Pending
     }
 }
 
 /// Copies a head out with its changes. The version is this hop's own (RFC 9110 section 6.2).
-fn write_head(head: &AnswerHead<'_>, edits: &mut Edits, out: &mut Vec<u8>) {
+pub(super) fn write_head(head: &AnswerHead<'_>, edits: &mut Edits, out: &mut Vec<u8>) {
     let start = (head.lines.first()).map_or(head.bytes.len() - "\r\n".len(), |line| {
         line.name.start as usize
     });

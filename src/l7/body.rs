@@ -10,6 +10,7 @@ use super::side::Side;
 use crate::http::framing::Framing;
 use crate::http::{chunk, fields};
 use crate::net::duplex::Duplex;
+use crate::upstream::http2::BackendStream;
 
 /// Bytes of later requests that are read while an answer is awaited, to notice a client that goes away; more stays in the kernel.
 const MAX_EARLY: usize = 16 * 1024;
@@ -35,6 +36,7 @@ impl Exchange<'_> {
                 continue;
             }
             if self.upload.is_done() {
+                upstream.stream.end(None);
                 return Poll::Ready(Ok(()));
             }
             ready!(self.poll_upload_piece(cx))?;
@@ -43,8 +45,11 @@ impl Exchange<'_> {
 
     /// Reads one piece of the body and sends it.
     fn poll_upload_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        if self.upload_coding == Coding::Encode {
-            return self.poll_upload_chunk(cx);
+        if self.upload == Framing::Close {
+            return self.poll_upload_open(cx);
+        }
+        if let Some(handed) = ready!(self.poll_hand_up(cx)) {
+            return Poll::Ready(handed);
         }
         let local = self.client.local.clone();
         let body = &mut *local.body.borrow_mut();
@@ -52,11 +57,13 @@ impl Exchange<'_> {
             Ok(count @ 1..) => count,
             _ => return Poll::Ready(Err(Failure::ClientGone)),
         };
-        let taken = self
-            .upload
-            .advance(&body[..count])
-            .map_err(Failure::Request)?;
+        let (taken, kept) = match self.upload_coding {
+            Coding::Decode => self.upload.advance_and_decode(&mut body[..count]),
+            _ => (self.upload.advance(&body[..count])).map(|taken| (taken, taken)),
+        }
+        .map_err(Failure::Request)?;
         self.facts.bytes_in += taken as u64;
+        // Decoded data moved to the front; what follows the body stands where it was.
         self.client.early.extend_from_slice(&body[taken..count]);
         if self.facts.route.is_some_and(|route| {
             self.upload
@@ -64,19 +71,20 @@ impl Exchange<'_> {
         }) {
             return Poll::Ready(Err(Failure::BodyTooLarge));
         }
-        if let Some(upstream) = &mut self.backend {
+        if let Some(upstream) = &mut self.backend
+            && kept > 0
+        {
             // A backend that answers early may stop reading: its answer is what counts then.
             upstream.deaf = upstream
                 .backlog
-                .send(&mut upstream.stream, cx, &body[..taken], &[])
+                .send(&mut upstream.stream, cx, &body[..kept], &[])
                 .is_err();
         }
-        self.await_upload(cx);
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.took_piece(cx))
     }
 
-    /// Reads one piece of a body whose length nobody knows and sends it as a chunk, or its end as the last one.
-    fn poll_upload_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+    /// Reads one piece of a body whose length nobody knows and sends it, or its end.
+    fn poll_upload_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         let local = self.client.local.clone();
         let memory = &mut *local.body.borrow_mut();
         let room = chunk::room(memory);
@@ -91,29 +99,54 @@ impl Exchange<'_> {
         }) {
             return Poll::Ready(Err(Failure::BodyTooLarge));
         }
-        let mut last = Vec::new();
-        let framed = match count {
-            0 => {
-                let trailers = match self.client.stream.http2() {
-                    Some(stream) => {
-                        ready!(stream.poll_trailers(cx)).map_err(|_| Failure::ClientGone)?
-                    }
-                    None => None,
-                };
-                self.upload = Framing::NONE;
-                fields::write_trailers(trailers.as_ref(), &mut last);
-                &last[..]
-            }
-            count => {
-                let chunk = chunk::frame(memory, count);
-                &memory[chunk]
-            }
+        if count == 0 {
+            return self.poll_upload_end(cx);
+        }
+        let framed = match self.upload_coding {
+            Coding::Encode => chunk::frame(memory, count),
+            _ => room.start..room.start + count,
         };
+        let framed = &memory[framed];
         if let Some(upstream) = &mut self.backend {
             upstream.deaf = upstream
                 .backlog
                 .send(&mut upstream.stream, cx, framed, &[])
                 .is_err();
+        }
+        Poll::Ready(self.took_piece(cx))
+    }
+
+    /// Waits on after a piece of the body, unless the client brings them too slowly.
+    pub(super) fn took_piece(&self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        if self.is_too_slow() {
+            return Err(Failure::BodyTooSlow);
+        }
+        self.await_upload(cx);
+        Ok(())
+    }
+
+    /// Sends the end of a body whose length nobody knew, with its trailers.
+    fn poll_upload_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let trailers = match self.client.stream.http2() {
+            Some(stream) => ready!(stream.poll_trailers(cx)).map_err(|_| Failure::ClientGone)?,
+            None => None,
+        };
+        self.upload = Framing::NONE;
+        if let Some(upstream) = &mut self.backend {
+            match trailers {
+                trailers if self.upload_coding == Coding::Encode => {
+                    let mut last = Vec::new();
+                    fields::write_trailers(trailers.as_ref(), &mut last);
+                    upstream.deaf = (upstream.backlog)
+                        .send(&mut upstream.stream, cx, &last, &[])
+                        .is_err();
+                }
+                Some(mut trailers) => {
+                    fields::clean_trailers(&mut trailers);
+                    upstream.stream.end(Some(trailers));
+                }
+                None => {}
+            }
         }
         self.await_upload(cx);
         Poll::Ready(Ok(()))
@@ -122,12 +155,18 @@ impl Exchange<'_> {
     /// Begins the wait for whoever must move next: the backend when it has all of the body, or has not taken what came; else the client.
     pub(super) fn await_upload(&self, cx: &mut Context<'_>) {
         let timeouts = self.timeouts();
+        let is_done = self.upload.is_done();
+        if !is_done {
+            self.time_client(self.answer.status == 0 && !self.is_backend_behind());
+        }
         let wait = match self.answer.status {
-            0 if self.upload.is_done() || self.is_backend_behind() => timeouts.response,
+            0 if is_done || self.is_backend_behind() => timeouts.response,
+            // Who streams calls speaks when there is something to say.
+            0 if self.call.is_some() => timeouts.response_idle,
             0 => timeouts.body_idle,
             _ => timeouts.response_idle,
         };
-        self.client.timer.set(cx, wait);
+        self.wait(cx, wait);
     }
 
     /// Whether the backend has not taken what the client sent.
@@ -164,7 +203,7 @@ impl Exchange<'_> {
                 let before = self.answer.backlog.len();
                 let flushed = self.answer.backlog.poll_flush(&mut self.client.stream, cx);
                 if self.answer.backlog.len() < before {
-                    self.client.timer.set(cx, self.timeouts().response_idle);
+                    self.wait(cx, self.timeouts().response_idle);
                 }
                 if ready!(flushed).is_err() {
                     return Poll::Ready(Err(Failure::ClientGone));
@@ -193,6 +232,9 @@ impl Exchange<'_> {
 
     /// Reads one piece of the answer's body and sends it.
     fn poll_download_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if let Some(handed) = ready!(self.poll_hand_down(cx)) {
+            return Poll::Ready(handed);
+        }
         let Some(upstream) = &mut self.backend else {
             return Poll::Ready(Err(Failure::BackendClosed));
         };
@@ -228,7 +270,7 @@ impl Exchange<'_> {
             true => Ok(()),
             false => (self.answer.backlog).send(&mut self.client.stream, cx, framed, &[]),
         };
-        self.client.timer.set(cx, self.timeouts().response_idle);
+        self.wait(cx, self.timeouts().response_idle);
         Poll::Ready(sent.map_err(|_| Failure::ClientGone))
     }
 
@@ -236,6 +278,11 @@ impl Exchange<'_> {
     fn end_of_backend(&mut self) -> Result<(), Failure> {
         if self.answer.body != Framing::Close {
             return Err(Failure::BackendClosed);
+        }
+        let stream = (self.backend.as_mut()).and_then(|upstream| upstream.stream.http2());
+        if let Some(mut trailers) = stream.and_then(BackendStream::take_trailers) {
+            fields::clean_trailers(&mut trailers);
+            self.answer.trailers = Some(Box::new(trailers));
         }
         self.answer.body = Framing::NONE;
         Ok(())

@@ -11,10 +11,15 @@ use std::time::{Duration, Instant};
 use ::http::HeaderMap;
 
 use super::client::Client;
+use super::filter::Filtered;
+use super::grpc::Call;
+use super::pace::Pace;
 use super::reject::Failure;
 use super::session::Shown;
 use crate::clock;
-use crate::config::model::Timeouts;
+use crate::config::model::{PoolProtocol, Timeouts};
+use crate::http::fault::Fault;
+use crate::http::fields;
 use crate::http::framing::Framing;
 use crate::http::head::{Line, RequestHead, Span, TargetForm, Version};
 use crate::http::request::{self, Request};
@@ -28,6 +33,8 @@ use crate::policy::retry;
 use crate::state::backend::{Backend, UpgradeLease};
 use crate::state::flights::Flight;
 use crate::upstream::generation::Generation;
+use crate::upstream::http2::{self, BackendStream, Connections, Found};
+use crate::upstream::side::BackendSide;
 
 /// Bytes of a body that go into one buffer with the head, which is cheaper than a second address for the kernel.
 const JOIN: usize = 1024;
@@ -46,11 +53,17 @@ pub struct Exchange<'c> {
     pub(super) upload: Framing,
     /// What becomes of its framing on the way.
     pub(super) upload_coding: Coding,
+    /// How fast it comes.
+    pub(super) pace: Pace,
     pub(super) backend: Option<Upstream>,
     pub(super) answer: Answer,
     pub(super) facts: Facts,
     /// There when the backend switched protocols: counts the connection from then on.
     pub(super) switched: Option<UpgradeLease>,
+    /// There when the request is a gRPC call.
+    pub(super) call: Option<Box<Call>>,
+    /// There on routes with filters.
+    pub(super) filtered: Option<Box<Filtered>>,
 }
 
 /// Where an attempt goes.
@@ -82,7 +95,7 @@ pub(super) struct Head {
     pub(super) expects_continue: bool,
     /// What the client offers to switch to; empty: nothing.
     pub(super) upgrade: Span,
-    path_and_query: Span,
+    pub(super) path_and_query: Span,
     path: Span,
     form: TargetForm,
     body: Framing,
@@ -92,11 +105,13 @@ pub(super) struct Head {
 /// The connection toward a backend.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    pub(super) stream: Stream,
+    pub(super) stream: BackendSide,
     /// Whether any byte of the request was handed to the system.
     pub(super) sent: bool,
     /// Whether the backend no longer takes the body; its answer may still come.
     pub(super) deaf: bool,
+    /// Whether its answer is a large one: a guess until the head is there.
+    pub(super) is_large: bool,
     pub(super) backlog: Backlog,
     /// The answer's head while it is incomplete.
     pub(super) partial: Vec<u8>,
@@ -208,10 +223,13 @@ impl<'c> Exchange<'c> {
             head: None,
             upload,
             upload_coding: Coding::AsIs,
+            pace: Pace::default(),
             backend: None,
             answer,
             facts,
             switched: None,
+            call: None,
+            filtered: None,
         }
     }
 
@@ -255,8 +273,11 @@ impl<'c> Exchange<'c> {
         let mut upload = request.body;
         if self.client.stream.is_http2() {
             head.version = Version::Http2;
+            self.call = Call::of(&request.head, self.facts.started);
             if matches!(upload, Framing::Chunked(_)) {
-                (upload, self.upload_coding) = (Framing::Close, Coding::Encode);
+                // What ends it is the end of the stream.
+                upload = Framing::Close;
+                head.body = upload;
             }
         }
         let taken = upload
@@ -316,8 +337,13 @@ impl<'c> Exchange<'c> {
             clock::now()
         };
         self.facts.tries = self.facts.tries.saturating_add(1);
+        let pool = &self.generation.snapshot.pools[plan.pool];
+        let is_http2 = pool.protocol == PoolProtocol::Http2;
         let idle = self.generation.pool(plan.pool).idle(plan.backend).clone();
-        let kept = if fresh { None } else { idle.take(began) };
+        let kept = match fresh || is_http2 {
+            true => None,
+            false => idle.take(began).map(BackendSide::Http1),
+        };
         self.facts.reused = kept.is_some();
         let counts = backend.live.connections(local.index);
         let mut waited = Duration::ZERO;
@@ -329,15 +355,26 @@ impl<'c> Exchange<'c> {
             None => {
                 let before = clock::now();
                 // Boxed, so that the many requests that find a connection do not carry the state of making one.
-                let stream = Box::pin(self.connect(backend)).await;
+                let stream = match is_http2 {
+                    true => Box::pin(self.join(idle.shared(), backend)).await,
+                    false => Box::pin(self.connect(backend))
+                        .await
+                        .map(BackendSide::Http1),
+                };
                 let stream = stream.inspect_err(|_| counts.failed.increment())?;
-                counts.fresh.increment();
+                match self.facts.reused {
+                    true => counts.reused.increment(),
+                    false => counts.fresh.increment(),
+                }
                 waited = clock::now() - before;
                 stream
             }
         };
-        self.backend = Some(Upstream::new(stream));
-        poll_fn(|cx| Poll::Ready(self.send(cx, &mut head))).await?;
+        self.backend = Some(Upstream::new(stream, idle.expects_large()));
+        match is_http2 {
+            true => poll_fn(|cx| Poll::Ready(self.send_to_stream(cx, &head))).await?,
+            false => poll_fn(|cx| Poll::Ready(self.send(cx, &mut head))).await?,
+        }
         self.facts.overhead += (clock::now() - began).saturating_sub(waited);
         head.clear();
         local.scratch.borrow_mut().out = head;
@@ -345,24 +382,84 @@ impl<'c> Exchange<'c> {
     }
 
     /// Connects within the route's time.
-    async fn connect(&self, backend: &Backend) -> Result<Stream, Failure> {
-        let mut connecting = pin!(Stream::connect(backend.live.address));
+    async fn connect(&mut self, backend: &Backend) -> Result<Stream, Failure> {
+        let connecting = Stream::connect(backend.live.address);
+        let stream = self.within_connect(connecting).await?;
+        stream.map_err(|error| Failure::Connect(error.kind()))
+    }
+
+    /// Finds a place on a connection that requests share, or opens one, within the route's time to connect.
+    async fn join(
+        &mut self,
+        shared: &Rc<Connections>,
+        backend: &Backend,
+    ) -> Result<BackendSide, Failure> {
+        let now = clock::now();
+        let found = self.within_connect(http2::place(shared, now)).await?;
+        let place = match found {
+            Found::Place(place) => {
+                self.facts.reused = true;
+                place
+            }
+            Found::Open(opening) => {
+                let stream = self.connect(backend).await?;
+                let begun = self.within_connect(opening.begin(stream, now)).await?;
+                begun.map_err(|error| Failure::Connect(error.kind()))?
+            }
+        };
+        Ok(BackendSide::Http2(Box::new(BackendStream::new(place))))
+    }
+
+    /// Waits for what belongs to connecting, at most for the route's time.
+    async fn within_connect<T>(&mut self, wait: impl Future<Output = T>) -> Result<T, Failure> {
+        let mut wait = pin!(wait);
         let mut is_first = true;
         poll_fn(|cx| {
             if std::mem::take(&mut is_first) {
-                self.client.timer.set(cx, self.timeouts().connect);
+                self.wait(cx, self.timeouts().connect);
             }
-            match connecting.as_mut().poll(cx) {
-                Poll::Ready(result) => {
-                    Poll::Ready(result.map_err(|error| Failure::Connect(error.kind())))
-                }
+            match wait.as_mut().poll(cx) {
+                Poll::Ready(result) => Poll::Ready(Ok(result)),
                 Poll::Pending if self.client.timer.has_fired() => {
-                    Poll::Ready(Err(Failure::ConnectTimeout))
+                    Poll::Ready(Err(self.overdue_or(Failure::ConnectTimeout)))
                 }
                 Poll::Pending => Poll::Pending,
             }
         })
         .await
+    }
+
+    /// Sends the head as a request of HTTP/2, with the body bytes that came with it.
+    fn send_to_stream(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Result<(), Failure> {
+        let (Some(upstream), Some(facts)) = (&mut self.backend, &self.head) else {
+            return Err(Failure::BackendClosed);
+        };
+        let Some(stream) = upstream.stream.http2() else {
+            return Err(Failure::BackendClosed);
+        };
+        let request = fields::read_request(head, "http").ok_or(Failure::Request(Fault::Target))?;
+        let mut body = self
+            .received
+            .get(facts.length..)
+            .unwrap_or_default()
+            .to_vec();
+        let mut framing = facts.body;
+        let decoded = framing.advance_and_decode(&mut body);
+        let (_, kept) = decoded.map_err(Failure::Request)?;
+        self.upload_coding = match self.upload {
+            Framing::Chunked(_) => Coding::Decode,
+            _ => Coding::AsIs,
+        };
+        let is_whole = self.upload.is_done() && kept == 0;
+        let started = stream.start(request, is_whole);
+        started.map_err(|_| Failure::BackendClosed)?;
+        upstream.sent = true;
+        if kept > 0 {
+            let sent = (upstream.backlog).send(&mut upstream.stream, cx, &body[..kept], &[]);
+            sent.map_err(|_| Failure::BackendClosed)?;
+        }
+        self.await_upload(cx);
+        Ok(())
     }
 
     /// Sends the head and the body bytes that came with it, and begins the wait for what comes next.
@@ -375,12 +472,16 @@ impl<'c> Exchange<'c> {
             head.extend_from_slice(body);
             body = &[];
         }
+        self.upload_coding = match self.upload {
+            Framing::Close => Coding::Encode,
+            _ => Coding::AsIs,
+        };
         let result = upstream.backlog.send(&mut upstream.stream, cx, head, body);
         // What is kept stands behind bytes that may have left already: only a first write that fails has sent nothing.
         upstream.sent = result.is_ok() || !upstream.backlog.is_empty();
         result.map_err(|_| Failure::BackendClosed)?;
         if facts.expects_continue {
-            self.client.timer.set(cx, self.timeouts().response);
+            self.wait(cx, self.timeouts().response);
         } else {
             self.await_upload(cx);
         }
@@ -397,7 +498,7 @@ impl<'c> Exchange<'c> {
             self.watch_client(cx)?;
         }
         if self.client.timer.has_fired() {
-            return Poll::Ready(Err(self.overdue()));
+            return Poll::Ready(Err(self.overdue_or(self.overdue())));
         }
         Poll::Pending
     }
@@ -484,11 +585,12 @@ fn span_in(buffer: &[u8], slice: &[u8]) -> Span {
 }
 
 impl Upstream {
-    fn new(stream: Stream) -> Self {
+    fn new(stream: BackendSide, is_large: bool) -> Self {
         Upstream {
             stream,
             sent: false,
             deaf: false,
+            is_large,
             backlog: Backlog::default(),
             partial: Vec::new(),
         }

@@ -8,10 +8,12 @@ use super::arrival::FirstFlight;
 use super::ask::{Question, ask};
 use super::client::Client;
 use super::exchange::{Exchange, Plan};
+use super::filter::{Entry, filter_request};
+use super::protect;
 use super::reject::Failure;
 use super::session::{Shown, look_up};
 use crate::clock;
-use crate::config::model::OnFailure;
+use crate::config::model::{OnFailure, PoolProtocol};
 use crate::http::edits::Edits;
 use crate::http::forwarding::{self, Source};
 use crate::http::head::{AnswerHead, Field, RequestHead, TargetForm, Version};
@@ -173,11 +175,19 @@ fn kind_of(failure: Failure, exchange: &Exchange<'_>) -> retry::Failure {
     match failure {
         Failure::Connect(_) | Failure::ConnectTimeout => retry::Failure::Connect,
         Failure::BackendClosed if answered => retry::Failure::Other,
+        // A backend that says so has done nothing, and so has not failed a request that it may have seen.
+        Failure::BackendClosed if is_unprocessed(exchange) => retry::Failure::Connect,
         Failure::BackendClosed if exchange.facts.reused => retry::Failure::ReusedClosed,
         Failure::BackendClosed => retry::Failure::NewClosed,
         Failure::SessionOver => retry::Failure::SessionOver,
         _ => retry::Failure::Other,
     }
+}
+
+/// Whether a backend that speaks HTTP/2 said that it did nothing for the request.
+fn is_unprocessed(exchange: &Exchange<'_>) -> bool {
+    let upstream = exchange.backend.as_ref();
+    upstream.is_some_and(|upstream| upstream.stream.is_http2() && !upstream.sent)
 }
 
 /// Chooses where the next attempt goes, and composes the head for it in the worker's scratch. `None`: the request is held first.
@@ -205,6 +215,10 @@ pub(super) fn plan(
     let source = Source::of(head, exchange.client.remote, trusted);
     exchange.facts.client = source.client;
     exchange.facts.secure = source.secure;
+    if !attempts.is_planned {
+        let started = exchange.facts.started;
+        protect::ask_gate(snapshot, exchange.listener, &source, head, started)?;
+    }
     let checks = snapshot.listeners[exchange.listener].path_checks;
     let mut facts = Facts {
         client: source.client,
@@ -221,6 +235,27 @@ pub(super) fn plan(
     let ordinal = snapshot.router.route(&facts).ok_or(Failure::NoRoute)?;
     let route = &snapshot.routes[ordinal];
     exchange.facts.route = Some(ordinal);
+    let edits = &mut scratch.edits;
+    edits.clear();
+    (route.sticky.iter()).for_each(|sticky| sticky.conceal(head, edits));
+    if let Some(filters) = &route.filters {
+        let entry = Entry {
+            snapshot,
+            listener: exchange.listener,
+            route,
+            remote: exchange.client.remote,
+            id: exchange.facts.id,
+        };
+        let request = (head, &source, &facts);
+        filter_request(
+            filters,
+            entry,
+            request,
+            &mut exchange.filtered,
+            &local,
+            edits,
+        )?;
+    }
     if request.body.exceeds(route.max_body) || exchange.upload.exceeds(route.max_body) {
         return Err(Failure::BodyTooLarge);
     }
@@ -236,12 +271,10 @@ pub(super) fn plan(
     };
     attempts.is_planned = true;
     exchange.facts.choice = Some(choice);
-    let edits = &mut scratch.edits;
-    edits.clear();
-    (route.sticky.iter()).for_each(|sticky| sticky.conceal(head, edits));
     forwarding::edit(head, &source, snapshot.config.forwarding, edits);
-    let backend = &snapshot.pools[route.pool].backends[choice.backend.index()];
-    compose(&request, backend, edits, &mut scratch.out);
+    let pool = &snapshot.pools[route.pool];
+    let backend = &pool.backends[choice.backend.index()];
+    compose(&request, backend, pool.protocol, edits, &mut scratch.out);
     let flight = first_flight.map(|flight| flight.take(&choice, &facts, exchange.client));
     Ok(Some(Plan::new(route, &choice, flight.flatten())))
 }
@@ -329,20 +362,27 @@ fn scope(generation: &Generation, route: &Route, sticky: &Sticky) -> Scope {
 }
 
 /// Writes the request's head as the backend gets it.
-fn compose(request: &Request<'_>, backend: &Backend, edits: &mut Edits, out: &mut Vec<u8>) {
+fn compose(
+    request: &Request<'_>,
+    backend: &Backend,
+    protocol: PoolProtocol,
+    edits: &mut Edits,
+    out: &mut Vec<u8>,
+) {
     let head = &request.head;
     forwarding::remove_hop_by_hop(head.bytes, head.lines, request.connection_options, edits);
-    if !request.upgrade.is_empty() {
+    if !request.upgrade.is_empty() && protocol == PoolProtocol::Http1 {
         upgrade::offer(request.upgrade, edits);
     }
     out.clear();
     out.extend_from_slice(head.method);
-    out.extend_from_slice(if head.path_and_query.starts_with(b"?") {
+    let target = edits.target().unwrap_or(head.path_and_query);
+    out.extend_from_slice(if target.starts_with(b"?") {
         b" /"
     } else {
         b" "
     });
-    out.extend_from_slice(head.path_and_query);
+    out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     edit_host(head, backend, edits);
     if head.version == Version::Http10 {
@@ -356,6 +396,9 @@ fn compose(request: &Request<'_>, backend: &Backend, edits: &mut Edits, out: &mu
 
 /// An absolute target overrides `Host` (RFC 9112 section 3.2.2); HTTP/1.1 toward the backend needs one.
 fn edit_host(head: &RequestHead<'_>, backend: &Backend, edits: &mut Edits) {
+    if edits.keeps_host() {
+        return;
+    }
     let mut hosts = head.field(Field::Host);
     match hosts.next() {
         Some((ordinal, _)) if head.form == TargetForm::Absolute => {

@@ -4,6 +4,7 @@
 
 use super::client::Client;
 use super::exchange::{Exchange, Facts, Head};
+use super::filter::Shown;
 use super::reject::{CLIENT_GONE, Failure};
 use crate::config::model::Limits;
 use crate::http::head::{Field, Span, Version};
@@ -79,6 +80,7 @@ pub(super) struct Subject<'a> {
     pub(super) received: &'a [u8],
     pub(super) limits: &'a Limits,
     pub(super) names: Names<'a>,
+    pub(super) shown: Shown,
     pub(super) status: u16,
     pub(super) error: &'static str,
 }
@@ -102,6 +104,7 @@ impl<'a> Subject<'a> {
             received: &exchange.received,
             limits: &exchange.generation.snapshot.config.limits,
             names: Names::of(exchange),
+            shown: exchange.shown(),
             status: status(exchange),
             error: (exchange.facts.failure).map_or("", |failure| failure.row().reason),
         }
@@ -113,6 +116,8 @@ impl<'a> Names<'a> {
         let (facts, snapshot) = (&exchange.facts, &*exchange.generation.snapshot);
         let route = facts.route.map(|route| &snapshot.routes[route]);
         let pool = route.map(|route| &snapshot.pools[route.pool]);
+        // A route that leads nowhere has a pool of nobody.
+        let pool = pool.filter(|pool| !pool.backends.is_empty());
         let backend = facts.choice.filter(|_| facts.tries > 0).zip(pool);
         let backend =
             backend.map(|(choice, pool)| &*pool.backends[usize::from(choice.backend.0)].name);
@@ -152,9 +157,11 @@ pub(super) fn log(subject: &Subject<'_>) {
     client.local.access_log.write(&Record {
         wall_millis: facts.wall_millis,
         id: facts.id,
+        request_id: &subject.shown.id,
         listener: names.listener,
         remote: client.remote,
         client: facts.client,
+        user: &subject.shown.user,
         method: part(|head| head.method),
         host: part(|head| head.authority),
         path: part(|head| head.target),

@@ -4,6 +4,7 @@
 
 use std::io;
 
+use super::protect::Limited;
 use crate::http::fault::Fault;
 use crate::http::path::PathFault;
 
@@ -42,6 +43,16 @@ pub enum Failure {
     ResponseTimeout,
     /// The backend, which drains, does not know the client's session any more. It leads to another attempt.
     SessionOver,
+    /// A filter answered, as it was told to: nothing failed, and nothing is counted.
+    Answered,
+    /// The client may not come in.
+    Denied,
+    /// The client asks more often than it may.
+    Limited(Limited),
+    /// The client sends its body too slowly.
+    BodyTooSlow,
+    /// The client of a gRPC call does not wait any more.
+    DeadlineExceeded,
 }
 
 /// A row of the table.
@@ -67,7 +78,7 @@ const fn row(reason: &'static str, status: u16, text: &'static str) -> Row {
 }
 
 /// Every reason, in the order of [`Failure::ordinal`].
-pub const TABLE: [Row; 36] = [
+pub const TABLE: [Row; 41] = [
     row("start_line", 400, "The request line is malformed."),
     row("version", 505, "This server speaks HTTP/1.0 and HTTP/1.1."),
     row("target", 400, "The request target is malformed."),
@@ -144,6 +155,15 @@ pub const TABLE: [Row; 36] = [
         "The server of this session is not available at the moment.",
     ),
     row("session_over", 503, "The session is over."),
+    row("answered", 200, "A filter answered."),
+    row("denied", 403, "Access is not allowed."),
+    row("limited", 429, "Too many requests."),
+    row("body_too_slow", 408, "The request body arrived too slowly."),
+    row(
+        "deadline_exceeded",
+        504,
+        "The deadline of the call has passed.",
+    ),
 ];
 
 impl Failure {
@@ -188,7 +208,17 @@ impl Failure {
             Failure::ResponseTimeout => 33,
             Failure::HomeDown => 34,
             Failure::SessionOver => 35,
+            Failure::Answered => 36,
+            Failure::Denied => 37,
+            Failure::Limited(_) => 38,
+            Failure::BodyTooSlow => 39,
+            Failure::DeadlineExceeded => 40,
         }
+    }
+
+    /// Whether the client is told of it as of a failure.
+    pub fn is_told(self) -> bool {
+        !matches!(self, Failure::ClientGone | Failure::Answered)
     }
 
     /// Its row of [`TABLE`].
@@ -200,13 +230,25 @@ impl Failure {
 /// The reason phrase of a status that weir answers with.
 pub fn phrase(status: u16) -> &'static str {
     match status {
+        200 => "OK",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        410 => "Gone",
         408 => "Request Timeout",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
         501 => "Not Implemented",
         502 => "Bad Gateway",
         503 => "Service Unavailable",

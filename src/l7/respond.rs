@@ -8,20 +8,28 @@ use std::task::Poll;
 use super::client::Next;
 use super::exchange::{Coding, Exchange};
 use super::http2::stream::ClientStream;
+use super::protect;
 use super::reject::{Failure, phrase};
 use crate::clock;
 use crate::http::fault::Fault;
 use crate::http::fields;
 use crate::http::framing::Framing;
+use crate::policy::filter::{Answer, Reason};
 
 /// Seconds after which trying again is worth while.
 const RETRY_AFTER: u32 = 5;
 
 /// Ends a request that has no answer, or only the beginning of one.
 pub(super) async fn respond(exchange: &mut Exchange<'_>, failure: Failure) -> Next {
-    exchange.facts.failure = Some(failure);
-    exchange.client.local.counts.refused[failure.ordinal()].increment();
+    if failure != Failure::Answered {
+        exchange.facts.failure = Some(failure);
+        exchange.client.local.counts.refused[failure.ordinal()].increment();
+    }
     exchange.backend = None;
+    if failure.is_told() && exchange.refuse_call(failure) {
+        exchange.facts.ended = clock::now();
+        return Next::Request;
+    }
     let next = match (failure, exchange.answer.status) {
         (Failure::ClientGone, 0) => Next::Close,
         (_, 0) => send(exchange, failure).await,
@@ -36,8 +44,10 @@ pub(super) async fn respond(exchange: &mut Exchange<'_>, failure: Failure) -> Ne
 
 async fn send(exchange: &mut Exchange<'_>, failure: Failure) -> Next {
     let keeps = keeps_connection(exchange, failure);
-    let message = compose(exchange, failure, keeps);
-    exchange.answer.status = failure.row().status;
+    let own = exchange.take_own_answer();
+    let answer = own.unwrap_or_else(|| refusal(exchange, failure));
+    let message = compose(exchange, &answer, keeps);
+    exchange.answer.status = answer.status;
     exchange.facts.bytes_out += message.len() as u64;
     let keeps = keeps || exchange.client.stream.is_http2();
     match exchange.client.stream.http2() {
@@ -95,32 +105,52 @@ fn keeps_connection(exchange: &Exchange<'_>, failure: Failure) -> bool {
         && !exchange.client.view.is_closing()
 }
 
-fn compose(exchange: &Exchange<'_>, failure: Failure, keeps: bool) -> Vec<u8> {
+/// What the table says about a failure, as an answer.
+fn refusal(exchange: &Exchange<'_>, failure: Failure) -> Answer {
     let row = failure.row();
     let status = row.status;
-    let text = format!("{status} {}\n{}\n", phrase(status), row.text);
-    let mut message = format!(
-        "HTTP/1.1 {status} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
-        phrase(status),
-        text.len(),
-    );
+    let mut fields =
+        "Content-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n".to_owned();
     if status == 503 {
-        message += &format!("Retry-After: {RETRY_AFTER}\r\n");
+        fields += &format!("Retry-After: {RETRY_AFTER}\r\n");
+    }
+    if let Failure::Limited(limited) = failure {
+        fields += &protect::rate_fields(exchange, limited);
     }
     if failure == Failure::Request(Fault::Connect) {
-        message += "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n";
+        fields += "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n";
+    }
+    Answer {
+        reason: Reason::Meant,
+        status,
+        fields: fields.into_bytes(),
+        body: format!("{status} {}\n{}\n", phrase(status), row.text)
+            .into_bytes()
+            .into(),
+    }
+}
+
+fn compose(exchange: &Exchange<'_>, answer: &Answer, keeps: bool) -> Vec<u8> {
+    let status = answer.status;
+    let mut head = format!("HTTP/1.1 {status} {}\r\n", phrase(status)).into_bytes();
+    head.extend_from_slice(&answer.fields);
+    // These have no body, and must not speak of one (RFC 9110 section 8.6).
+    let has_body = !matches!(status, 204 | 304);
+    if has_body {
+        head.extend_from_slice(format!("Content-Length: {}\r\n", answer.body.len()).as_bytes());
     }
     let is_old = exchange
         .head
         .is_some_and(|head| head.version == crate::http::head::Version::Http10);
     match keeps {
-        true if is_old => message += "Connection: keep-alive\r\n",
+        true if is_old => head.extend_from_slice(b"Connection: keep-alive\r\n"),
         true => {}
-        false => message += "Connection: close\r\n",
+        false => head.extend_from_slice(b"Connection: close\r\n"),
     }
-    message += "\r\n";
-    if exchange.head.is_none_or(|head| !head.is_head) {
-        message += &text;
+    head.extend_from_slice(b"\r\n");
+    let mut message = exchange.filter_own(head);
+    if has_body && exchange.head.is_none_or(|head| !head.is_head) {
+        message.extend_from_slice(&answer.body);
     }
-    message.into_bytes()
+    message
 }

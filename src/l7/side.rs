@@ -6,6 +6,7 @@ use std::io;
 use std::task::{Context, Poll};
 
 use ::http::HeaderMap;
+use tokio::net::TcpStream;
 
 use super::http2::stream::ClientStream;
 use crate::net::duplex::Duplex;
@@ -51,7 +52,7 @@ impl Side {
 
     /// Whether nothing of the client's is unread.
     #[inline]
-    pub fn is_quiet(&self) -> bool {
+    pub fn is_quiet(&mut self) -> bool {
         match self {
             Side::Http1(stream) => stream.is_quiet(),
             Side::Http2(_) => true,
@@ -85,6 +86,14 @@ impl Duplex for Side {
         match self {
             Side::Http1(stream) => stream.poll_write(cx, first, second),
             Side::Http2(stream) => stream.poll_write(cx, first, second),
+        }
+    }
+
+    #[inline]
+    fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Side::Http1(stream) => stream.plain(),
+            Side::Http2(_) => None,
         }
     }
 

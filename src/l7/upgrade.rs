@@ -3,12 +3,14 @@
 //! The walk goes on in `record.rs`, which writes the line at the very end.
 
 use std::future::{Future, poll_fn};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::client::{Client, Next};
 use super::exchange::{Exchange, Facts, Head, Plan};
+use super::filter::Shown;
 use super::record::{self, Names, Subject};
 use super::reject::Failure;
 use crate::clock;
@@ -18,12 +20,23 @@ use crate::http::head::{AnswerHead, Field, Version};
 use crate::http::upgrade;
 use crate::net::backlog::Backlog;
 use crate::net::duplex::Duplex;
+use crate::net::splice::Pipes;
 use crate::net::stream::Stream;
 use crate::state::backend::UpgradeLease;
+use crate::upstream::side::BackendSide;
 
 /// Words in the access log for ends that no request has.
 const IDLE: &str = "upgrade_idle";
 const CUT_OFF: &str = "cut_off";
+
+/// Bytes of a way from which on its large pieces go by way of a pipe. Until then it may be one that carries small messages only.
+const BULK: u64 = 64 * 1024;
+
+/// What counts as a large piece: one so large is copied at the cost of the one more look at the socket that a pipe takes.
+const LARGE: usize = 8 * 1024;
+
+/// Bytes that a pipe takes at once.
+const MAX_SPLICED: usize = 256 * 1024;
 
 impl Exchange<'_> {
     /// Whether an answer switches to what the client offered. The request must be complete: its body is not of the new protocol.
@@ -100,6 +113,7 @@ struct Story {
     pool: Arc<str>,
     backend: Arc<str>,
     home: Arc<str>,
+    shown: Shown,
     error: &'static str,
 }
 
@@ -110,6 +124,8 @@ struct Way {
     /// Bytes read since the switch.
     bytes: u64,
     state: State,
+    /// Whether the next piece goes by way of a pipe.
+    is_bulk: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,9 +164,12 @@ impl<'c> Upgraded<'c> {
         let early = std::mem::take(&mut client.early);
         up.bytes = early.len() as u64;
         up.backlog.push(&early);
+        let BackendSide::Http1(backend) = backend?.stream else {
+            return None;
+        };
         Some(Upgraded {
             client,
-            backend: backend?.stream,
+            backend,
             up,
             down: Way::new(answer.backlog),
             idle,
@@ -166,8 +185,10 @@ impl<'c> Upgraded<'c> {
         let memory = &mut *local.body.borrow_mut();
         let (client, backend) = (&mut self.client.stream, &mut self.backend);
         loop {
-            let up = self.up.poll_piece(cx, client, backend, memory);
-            let down = self.down.poll_piece(cx, backend, client, memory);
+            let up = self
+                .up
+                .poll_piece(cx, client, backend, &local.pipes, memory);
+            let down = (self.down).poll_piece(cx, backend, client, &local.pipes, memory);
             if let Some(end) = end(self.up.state, self.down.state) {
                 return Poll::Ready(end);
             }
@@ -229,6 +250,7 @@ impl Story {
             pool: names.pool.into(),
             backend: names.backend.into(),
             home: names.home.into(),
+            shown: exchange.shown(),
             error: CUT_OFF,
         })
     }
@@ -247,6 +269,7 @@ impl Story {
                 backend: &self.backend,
                 home: &self.home,
             },
+            shown: self.shown.clone(),
             status: 101,
             error: self.error,
         }
@@ -259,6 +282,7 @@ impl Way {
             backlog,
             bytes: 0,
             state: State::Open,
+            is_bulk: false,
         }
     }
 
@@ -268,31 +292,37 @@ impl Way {
         cx: &mut Context<'_>,
         source: &mut impl Duplex,
         target: &mut impl Duplex,
+        pipes: &Rc<Pipes>,
         memory: &mut [u8],
     ) -> Poll<()> {
         if self.state != State::Open {
             return Poll::Pending;
         }
-        let sent = if self.backlog.is_empty() {
-            match ready!(source.poll_read(cx, memory)) {
-                Ok(0) => {
-                    target.shutdown_write();
-                    self.state = State::Ended;
-                    return Poll::Ready(());
-                }
-                Ok(count) => {
-                    self.bytes += count as u64;
-                    self.backlog.send(target, cx, &memory[..count], &[])
-                }
-                Err(_) => {
-                    self.state = State::SourceFailed;
-                    return Poll::Ready(());
-                }
+        if !self.backlog.is_empty() {
+            if ready!(self.backlog.poll_flush(target, cx)).is_err() {
+                self.state = State::TargetFailed;
             }
-        } else {
-            ready!(self.backlog.poll_flush(target, cx))
+            return Poll::Ready(());
+        }
+        let spliced = match self.is_bulk {
+            true => ready!((self.backlog).poll_splice(cx, source, target, pipes, MAX_SPLICED)),
+            false => None,
         };
-        if sent.is_err() {
+        let is_copied = spliced.is_none();
+        let moved = match spliced {
+            Some(moved) => moved,
+            None => ready!(source.poll_read(cx, memory)),
+        };
+        let Ok(count) = moved else {
+            self.state = State::SourceFailed;
+            return Poll::Ready(());
+        };
+        self.bytes += count as u64;
+        self.is_bulk = self.bytes >= BULK && count >= LARGE;
+        if count == 0 {
+            target.shutdown_write();
+            self.state = State::Ended;
+        } else if is_copied && (self.backlog.send(target, cx, &memory[..count], &[])).is_err() {
             self.state = State::TargetFailed;
         }
         Poll::Ready(())

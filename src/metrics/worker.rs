@@ -11,6 +11,55 @@ pub const REASONS: usize = 48;
 
 /// Kinds of floods of `http/meter.rs`.
 pub const FLOODS: usize = 5;
+/// Why there was no TLS connection: the `reason` of `weir_tls_handshake_errors_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TlsFailure {
+    /// The client asked for a name that no certificate has.
+    UnknownName,
+    /// The client's certificate is missing or no good.
+    ClientCertificate,
+    /// The client speaks HTTP without TLS.
+    PlainHttp,
+    /// No version in common.
+    Version,
+    /// The client refused, as it does when it does not trust the certificate.
+    Alert,
+    /// It was not complete in time.
+    Timeout,
+    /// The client went away.
+    Closed,
+    /// All the rest.
+    Other,
+}
+
+impl TlsFailure {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [TlsFailure; 8] = [
+        TlsFailure::UnknownName,
+        TlsFailure::ClientCertificate,
+        TlsFailure::PlainHttp,
+        TlsFailure::Version,
+        TlsFailure::Alert,
+        TlsFailure::Timeout,
+        TlsFailure::Closed,
+        TlsFailure::Other,
+    ];
+
+    /// The value of the label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TlsFailure::UnknownName => "unknown_name",
+            TlsFailure::ClientCertificate => "client_certificate",
+            TlsFailure::PlainHttp => "plain_http",
+            TlsFailure::Version => "version",
+            TlsFailure::Alert => "alert",
+            TlsFailure::Timeout => "timeout",
+            TlsFailure::Closed => "closed",
+            TlsFailure::Other => "other",
+        }
+    }
+}
 
 /// The counts of one worker, shared with control.
 #[derive(Debug)]
@@ -26,6 +75,10 @@ pub struct WorkerCounts {
     pub floods: [Counter; FLOODS],
     /// HTTP/2 connections that ended in an error of the client's.
     pub http2_errors: Counter,
+    /// TLS handshakes that succeeded: TLS 1.2, TLS 1.2 resumed, TLS 1.3, TLS 1.3 resumed.
+    pub tls_handshakes: [Counter; 4],
+    /// TLS handshakes that failed, by [`TlsFailure`] as a number.
+    pub tls_failures: [Counter; TlsFailure::ALL.len()],
 }
 
 impl Default for WorkerCounts {
@@ -37,6 +90,8 @@ impl Default for WorkerCounts {
             panics: Counter::default(),
             floods: std::array::from_fn(|_| Counter::default()),
             http2_errors: Counter::default(),
+            tls_handshakes: std::array::from_fn(|_| Counter::default()),
+            tls_failures: std::array::from_fn(|_| Counter::default()),
         }
     }
 }

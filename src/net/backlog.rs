@@ -3,28 +3,32 @@
 //! The walk goes on in `l7/body.rs`.
 
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use super::duplex::Duplex;
+use super::splice::{Lent, Pipes, poll_write_with_more};
 
 /// Bytes on their way to one stream.
 #[derive(Debug, Default)]
 pub struct Backlog {
     bytes: Vec<u8>,
     sent: usize,
+    /// What comes behind the bytes, and never was in this process's memory.
+    pipe: Option<Lent>,
 }
 
 impl Backlog {
     /// Whether the stream took everything.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.is_empty() && self.pipe.is_none()
     }
 
     /// Bytes that are left.
     #[inline]
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.sent
+        self.bytes.len() - self.sent + self.pipe.as_ref().map_or(0, Lent::held)
     }
 
     /// Keeps bytes for later.
@@ -37,7 +41,34 @@ impl Backlog {
         *self = Backlog::default();
     }
 
-    /// Writes `first` and `second` behind what is kept already; what the stream does not take now is kept.
+    /// Takes up to `limit` bytes off `source` into a pipe, to be flushed to `target` while nothing else is kept; 0 is the end of the
+    /// stream. `None`: they must be copied, because not both carry bytes as they are, or no pipe is left.
+    ///
+    /// # Errors
+    /// The system's error: the source is of no more use.
+    pub fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &impl Duplex,
+        target: &impl Duplex,
+        pipes: &Rc<Pipes>,
+        limit: usize,
+    ) -> Poll<Option<io::Result<usize>>> {
+        let (Some(source), Some(_), None) = (source.plain(), target.plain(), &self.pipe) else {
+            return Poll::Ready(None);
+        };
+        let Some(mut pipe) = pipes.lend() else {
+            return Poll::Ready(None);
+        };
+        let filled = ready!(pipe.poll_fill(cx, source, limit));
+        if pipe.held() > 0 {
+            self.pipe = Some(pipe);
+        }
+        Poll::Ready(Some(filled))
+    }
+
+    /// Writes `first` and `second` behind the bytes that are kept already, and before what a pipe holds; what the stream does not
+    /// take now is kept.
     ///
     /// # Errors
     /// The system's error: the stream is of no more use.
@@ -50,9 +81,17 @@ impl Backlog {
         second: &[u8],
     ) -> io::Result<()> {
         let mut taken = 0;
-        if self.is_empty() {
-            match stream.poll_write(cx, first, second) {
-                Poll::Ready(Ok(count)) if count == first.len() + second.len() => return Ok(()),
+        if self.bytes.is_empty() {
+            let written = match (&self.pipe, stream.plain()) {
+                (Some(_), Some(socket)) => poll_write_with_more(cx, socket, first, second),
+                _ => stream.poll_write(cx, first, second),
+            };
+            match written {
+                Poll::Ready(Ok(count))
+                    if count == first.len() + second.len() && self.pipe.is_none() =>
+                {
+                    return Ok(());
+                }
                 Poll::Ready(Ok(count)) => taken = count,
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => {}
@@ -88,7 +127,11 @@ impl Backlog {
             }
         }
         if !self.bytes.is_empty() {
-            self.clear();
+            (self.bytes, self.sent) = (Vec::new(), 0);
+        }
+        while let (Some(pipe), Some(socket)) = (&mut self.pipe, stream.plain()) {
+            ready!(pipe.poll_drain(cx, socket))?;
+            self.pipe.take_if(|pipe| pipe.held() == 0);
         }
         Poll::Ready(Ok(()))
     }

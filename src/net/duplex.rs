@@ -5,6 +5,8 @@
 use std::io;
 use std::task::{Context, Poll};
 
+use tokio::net::TcpStream;
+
 use super::stream::Stream;
 
 /// Bytes both ways, each with an end of its own.
@@ -19,6 +21,9 @@ pub trait Duplex {
         first: &[u8],
         second: &[u8],
     ) -> Poll<io::Result<usize>>;
+
+    /// The socket behind it, where bytes pass as they are.
+    fn plain(&self) -> Option<&TcpStream>;
 
     /// Sends the end.
     fn shutdown_write(&mut self);
@@ -41,6 +46,11 @@ impl Duplex for Stream {
         second: &[u8],
     ) -> Poll<io::Result<usize>> {
         Stream::poll_write(self, cx, first, second)
+    }
+
+    #[inline]
+    fn plain(&self) -> Option<&TcpStream> {
+        Stream::plain(self)
     }
 
     fn shutdown_write(&mut self) {

@@ -23,7 +23,8 @@ const LINGER_BYTES: usize = 4 * 1024 * 1024;
 pub struct Framed {
     stream: Stream,
     early: Vec<u8>,
-    gauge: Rc<Gauge>,
+    /// There for a client, whose frames are counted and whose last ones are awaited.
+    gauge: Option<Rc<Gauge>>,
     /// Bytes that may still be thrown away.
     linger: usize,
 }
@@ -70,20 +71,33 @@ impl Gauge {
 }
 
 impl Framed {
-    /// Reads `early` first, and then from the stream.
-    pub fn new(stream: Stream, early: Vec<u8>, gauge: Rc<Gauge>) -> Self {
+    /// A client's: reads `early` first, and then from the stream.
+    pub fn of_client(stream: Stream, early: Vec<u8>, gauge: Rc<Gauge>) -> Self {
         Framed {
             stream,
             early,
-            gauge,
+            gauge: Some(gauge),
             linger: LINGER_BYTES,
+        }
+    }
+
+    /// A backend's, whose frames are not counted.
+    pub fn of_backend(stream: Stream) -> Self {
+        Framed {
+            stream,
+            early: Vec::new(),
+            gauge: None,
+            linger: 0,
         }
     }
 
     /// Hands over what stands behind `known` in `buffer`. After an offence nothing is handed over any more.
     fn count(&self, known: usize, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Some(gauge) = &self.gauge else {
+            return Poll::Ready(Ok(()));
+        };
         let bytes = &buffer.filled()[known..];
-        let mut meter = self.gauge.meter.borrow_mut();
+        let mut meter = gauge.meter.borrow_mut();
         if meter.count(bytes, clock::now()).is_ok() {
             return Poll::Ready(Ok(()));
         }
@@ -98,7 +112,9 @@ impl Framed {
         second: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = self.stream.poll_write(cx, first, second);
-        let gauge = &self.gauge;
+        let Some(gauge) = &self.gauge else {
+            return written;
+        };
         gauge.is_stalled.set(written.is_pending());
         let count = ready!(written)?;
         gauge.sent.set(gauge.sent.get() + count as u64);
@@ -161,9 +177,10 @@ impl AsyncWrite for Framed {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends the end, and is done when the other side has sent its own.
+    /// Sends the end; to a client, and is done when it has sent its own.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.gauge.is_ending.replace(true) {
+        let is_ending = |gauge: &Rc<Gauge>| gauge.is_ending.replace(true);
+        if !self.gauge.as_ref().is_some_and(is_ending) {
             self.stream.shutdown_write();
         }
         let mut waste = [0; 4096];

@@ -1,24 +1,98 @@
-//! A connected byte stream: reads and writes that touch the socket only when it is known to be ready.
-//! It knows nothing of what the bytes mean and holds no buffer.
-//! The walk goes on in `upstream/` and `l7/`, which poll it.
+//! A connected byte stream, plain or within TLS: reads and writes that touch the socket only when it is known to be ready.
+//! It knows nothing of what the bytes mean; a plain one holds no buffer, and one of TLS none while it is idle.
+//! The walk goes on in `tls/`, and in `upstream/` and `l7/`, which poll it.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// A connected socket of one worker.
+use super::tls::handshake::Refusal;
+use super::tls::stream::TlsStream;
+
+/// A connection of one worker.
 #[derive(Debug)]
-pub struct Stream(TcpStream);
+pub enum Stream {
+    /// Bytes as they are.
+    Plain(TcpStream),
+    /// Bytes in the records of TLS; boxed, so that a plain connection stays small.
+    Tls(Box<TlsStream>),
+}
 
 impl Stream {
     /// Wraps an accepted connection.
     pub fn accepted(stream: TcpStream) -> Self {
-        Stream(stream)
+        Stream::Plain(stream)
+    }
+
+    /// Begins TLS as the server. [`Stream::poll_handshake`] comes next.
+    ///
+    /// # Errors
+    /// What rustls does not like about the configuration; the connection is lost.
+    pub fn serve_tls(self, config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+        match self {
+            Stream::Plain(socket) => TlsStream::server(socket, config).map(Box::new),
+            Stream::Tls(_) => Err(rustls::Error::HandshakeNotComplete),
+        }
+        .map(Stream::Tls)
+    }
+
+    /// Begins TLS as the client of a server that must prove to be `name`. [`Stream::poll_handshake`] comes next.
+    ///
+    /// # Errors
+    /// What rustls does not like about the configuration; the connection is lost.
+    pub fn begin_tls(
+        self,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Self, rustls::Error> {
+        match self {
+            Stream::Plain(socket) => TlsStream::client(socket, config, name).map(Box::new),
+            Stream::Tls(_) => Err(rustls::Error::HandshakeNotComplete),
+        }
+        .map(Stream::Tls)
+    }
+
+    /// Moves the handshake of TLS on to its end; a plain connection has none.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        match self {
+            Stream::Plain(_) => Poll::Ready(Ok(())),
+            Stream::Tls(stream) => stream.poll_handshake(cx),
+        }
+    }
+
+    /// Sends what TLS itself has to say, such as the end of a handshake, without waiting for application data to go with it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Plain(_) => Poll::Ready(Ok(())),
+            Stream::Tls(stream) => stream.poll_flush(cx),
+        }
+    }
+
+    /// The connection as one of TLS.
+    pub fn tls(&self) -> Option<&TlsStream> {
+        match self {
+            Stream::Plain(_) => None,
+            Stream::Tls(stream) => Some(stream),
+        }
+    }
+
+    /// The protocol that both sides agreed on within TLS (ALPN, RFC 7301), such as `h2`.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.tls()?.state().alpn_protocol()
     }
 
     /// Connects, with TCP_NODELAY.
@@ -32,7 +106,7 @@ impl Stream {
             TcpSocket::new_v6()
         }?;
         socket.set_nodelay(true)?;
-        socket.connect(address).await.map(Stream)
+        socket.connect(address).await.map(Stream::Plain)
     }
 
     /// Reads what is there; 0 is the end of the stream. A read that does not fill `buffer` costs no second system call to learn
@@ -43,10 +117,15 @@ impl Stream {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(buffer);
-        Pin::new(&mut self.0)
-            .poll_read(cx, &mut buffer)
-            .map_ok(|()| buffer.filled().len())
+        match self {
+            Stream::Plain(socket) => {
+                let mut buffer = ReadBuf::new(buffer);
+                Pin::new(socket)
+                    .poll_read(cx, &mut buffer)
+                    .map_ok(|()| buffer.filled().len())
+            }
+            Stream::Tls(stream) => stream.poll_read(cx, buffer),
+        }
     }
 
     /// Reads what is there to the end of `buffer`, within its capacity, which must not be used up; 0 is the end of the stream.
@@ -57,20 +136,26 @@ impl Stream {
         buffer: &mut Vec<u8>,
     ) -> Poll<io::Result<usize>> {
         let mut space = ReadBuf::uninit(buffer.spare_capacity_mut());
-        match Pin::new(&mut self.0).poll_read(cx, &mut space) {
-            Poll::Ready(Ok(())) => {
-                let count = space.filled().len();
-                let length = buffer.len() + count;
-                // SAFETY: `ReadBuf` vouches that the first `count` bytes of the spare capacity are initialised.
-                unsafe { buffer.set_len(length) };
-                Poll::Ready(Ok(count))
+        let read = match self {
+            Stream::Plain(socket) => Pin::new(socket)
+                .poll_read(cx, &mut space)
+                .map_ok(|()| space.filled().len()),
+            Stream::Tls(stream) => {
+                let space = space.initialize_unfilled();
+                stream.poll_read(cx, space)
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
+        };
+        if let Poll::Ready(Ok(count)) = read {
+            let length = buffer.len() + count;
+            // SAFETY: both kinds say how much of the spare capacity they filled: `ReadBuf` vouches for the one, and the other was
+            // given all of it initialised.
+            unsafe { buffer.set_len(length) };
         }
+        read
     }
 
-    /// Writes `first` and then `second`, as far as the socket takes them, in one system call. Both must not be empty.
+    /// Writes `first` and then `second`, as far as the socket takes them, in one system call. Both must not be empty. What is not
+    /// counted must be offered again before anything else, the same bytes: within TLS they may be sealed already.
     #[inline]
     pub fn poll_write(
         &mut self,
@@ -78,7 +163,10 @@ impl Stream {
         first: &[u8],
         second: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let stream = Pin::new(&mut self.0);
+        let stream = match self {
+            Stream::Plain(socket) => Pin::new(socket),
+            Stream::Tls(stream) => return stream.poll_write(cx, first, second),
+        };
         match (first.is_empty(), second.is_empty()) {
             (false, true) => stream.poll_write(cx, first),
             (true, _) => stream.poll_write(cx, second),
@@ -88,23 +176,47 @@ impl Stream {
         }
     }
 
+    /// The socket, when bytes pass through it as they are.
+    #[inline]
+    pub fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Stream::Plain(socket) => Some(socket),
+            Stream::Tls(_) => None,
+        }
+    }
+
     /// Whether nothing has arrived, not even an end; of what did, a byte is lost. It costs a system call only when the last event came
     /// for bytes that were read before it. Polling would not do: a task that used up its budget is told that nothing is there
     /// whatever is.
     #[inline]
-    pub fn is_quiet(&self) -> bool {
-        matches!(self.0.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    pub fn is_quiet(&mut self) -> bool {
+        match self {
+            Stream::Plain(socket) => {
+                matches!(socket.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+            Stream::Tls(stream) => stream.is_quiet(),
+        }
     }
 
     /// Sends the end of the stream, so that the other side reads what it was sent before the connection goes away.
-    pub fn shutdown_write(&self) {
-        // It fails only when the connection is gone already.
-        let _ = socket2::SockRef::from(&self.0).shutdown(std::net::Shutdown::Write);
+    pub fn shutdown_write(&mut self) {
+        match self {
+            Stream::Plain(socket) => {
+                // It fails only when the connection is gone already.
+                let _ = socket2::SockRef::from(&*socket).shutdown(std::net::Shutdown::Write);
+            }
+            Stream::Tls(stream) => stream.shutdown_write(),
+        }
     }
 
     /// Makes the coming close a reset: the other side must not take the end for a clean one.
-    pub fn reset_on_close(&self) {
-        // It fails only when the connection is gone already.
-        let _ = socket2::SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
+    pub fn reset_on_close(&mut self) {
+        match self {
+            Stream::Plain(socket) => {
+                // It fails only when the connection is gone already.
+                let _ = socket2::SockRef::from(&*socket).set_linger(Some(Duration::ZERO));
+            }
+            Stream::Tls(stream) => stream.reset_on_close(),
+        }
     }
 }

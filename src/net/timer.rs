@@ -109,6 +109,12 @@ impl Wheel {
         due.into_iter().for_each(Waker::wake);
     }
 
+    /// How many ticks it turned so far: time in the grain of deadlines, without a look at a clock.
+    #[inline]
+    pub fn turns(&self) -> u64 {
+        self.now.get()
+    }
+
     /// Wakes every task that has a timer, so that each looks at what changed around it.
     pub fn wake_all(&self) {
         let wakers: Vec<Waker> = self

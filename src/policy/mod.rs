@@ -4,9 +4,12 @@
 
 pub mod balance;
 pub mod choose;
+pub mod cidr;
 pub mod facts;
+pub mod filter;
 pub mod health;
 pub mod judge;
+pub mod limit;
 pub mod persist;
 pub mod placement;
 pub mod rebalance;

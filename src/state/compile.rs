@@ -10,10 +10,14 @@ use std::time::Duration;
 use super::backend::{Backend, Epoch, Live, Override};
 use super::diff::key;
 use super::flights::Flights;
+use super::gate::Gate;
 use super::live_sessions::{LiveSessions, grain};
+use super::route_limits::RouteLimits;
 use super::snapshot::{Listener, Pool, Route, Snapshot};
 use crate::clock;
-use crate::config::model::{self, Check, Config, Rebalance, Sessions};
+use crate::config::model::{self, BalancerKind, Check, Config, PoolProtocol, Rebalance, Sessions};
+use crate::metrics::rows::NONE;
+use crate::policy::filter::Filters;
 use crate::policy::health::Health;
 use crate::policy::persist::token::Secrets;
 use crate::policy::persist::{
@@ -39,25 +43,39 @@ pub fn compile(
         flights: flights(&config, from, &known),
         ..pool(from, &known, workers)
     });
-    let pool_ordinals = ordinals(config.pools.iter().map(|pool| &pool.name));
-    let routes = config.routes.iter().map(|from| Route {
-        name: from.name.as_str().into(),
-        pool: pool_ordinals[from.pool.as_str()],
-        sticky: (from.sticky.as_ref().zip(secrets)).map(|(from_sticky, secrets)| {
-            let pool = &config.pools[pool_ordinals[from.pool.as_str()]];
-            let idle = longest_idle(&config, pool).unwrap_or_default();
-            sticky(from_sticky, pool, secrets, idle)
-        }),
-        store: None,
-        timeouts: from.timeouts,
-        max_body: from.max_body.unwrap_or(u64::MAX),
-    });
+    let mut pool_ordinals = ordinals(config.pools.iter().map(|pool| &pool.name));
+    pool_ordinals.insert("", config.pools.len());
+    let nobody = config
+        .routes
+        .iter()
+        .any(|route| route.pool.is_empty())
+        .then(nobody);
+    let limits = RouteLimits::of_routes(&config, previous);
+    let routes = config
+        .routes
+        .iter()
+        .zip(limits)
+        .map(|(from, limits)| Route {
+            name: from.name.as_str().into(),
+            pool: pool_ordinals[from.pool.as_str()],
+            sticky: (from.sticky.as_ref().zip(secrets)).map(|(from_sticky, secrets)| {
+                // A sticky route has a pool.
+                let pool = &config.pools[pool_ordinals[from.pool.as_str()]];
+                let idle = longest_idle(&config, pool).unwrap_or_default();
+                sticky(from_sticky, pool, secrets, idle)
+            }),
+            filters: Filters::new(&from.filters),
+            limits,
+            store: None,
+            timeouts: from.timeouts,
+            max_body: from.max_body.unwrap_or(u64::MAX),
+        });
     Snapshot {
         generation,
         listeners: listeners.collect(),
         routes: routes.collect(),
         router: Router::compile(&matches(&config)),
-        pools: pools.collect(),
+        pools: pools.chain(nobody).collect(),
         config: config.clone(),
     }
 }
@@ -100,6 +118,7 @@ fn listener(from: &model::Listener, known: &Known<'_>) -> Listener {
         path_checks: from.path_checks,
         http2: from.http2,
         connections: known.map_or_else(Arc::default, |known| known.connections.clone()),
+        gate: Gate::new(from, known.map(|known| &known.gate)),
     }
 }
 
@@ -134,6 +153,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
     });
     Pool {
         name: from.name.as_str().into(),
+        protocol: from.protocol,
         balancer: from.balancer,
         max_idle: from.max_idle,
         slow_start: from.slow_start,
@@ -150,6 +170,23 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
             || Arc::new(Moves::new(clock::now())),
             |known| known.moves.clone(),
         ),
+    }
+}
+
+/// The pool of routes that lead nowhere.
+fn nobody() -> Pool {
+    Pool {
+        name: NONE.into(),
+        protocol: PoolProtocol::Http1,
+        balancer: BalancerKind::RoundRobin,
+        max_idle: 0,
+        slow_start: None,
+        backends: Vec::new(),
+        ring: Rendezvous::new(std::iter::empty()),
+        epoch: Arc::default(),
+        sessions: None,
+        flights: None,
+        moves: Arc::new(Moves::new(clock::now())),
     }
 }
 
@@ -194,7 +231,7 @@ fn flights(config: &Config, pool: &model::Pool, known: &Known<'_>) -> Option<Arc
 fn initial(health: &model::Health) -> Health {
     match health.check {
         Check::None => Health::Up,
-        Check::Tcp | Check::Http { .. } => health.initial.into(),
+        Check::Tcp | Check::Http { .. } | Check::Grpc { .. } => health.initial.into(),
     }
 }
 

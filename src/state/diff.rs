@@ -292,9 +292,9 @@ pub fn key(protocol: Protocol, address: SocketAddr) -> ListenerKey {
     ListenerKey { protocol, address }
 }
 
-/// Makes [`SettingsDiff`] from the keys that are no list: what it is called and where it lies.
+/// Makes [`SettingsDiff`] from the keys that are no list: what it is called, where it lies, and how the file spells it if otherwise.
 macro_rules! settings {
-    ($($field:ident: $type:ty = $($path:ident).+;)*) => {
+    ($($field:ident: $type:ty = $($path:ident).+ $(as $key:literal)?;)*) => {
         /// New values of top-level keys and tables.
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct SettingsDiff {
@@ -314,7 +314,10 @@ macro_rules! settings {
             /// The keys that differ, as the file spells them.
             pub fn keys(&self) -> Vec<String> {
                 let mut keys = Vec::new();
-                $(if self.$field.is_some() { keys.push([$(stringify!($path)),+].join(".")); })*
+                $(if self.$field.is_some() {
+                    let path = [$(stringify!($path)),+].join(".");
+                    keys.push(None$(.or(Some($key.to_owned())))?.unwrap_or(path));
+                })*
                 keys
             }
         }
@@ -331,6 +334,7 @@ settings! {
     watch: Watch = watch;
     timeouts: Timeouts = timeouts;
     limits: Limits = limits;
+    min_body_rate: u64 = min_body_rate as "limits.min_body_rate";
     forwarding: Forwarding = forwarding;
     admin_bind: AdminBind = admin.bind;
     admin_token_file: Option<PathBuf> = admin.token_file;
@@ -359,7 +363,8 @@ fn assign<T: Clone>(value: &mut T, change: &Option<T>) {
     }
 }
 
-fn numbered<T: Item>(items: &[T]) -> Vec<Nth<T::Key>> {
+/// The keys of a list.
+pub(super) fn numbered<T: Item>(items: &[T]) -> Vec<Nth<T::Key>> {
     let mut seen: HashMap<T::Key, usize> = HashMap::new();
     let number = |item: &T| {
         let count = seen.entry(item.key()).or_default();

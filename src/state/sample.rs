@@ -36,6 +36,7 @@ pub fn config(listeners: &[(&str, &[SocketAddr])], pools: &[(&str, &[SocketAddr]
             empty_frames: 200,
             continuations: 200,
         },
+        min_body_rate: 240,
         forwarding: Forwarding::default(),
         admin: Admin {
             bind: AdminBind::Tcp(loopback(9900)),
@@ -73,6 +74,9 @@ fn listener(name: &str, bind: &[SocketAddr]) -> Listener {
         bind: bind.to_vec(),
         protocol: Protocol::Http,
         max_connections: 0,
+        max_connections_per_source: 0,
+        rate_limit: None,
+        access: Access::default(),
         path_checks: PathChecks::Strict,
         http2: true,
     }
@@ -88,6 +92,7 @@ fn route(name: &str, pool: &str, path: &str) -> Route {
         headers: Vec::new(),
         pool: pool.into(),
         sticky: None,
+        filters: Vec::new(),
         max_body: None,
         timeouts: timeouts(10),
     }
@@ -122,6 +127,7 @@ pub fn sticky_by_source() -> Sticky {
 fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
     Pool {
         name: name.into(),
+        protocol: PoolProtocol::Http1,
         balancer: BalancerKind::RoundRobin,
         max_idle: 256,
         slow_start: None,

@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use super::backend::{Backend, Epoch};
 use super::flights::Flights;
+use super::gate::Gate;
 use super::live_sessions::LiveSessions;
+use super::route_limits::RouteLimits;
 use super::store::StoreEnd;
-use crate::config::model::{BalancerKind, Config, PathChecks, Protocol, Timeouts};
+use crate::config::model::{BalancerKind, Config, PathChecks, PoolProtocol, Protocol, Timeouts};
+use crate::policy::filter::Filters;
 use crate::policy::persist::Sticky;
 use crate::policy::rebalance::Moves;
 use crate::policy::rendezvous::Rendezvous;
@@ -30,7 +33,7 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// Chooses among `routes`.
     pub router: Router,
-    /// In the order of the file.
+    /// In the order of the file; after them one without backends, where routes lead whose filters answer.
     pub pools: Vec<Pool>,
 }
 
@@ -69,6 +72,8 @@ pub struct Listener {
     pub http2: bool,
     /// Open connections over all workers; survives reloads under the same name.
     pub connections: Arc<AtomicUsize>,
+    /// Whom it lets in; what it counts survives reloads under the same name.
+    pub gate: Gate,
 }
 
 /// A route as one generation sees it.
@@ -78,6 +83,10 @@ pub struct Route {
     pub name: Arc<str>,
     /// Ordinal of its pool.
     pub pool: usize,
+    /// Its steps; absent: requests and answers pass as they are.
+    pub filters: Option<Box<Filters>>,
+    /// The rate limits among them; what they count survives reloads that say the same.
+    pub limits: RouteLimits,
     /// Keeps a client where it is; absent: not sticky.
     pub sticky: Option<Sticky>,
     /// Where what it learns of sessions is shared; control gives it.
@@ -93,6 +102,8 @@ pub struct Route {
 pub struct Pool {
     /// Its name.
     pub name: Arc<str>,
+    /// What its backends speak.
+    pub protocol: PoolProtocol,
     /// Which algorithm; the workers hold its state.
     pub balancer: BalancerKind,
     /// Idle upstream connections kept per worker and backend.

@@ -80,7 +80,11 @@ fn name(listener: &Listener) -> String {
 }
 
 fn route_name(route: &Route) -> String {
-    format!("{} → {}", route.name, route.pool)
+    let to = match route.pool.as_str() {
+        "" => "its filters",
+        pool => pool,
+    };
+    format!("{} → {to}", route.name)
 }
 
 fn listener(old: Option<&Listener>, to: &Listener) -> String {

@@ -194,7 +194,9 @@ impl Generation {
         for (pool, view) in self.snapshot.pools.iter().zip(&self.pools) {
             for (backend, stack) in pool.backends.iter().zip(&view.idle) {
                 match backend.admin() {
-                    AdminState::Ready => stack.sweep(now),
+                    AdminState::Ready => {
+                        stack.sweep(now, self.snapshot.config.timeouts.upstream_idle)
+                    }
                     AdminState::Drain | AdminState::Maint => stack.clear(),
                 }
             }

@@ -3,8 +3,10 @@
 //! The walk goes on in `l7/exchange.rs`, which takes them out and puts them back.
 
 use std::cell::{Cell, RefCell};
-use std::time::Instant;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
+use super::http2::Connections;
 use crate::net::stream::Stream;
 
 /// The idle connections of one worker toward one backend.
@@ -12,6 +14,8 @@ use crate::net::stream::Stream;
 pub struct IdleStack {
     connections: RefCell<Vec<Idle>>,
     limit: Cell<usize>,
+    shared: Rc<Connections>,
+    expects_large: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -26,20 +30,30 @@ impl IdleStack {
         IdleStack {
             connections: RefCell::default(),
             limit: Cell::new(limit),
+            shared: Rc::default(),
+            expects_large: Cell::new(false),
         }
+    }
+
+    /// Those that requests share, toward a backend that speaks HTTP/2.
+    pub fn shared(&self) -> &Rc<Connections> {
+        &self.shared
     }
 
     /// Sets the limit. With 0 the backend is gone or unwanted: nothing is kept from now on.
     pub fn set_limit(&self, limit: usize) {
         self.limit.set(limit);
         self.connections.borrow_mut().truncate(limit);
+        if limit == 0 {
+            self.shared.clear();
+        }
     }
 
     /// The connection used last, if one is alive. It costs no system call to know.
     #[inline]
     pub fn take(&self, now: Instant) -> Option<Stream> {
         let mut connections = self.connections.borrow_mut();
-        while let Some(idle) = connections.pop() {
+        while let Some(mut idle) = connections.pop() {
             if now < idle.expires && idle.stream.is_quiet() {
                 return Some(idle.stream);
             }
@@ -56,15 +70,29 @@ impl IdleStack {
         }
     }
 
+    /// Whether the next answer is likely to be large, since the last one was.
+    #[inline]
+    pub fn expects_large(&self) -> bool {
+        self.expects_large.get()
+    }
+
+    /// Notes what the last answer was.
+    #[inline]
+    pub fn expect_large(&self, is_large: bool) {
+        self.expects_large.set(is_large);
+    }
+
     /// Closes all of them.
     pub fn clear(&self) {
         self.connections.borrow_mut().clear();
+        self.shared.clear();
     }
 
-    /// Closes what expired or what the backend closed, so that no descriptor waits for a request that does not come.
-    pub fn sweep(&self, now: Instant) {
+    /// Closes what expired, or was shared and not used for `idle`, or what the backend closed, so that no descriptor waits for a request that does not come.
+    pub fn sweep(&self, now: Instant, idle: Duration) {
+        self.shared.sweep(now, idle);
         self.connections
             .borrow_mut()
-            .retain(|idle| now < idle.expires && idle.stream.is_quiet());
+            .retain_mut(|idle| now < idle.expires && idle.stream.is_quiet());
     }
 }

@@ -11,6 +11,7 @@ use crate::http::edits::Edits;
 use crate::http::head::Line;
 use crate::metrics::rows::Rows;
 use crate::metrics::worker::WorkerCounts;
+use crate::net::splice::Pipes;
 use crate::net::timer::Wheel;
 use crate::rng::Rng;
 use crate::state::access_log::AccessLog;
@@ -45,6 +46,8 @@ pub struct Local {
     pub access_log: AccessLog,
     /// Buffers for heads that wait.
     pub buffers: Buffers,
+    /// Pipes for bodies that pass without a copy.
+    pub pipes: Rc<Pipes>,
 }
 
 /// Memory for heads that one poll uses and nobody keeps.

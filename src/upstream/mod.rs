@@ -3,5 +3,7 @@
 //! Read `local.rs` (what a worker owns), `generation.rs` (its view of a snapshot) and `idle.rs`.
 
 pub mod generation;
+pub mod http2;
 pub mod idle;
 pub mod local;
+pub mod side;

@@ -10,7 +10,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
 /// Paths and the bytes of their bodies; any other path gets the first.
-const SIZES: [(&str, usize); 4] = [("/0", 0), ("/128", 128), ("/4k", 4096), ("/64k", 65536)];
+const SIZES: [(&str, usize); 9] = [
+    ("/0", 0),
+    ("/128", 128),
+    ("/4k", 4096),
+    ("/16k", 16384),
+    ("/24k", 24576),
+    ("/32k", 32768),
+    ("/64k", 65536),
+    ("/256k", 262_144),
+    ("/1m", 1_048_576),
+];
 /// More than any request head of the benchmark.
 const BUFFER: usize = 16 * 1024;
 

@@ -1,9 +1,9 @@
 //! The listeners of a file.
 //! It never opens a socket; whether two addresses get along is judged in `check/addresses.rs`.
-//! Here the walk ends.
+//! The walk goes on in `protection.rs`.
 
-use super::{ListenerPlaces, Report, Section};
-use crate::config::model::{Listener, PathChecks, Protocol};
+use super::{ListenerPlaces, Report, Section, protection};
+use crate::config::model::{Access, Listener, PathChecks, Protocol};
 use crate::config::values::addresses;
 
 /// All listeners in file order.
@@ -15,13 +15,18 @@ pub(super) fn lower(
         .into_iter()
         .map(|(name, section)| {
             let bind = section.entries(report, "bind", addresses::bind);
+            let (access, allow) = protection::access(report, &section);
             let places = ListenerPlaces {
+                allow,
                 name: name.span,
                 bind: bind.iter().map(|address| address.span.clone()).collect(),
                 protocol: section.place("protocol"),
             };
             (
-                listener(report, name.value, super::values_of(bind), &section),
+                Listener {
+                    access,
+                    ..listener(report, name.value, super::values_of(bind), &section)
+                },
                 places,
             )
         })
@@ -47,6 +52,11 @@ fn listener(
             ],
         ),
         max_connections: section.count(report, "max_connections").unwrap_or_default() as usize,
+        max_connections_per_source: section
+            .count(report, "max_connections_per_source")
+            .unwrap_or_default() as usize,
+        rate_limit: protection::of_listener(report, section),
+        access: Access::default(),
         path_checks: section.choice(
             report,
             "path_checks",

@@ -12,7 +12,9 @@ use toml::de::{DeTable, DeValue};
 use super::{At, PoolPlaces, Report, Section};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
-use crate::config::model::{AdminState, Backend, BalancerKind, Check, Health, Initial, Pool};
+use crate::config::model::{
+    AdminState, Backend, BalancerKind, Check, Health, Initial, Pool, PoolProtocol,
+};
 use crate::config::values::{self, addresses, names};
 
 /// All pools in file order.
@@ -28,7 +30,16 @@ pub(super) fn lower(report: &mut Report, top: &Section<'_>) -> (Vec<Pool>, Vec<P
             name: name.span.clone(),
             check_time: time.map(|value| value.span),
         });
+        let protocol = section.choice(
+            report,
+            "protocol",
+            [
+                ("http1", PoolProtocol::Http1),
+                ("http2", PoolProtocol::Http2),
+            ],
+        );
         pools.push(Pool {
+            protocol,
             balancer: section.choice(
                 report,
                 "balancer",
@@ -43,7 +54,7 @@ pub(super) fn lower(report: &mut Report, top: &Section<'_>) -> (Vec<Pool>, Vec<P
             slow_start: section.duration(report, "slow_start"),
             max_sessions: section.count(report, "max_sessions").unwrap_or_default() as usize,
             backends: backends(report, &name, &section),
-            health: health(report, &check),
+            health: health(report, &check, protocol),
             name: name.value,
         });
     }
@@ -207,9 +218,9 @@ fn first_or_keep<K: Eq + Hash>(seen: &mut HashMap<K, Span>, key: K, place: &Span
     }
 }
 
-fn health(report: &mut Report, section: &Section<'_>) -> Health {
+fn health(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> Health {
     Health {
-        check: check(report, section),
+        check: check(report, section, protocol),
         interval: section.duration(report, "interval").unwrap_or_default(),
         timeout: section.duration(report, "timeout").unwrap_or_default(),
         fall: section.count(report, "fall").unwrap_or_default() as u32,
@@ -230,26 +241,37 @@ fn health(report: &mut Report, section: &Section<'_>) -> Health {
 enum Type {
     Tcp,
     Http,
+    Grpc,
     None,
 }
 
-fn check(report: &mut Report, section: &Section<'_>) -> Check {
+fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> Check {
     let types = [
         ("tcp", Type::Tcp),
         ("http", Type::Http),
+        ("grpc", Type::Grpc),
         ("none", Type::None),
     ];
     let kind = section.choice(report, "type", types);
     let path = section.text(report, "path", names::target);
     let host = section.text(report, "host", names::authority);
     let expect = section.text(report, "expect", values::statuses);
-    if kind != Type::Http {
-        report.extend(
-            ["path", "host", "expect"]
-                .into_iter()
-                .filter_map(|name| of_http_alone(section, name)),
-        );
-    }
+    let service = section.text(report, "service", names::service);
+    let others: &[(&'static str, &str)] = match kind {
+        Type::Http => &[("service", "grpc")],
+        Type::Grpc => &[("path", "http"), ("expect", "http")],
+        Type::Tcp | Type::None => &[
+            ("path", "http"),
+            ("host", "http"),
+            ("expect", "http"),
+            ("service", "grpc"),
+        ],
+    };
+    report.extend(
+        others
+            .iter()
+            .filter_map(|(name, of)| of_another_check(section, name, of)),
+    );
     match kind {
         Type::None => Check::None,
         Type::Tcp => Check::Tcp,
@@ -257,22 +279,29 @@ fn check(report: &mut Report, section: &Section<'_>) -> Check {
             path: path.unwrap_or_default(),
             host,
             expect: expect.unwrap_or_default(),
+            http2: protocol == PoolProtocol::Http2,
+        },
+        Type::Grpc => Check::Grpc {
+            service: service.unwrap_or_default(),
+            host,
         },
     }
 }
 
-/// The problem of a key that only an http check has.
-fn of_http_alone(section: &Section<'_>, name: &'static str) -> Option<Diagnostic> {
+/// The problem of a key that only another check has.
+fn of_another_check(section: &Section<'_>, name: &'static str, of: &str) -> Option<Diagnostic> {
     section.value(name)?;
     let problem = Diagnostic::at(
         Code::OtherCheck,
         section.key_place(name),
-        format!("`{name}` belongs to a check of type \"http\""),
+        format!("`{name}` belongs to a check of type \"{of}\""),
         "this check asks nothing of the kind",
     );
     let found = match section.value("type") {
         Some(kind) => problem.and(kind.span, "its type is given here"),
         None => problem,
     };
-    Some(found.help("write type = \"http\"; without a type, a check only connects"))
+    Some(found.help(format!(
+        "write type = \"{of}\"; without a type, a check only connects"
+    )))
 }

@@ -1,15 +1,15 @@
 //! The routes of a file.
 //! It resolves no reference: which listeners and pools exist is judged in `check/references.rs`.
-//! The walk goes on in `sticky.rs`.
+//! The walk goes on in `sticky.rs` and `filters.rs`.
 
 use std::collections::{HashMap, HashSet};
 
 use toml::de::{DeTable, DeValue};
 
-use super::{At, Report, RoutePlaces, Section, read_timeouts, sticky, values_of};
+use super::{At, Report, RoutePlaces, Section, filters, read_timeouts, sticky, values_of};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
-use crate::config::model::{HeaderMatch, Listener, Protocol, Route, Timeouts};
+use crate::config::model::{Filter, HeaderMatch, Listener, Protocol, Route, Timeouts};
 use crate::config::section::in_file_order;
 use crate::config::value::Value;
 use crate::config::values::names;
@@ -58,6 +58,10 @@ fn lower_one(
     let pool = section.text(report, "pool", names::name);
     let (sticky, sticky_places) =
         sticky::lower(report, &section, pool.as_deref().unwrap_or_default());
+    let (filters, filter_places) = filters::lower(report, &section);
+    if section.value("pool").is_none() && !filters.iter().any(Filter::ends_requests) {
+        report.push(no_pool(&section));
+    }
     let own_timeouts = section.section(report, "timeouts", "routes[].timeouts", &empty);
     let mut places = RoutePlaces {
         whole: section.span(),
@@ -69,6 +73,7 @@ fn lower_one(
             span: section.place("pool"),
         }),
         sticky: sticky_places,
+        filters: filter_places,
         sound: false,
     };
     let route = Route {
@@ -86,12 +91,23 @@ fn lower_one(
         methods: values_of(section.list(report, "methods", names::method)),
         headers: headers(report, &section),
         pool: pool.unwrap_or_default(),
+        filters,
         sticky,
         max_body: section.size(report, "max_body"),
         timeouts: read_timeouts(report, &own_timeouts, Some(timeouts)),
     };
     places.sound = report.len() == problems;
     (route, places)
+}
+
+fn no_pool(section: &Section<'_>) -> Diagnostic {
+    Diagnostic::at(
+        Code::MissingKey,
+        section.span(),
+        "`pool` is missing",
+        "`pool` belongs here",
+    )
+    .help("add pool = \"was\"; only a route with a filter of type \"redirect\" or \"respond\" needs none")
 }
 
 fn every_http(listeners: &[Listener]) -> Vec<String> {

@@ -51,7 +51,8 @@ pub fn network(text: &str) -> Read<Cidr> {
     Ok(Cidr { network, prefix })
 }
 
-fn first_address(address: IpAddr, prefix: u8) -> IpAddr {
+/// The first address of the network that an address lies in.
+pub fn first_address(address: IpAddr, prefix: u8) -> IpAddr {
     match address {
         IpAddr::V4(address) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);

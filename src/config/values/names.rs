@@ -274,6 +274,67 @@ pub fn header_name(text: &str) -> Read<String> {
     ))
 }
 
+/// Headers that frame a message, end at this hop, or tell a backend for whom weir speaks: weir keeps them right by itself.
+const KEPT_BY_WEIR: [&str; 17] = [
+    "connection",
+    "content-length",
+    "expect",
+    "forwarded",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+];
+
+/// Whether a filter may change the header, or set it, if it is `may_set`.
+pub fn free_of_weir(name: &str, may_set: &str) -> Read<()> {
+    let folded = name.to_ascii_lowercase().replace('_', "-");
+    if !KEPT_BY_WEIR.contains(&&*folded) || name.eq_ignore_ascii_case(may_set) {
+        return Ok(());
+    }
+    let help = match &*folded {
+        "host" => {
+            "it can be `set` on requests; it cannot be removed, since every request needs one"
+        }
+        "forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto" => {
+            "weir writes it itself, past `trusted_proxies`; for another spelling of the client's address set a header of your own to {client_ip}"
+        }
+        _ => "leave it out: weir writes what belongs to each of its two connections",
+    };
+    Err(Flaw::new(
+        Code::ProtectedHeader,
+        "names a header that no filter changes",
+        "weir keeps this one right",
+        help,
+    ))
+}
+
+/// A media type, perhaps with parameters, as a header has it.
+pub fn media_type(text: &str) -> Read<String> {
+    let essence = text.split(';').next().unwrap_or_default().trim_end();
+    let sound = essence
+        .split_once('/')
+        .is_some_and(|(kind, rest)| is_token(kind) && is_token(rest));
+    if sound && text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Ok(text.to_owned());
+    }
+    Err(Flaw::new(
+        Code::BadHeader,
+        "is not a media type",
+        "this does not read `type/subtype`",
+        "write a media type such as \"text/html; charset=utf-8\"",
+    ))
+}
+
 /// The whole value of a header, as it would be sent.
 pub fn header_value(text: &str) -> Read<String> {
     let label = if text.trim_matches([' ', '\t']) != text {
@@ -310,6 +371,20 @@ pub fn target(text: &str) -> Read<String> {
         label,
         "write a path, perhaps with a query, such as \"/healthz\" or \"/healthz?deep=1\"",
     ))
+}
+
+/// The full name of a gRPC service; empty stands for the whole server.
+pub fn service(text: &str) -> Read<String> {
+    let is_in_name = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+    match text.chars().find(|c| !is_in_name(c)) {
+        None => Ok(text.to_owned()),
+        Some(character) => Err(Flaw::new(
+            Code::BadName,
+            "is not the name of a gRPC service",
+            format!("`{}` stands in no such name", shown(character)),
+            "write the package and the service as the .proto file has them, such as \"shop.v1.Cart\"",
+        )),
+    }
 }
 
 /// The value of a `Host` header: a host, perhaps with a port.

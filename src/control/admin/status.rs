@@ -97,7 +97,11 @@ struct Connections {
 /// The status as of now.
 pub(super) fn status(shared: &Shared) -> Status {
     let snapshot = shared.current.borrow().clone();
-    let pools = (snapshot.pools.iter()).map(|from| pool(from, &shared.overrides));
+    let pools = snapshot
+        .pools
+        .iter()
+        .filter(|from| !from.backends.is_empty());
+    let pools = pools.map(|from| pool(from, &shared.overrides));
     let uptime = clock::now().saturating_duration_since(shared.started);
     Status {
         version: env!("CARGO_PKG_VERSION"),

@@ -77,6 +77,10 @@ families! {
         "Time that weir itself took for a request, without queue, connect and backend.");
     HTTP_REFUSED = counter("weir_http_refused_total", ["reason"],
         "Requests and answers that weir refused, by reason.");
+    LIMITED = counter("weir_limited_total", ["listener", "route", "limit"],
+        "Connections and requests that met a limit of their listener or route.");
+    LIMIT_CROWDED = counter("weir_limit_crowded_total", ["listener", "route", "limit"],
+        "Times that a client found the table of a limit full: it shared what others had left, or was not counted.");
     RETRIES = counter("weir_retries_total", ["route", "pool"],
         "Requests that were tried again, at the same backend or another.");
     STICKY = counter("weir_sticky_total", ["route", "result"],

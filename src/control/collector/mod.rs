@@ -3,6 +3,7 @@
 //! Read `family.rs` (the metrics by name) and `rows.rs` (summing over workers).
 
 mod family;
+mod limits;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -140,6 +141,7 @@ impl prometheus::core::Collector for Registered {
         families.extend(collector.backend_families(&snapshot));
         families.push(listener_family(&snapshot));
         families.extend(store_families(&snapshot));
+        families.extend(limits::families(&snapshot));
         families
     }
 }
@@ -485,6 +487,7 @@ mod tests {
             r#"weir_sticky_store_up{store="redis://127.0.0.1:6379/0"} 0"#,
             r#"weir_sticky_store_requests_total{store="redis://127.0.0.1:6379/0",result="late"} 0"#,
             r#"weir_listener_connections{listener="web"} 0"#,
+            r#"weir_limited_total{listener="web",route="none",limit="connections"} 0"#,
             "weir_config_generation 1",
             "weir_config_last_reload_successful 1",
             concat!(

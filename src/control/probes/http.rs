@@ -1,4 +1,4 @@
-//! The HTTP probe: an HTTP/1.1 GET whose status lies in an expected range is health.
+//! The HTTP probe: a GET whose status lies in an expected range is health.
 //! It reads no more of the body than politeness asks for, and uses a connection once.
 //! The walk goes back to `task.rs`.
 
@@ -13,9 +13,8 @@ use hyper::{Request, Response, http};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::{Failure, Outcome, Probe, Target};
+use super::{AGENT, Failure, Outcome, Probe, Target, http2};
 
-const AGENT: &str = concat!("weir/", env!("CARGO_PKG_VERSION"), " (health)");
 /// A body is read up to here, so that the backend sees an orderly end instead of a reset.
 const BODY: usize = 16 * 1024;
 /// And no longer than this.
@@ -29,6 +28,8 @@ pub(super) struct Http {
     pub(super) path: String,
     pub(super) host: Option<String>,
     pub(super) expect: Vec<(u16, u16)>,
+    /// Whether the backend speaks HTTP/2.
+    pub(super) http2: bool,
 }
 
 impl Probe for Http {
@@ -37,10 +38,15 @@ impl Probe for Http {
         target: &'a Target,
     ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
         Box::pin(async move {
-            let request = self
-                .request(target)
-                .map_err(|error| Failure::Local(error.to_string()))?;
-            let status = ask(target, request).await?;
+            let status = match self.http2 {
+                true => http2::status(target, &self.path, self.host.as_deref()).await?,
+                false => {
+                    let request = self
+                        .request(target)
+                        .map_err(|error| Failure::Local(error.to_string()))?;
+                    ask(target, request).await?
+                }
+            };
             let expected = |&(first, last): &(u16, u16)| (first..=last).contains(&status);
             match self.expect.iter().any(expected) {
                 true => Ok(()),
@@ -131,6 +137,7 @@ mod tests {
             path: "/healthz?deep=1".into(),
             host: host.map(Into::into),
             expect: vec![(200, 299), (304, 304)],
+            http2: false,
         }
     }
 

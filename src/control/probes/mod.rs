@@ -1,8 +1,9 @@
 //! Active checks: one task per pool and address asks the backend, and the pure machine of `policy/health` turns the outcomes into its health.
 //! It writes a backend's word only when the health changes, and never holds a failure of weir itself against a backend.
-//! Read `supervisor.rs` (which tasks exist), `task.rs` (one backend's life), then `http.rs` and `tcp.rs` (one check).
+//! Read `supervisor.rs` (which tasks exist), `task.rs` (one backend's life), then `http.rs`, `http2.rs` and `tcp.rs` (one check).
 
 mod http;
+mod http2;
 mod ledger;
 mod supervisor;
 mod task;
@@ -18,6 +19,9 @@ use crate::config::model::{Check, Health as Settings};
 
 pub use self::ledger::{Ledger, ProbeCounts, RESULTS};
 pub use self::supervisor::Supervisor;
+
+/// Who weir says it is.
+const AGENT: &str = concat!("weir/", env!("CARGO_PKG_VERSION"), " (health)");
 
 /// A way to ask a backend how it is.
 pub trait Probe: Send + Sync {
@@ -95,10 +99,20 @@ fn probe_for(settings: &Settings) -> Option<Box<dyn Probe>> {
     match &settings.check {
         Check::None => None,
         Check::Tcp => Some(Box::new(tcp::Tcp)),
-        Check::Http { path, host, expect } => Some(Box::new(http::Http {
+        Check::Http {
+            path,
+            host,
+            expect,
+            http2,
+        } => Some(Box::new(http::Http {
             path: path.clone(),
             host: host.clone(),
             expect: expect.clone(),
+            http2: *http2,
+        })),
+        Check::Grpc { service, host } => Some(Box::new(http2::Grpc {
+            service: service.clone(),
+            host: host.clone(),
         })),
     }
 }

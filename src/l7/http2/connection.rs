@@ -52,7 +52,7 @@ pub async fn serve(client: Client, early: Vec<u8>) {
     };
     let config = origin.view.generation().snapshot.config.clone();
     let gauge = Rc::new(Gauge::new(Meter::new(&config.http2, clock::now())));
-    let framed = Framed::new(stream, early, gauge.clone());
+    let framed = Framed::of_client(stream, early, gauge.clone());
     let mut handshake = pin!(builder(&config).handshake(framed));
     let opened = poll_fn(|cx| match handshake.as_mut().poll(cx) {
         // The deadline is that of a request head, from the accept on.

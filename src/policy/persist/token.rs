@@ -66,7 +66,7 @@ impl Secrets {
     }
 
     /// A key of AES-256-GCM-SIV (RFC 8452) from each secret, for one purpose, derived in the same way.
-    pub(super) fn sealing_keys(&self, purpose: &str) -> Vec<LessSafeKey> {
+    pub fn sealing_keys(&self, purpose: &str) -> Vec<LessSafeKey> {
         let keys: Vec<UnboundKey> = self.derive(purpose, &aead::AES_256_GCM_SIV);
         keys.into_iter().map(LessSafeKey::new).collect()
     }

@@ -9,7 +9,16 @@ use crate::http::text::{is_plain, push_address, push_hex, push_number};
 
 pub(super) fn line(record: &Record<'_>, date: &mut DateCache, out: &mut Vec<u8>) {
     push_address(record.client, out);
-    out.extend_from_slice(b" - - [");
+    out.extend_from_slice(b" - ");
+    match record.user {
+        "" => out.push(b'-'),
+        // A blank would end the name for whoever reads the line.
+        user => user.split(' ').enumerate().for_each(|(ordinal, part)| {
+            out.extend_from_slice(if ordinal > 0 { b"_" } else { b"" });
+            escape(part.as_bytes(), out);
+        }),
+    }
+    out.extend_from_slice(b" [");
     out.extend_from_slice(date.ncsa(record.wall_millis / 1000));
     out.extend_from_slice(b"] \"");
     request_line(record, out);
@@ -86,6 +95,15 @@ mod tests {
             "\n"
         );
         assert_eq!(written(&record()), wanted);
+    }
+
+    #[test]
+    fn a_user_is_one_word() {
+        let line = written(&Record {
+            user: "j. doe",
+            ..record()
+        });
+        assert!(line.starts_with("192.0.2.7 - j._doe ["), "{line}");
     }
 
     #[test]

@@ -16,9 +16,15 @@ pub(super) fn line(record: &Record<'_>, date: &mut DateCache, out: &mut Vec<u8>)
     push_digits(record.wall_millis % 1000, 3, out);
     out.extend_from_slice(b"Z\",\"id\":\"");
     push_id(record.id, out);
+    if !record.request_id.is_empty() {
+        bytes(b"\",\"request_id\":\"", record.request_id, out);
+    }
     text(b"\",\"listener\":\"", record.listener, out);
     out.extend_from_slice(b"\",\"client\":\"");
     push_address(record.client, out);
+    if !record.user.is_empty() {
+        text(b"\",\"user\":\"", record.user, out);
+    }
     bytes(b"\",\"method\":\"", record.method, out);
     bytes(b"\",\"host\":\"", record.host, out);
     out.extend_from_slice(b"\",\"path\":\"");
@@ -139,6 +145,19 @@ mod tests {
             ..record()
         });
         assert_eq!(line["held"], 1.25);
+    }
+
+    #[test]
+    fn a_line_says_what_filters_found_out() {
+        let line = written(&Record {
+            request_id: b"ab-12",
+            user: "j\"ane",
+            ..record()
+        });
+        assert_eq!(
+            (&line["request_id"], &line["user"]),
+            (&"ab-12".into(), &"j\"ane".into())
+        );
     }
 
     #[test]

@@ -33,12 +33,16 @@ pub struct Record<'a> {
     pub wall_millis: u64,
     /// Unique within the fleet, for all practical purposes.
     pub id: u64,
+    /// The id that backend and client were shown; empty: none.
+    pub request_id: &'a [u8],
     /// Listener name.
     pub listener: &'a str,
     /// The connection's other end.
     pub remote: SocketAddr,
     /// The client's address, past trusted proxies.
     pub client: IpAddr,
+    /// Who it is, where that was asked; empty: nobody.
+    pub user: &'a str,
     /// As received; empty when there was no request line.
     pub method: &'a [u8],
     /// Authority as received.
@@ -279,7 +283,9 @@ mod tests {
         Record {
             wall_millis: 1_795_219_199_042,
             id: 0xdead_beef,
+            request_id: b"",
             listener: "web",
+            user: "",
             remote: SocketAddr::from(([198, 51, 100, 1], 40_000)),
             client: IpAddr::from([192, 0, 2, 7]),
             method: b"GET",

@@ -31,6 +31,14 @@ impl Client {
         })
     }
 
+    /// A connection that was made elsewhere.
+    pub fn of(stream: TcpStream) -> Client {
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        Client {
+            reader: Reader::new(stream, DEADLINE),
+        }
+    }
+
     /// Waits this long for what is read, instead of the usual time.
     pub fn patient(mut self, patience: Duration) -> Client {
         self.reader.patience = patience;

@@ -310,7 +310,11 @@ fn fill_in(
     for part in parts {
         let end = part.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
         let (name, rest) = part.split_at(end.unwrap_or(part.len()));
-        if name == "dir" {
+        if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
+            // Of a regular expression.
+            filled.push('$');
+            filled.push_str(name);
+        } else if name == "dir" {
             filled.push_str(&directory.to_string_lossy());
         } else {
             let (name, port_only) = match name.strip_suffix("_port") {

@@ -1,0 +1,258 @@
+//! The filters of a route, compiled: steps on a request before its backend is chosen, and on the answer before the client gets it.
+//! They decide over facts and list edits; they send nothing, and what must wait or be counted elsewhere is asked for by a [`Flow`].
+//! Read this file, then the step you are after; the walk goes on in `l7/filter.rs`, which runs them.
+
+mod headers;
+mod memory;
+mod path;
+mod protect;
+mod redirect;
+mod request_id;
+mod respond;
+mod template;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::facts::Facts;
+use crate::config::model::{Filter, PathChecks};
+use crate::http::edits::Edits;
+use crate::http::head::{AnswerHead, RequestHead};
+use crate::http::path::PathFault;
+
+use headers::Headers;
+pub use memory::Memory;
+use path::RewritePath;
+pub use protect::Limits;
+use redirect::Redirect;
+use request_id::RequestId;
+use respond::Respond;
+
+/// The filters of a route in the order written.
+#[derive(Debug)]
+pub struct Filters(Vec<AnyFilter>);
+
+/// A step.
+#[derive(Debug)]
+enum AnyFilter {
+    RequestHeaders(Headers),
+    ResponseHeaders(Headers),
+    RewritePath(RewritePath),
+    Redirect(Redirect),
+    Respond(Respond),
+    RequestId(RequestId),
+    Access(protect::Access),
+    RateLimit(protect::RateLimit),
+}
+
+/// What is known of a request on its way out and back.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The client's address, past trusted proxies.
+    pub client: IpAddr,
+    /// The port that it came from; `None` behind a trusted proxy.
+    pub port: Option<u16>,
+    /// Whether who sent the request is a trusted proxy.
+    pub trusted: bool,
+    /// Whether the client came by TLS.
+    pub secure: bool,
+    /// The id of the request in the log.
+    pub id: u64,
+    /// The method.
+    pub method: &'a [u8],
+    /// The authority that was asked for; empty when an HTTP/1.0 client sent none.
+    pub authority: &'a [u8],
+    /// Path and query as they came.
+    pub target: &'a [u8],
+    /// The host that the client named in its TLS handshake; empty without one.
+    pub sni: &'a str,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The route's name.
+    pub route: &'a str,
+    /// The pool's name.
+    pub pool: &'a str,
+    /// The backend's name; empty on requests, and where none was reached.
+    pub backend: &'a str,
+}
+
+/// A request as a filter sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// What is known of it.
+    pub view: &'a View<'a>,
+    /// What every decision may look at.
+    pub facts: &'a Facts<'a>,
+    /// Its head as it came.
+    pub head: &'a RequestHead<'a>,
+    /// How strict its listener is with paths.
+    pub checks: PathChecks,
+    /// Whether this filter let the request pass before: it is tried again, or waited for something. Who counts must not count twice.
+    pub again: bool,
+}
+
+/// What a filter makes of a request.
+#[derive(Debug)]
+pub enum Flow {
+    /// It goes on.
+    Continue,
+    /// It is answered.
+    Answer(Answer),
+    /// It is not sent.
+    Refuse(Refusal),
+}
+
+/// Why a request is not sent: what a change made of it, or whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its path.
+    Path(PathFault),
+    /// Its host.
+    Host,
+    /// Its client may not come in.
+    Denied,
+    /// Its client asks more often than it may.
+    Limited {
+        /// The place of the filter among those of the route.
+        place: usize,
+        /// After what time the next may pass.
+        wait: Duration,
+    },
+}
+
+/// An answer of weir's own.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Why it is given.
+    pub reason: Reason,
+    /// Its status, 200 to 599.
+    pub status: u16,
+    /// Its field lines, each with its CRLF; without framing.
+    pub fields: Vec<u8>,
+    /// Its body.
+    pub body: Arc<[u8]>,
+}
+
+/// Why a filter answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Because it was told to: nothing is wrong.
+    Meant,
+}
+
+impl Filters {
+    /// Compiles them; `None` when there are none.
+    pub fn new(filters: &[Filter]) -> Option<Box<Filters>> {
+        let filters = filters.iter().enumerate();
+        let list: Vec<AnyFilter> = filters
+            .filter_map(|(place, filter)| AnyFilter::new(filter, place))
+            .collect();
+        (!list.is_empty()).then(|| Box::new(Filters(list)))
+    }
+
+    /// Takes a request through the steps, from the first one each time; what they found out is in `memory`. `edits` are those of the
+    /// request's head, `limits` those of the route.
+    pub fn request(
+        &self,
+        request: Request<'_>,
+        limits: &dyn Limits,
+        memory: &mut Memory,
+        edits: &mut Edits,
+    ) -> Flow {
+        memory.target.clear();
+        for (ordinal, filter) in self.0.iter().enumerate() {
+            let again = ordinal < memory.passed;
+            let request = Request { again, ..request };
+            match filter.request(&request, limits, memory, edits) {
+                Flow::Continue => memory.passed = memory.passed.max(ordinal + 1),
+                end => return end,
+            }
+        }
+        edits.set_target(&memory.target);
+        Flow::Continue
+    }
+
+    /// Takes an answer's head through the steps, be it the backend's or weir's own.
+    pub fn answer(
+        &self,
+        view: &View<'_>,
+        memory: &Memory,
+        head: &AnswerHead<'_>,
+        edits: &mut Edits,
+    ) {
+        for filter in &self.0 {
+            filter.answer(view, memory, head, edits);
+        }
+    }
+}
+
+impl AnyFilter {
+    /// Patterns were compiled before, when the file was read.
+    fn new(filter: &Filter, place: usize) -> Option<AnyFilter> {
+        Some(match filter {
+            Filter::RequestHeaders(edits) => AnyFilter::RequestHeaders(Headers::new(edits)),
+            Filter::ResponseHeaders(edits) => AnyFilter::ResponseHeaders(Headers::new(edits)),
+            Filter::RewritePath(rewrite) => AnyFilter::RewritePath(RewritePath::new(rewrite)?),
+            Filter::Redirect(redirect) => AnyFilter::Redirect(Redirect::new(redirect)),
+            Filter::Respond(respond) => AnyFilter::Respond(Respond::new(respond)),
+            Filter::RequestId { header } => AnyFilter::RequestId(RequestId::new(header)),
+            Filter::Access(rule) => AnyFilter::Access(protect::Access::new(rule)?),
+            Filter::RateLimit(_) => AnyFilter::RateLimit(protect::RateLimit::new(place)),
+        })
+    }
+
+    fn request(
+        &self,
+        request: &Request<'_>,
+        limits: &dyn Limits,
+        memory: &mut Memory,
+        edits: &mut Edits,
+    ) -> Flow {
+        match self {
+            AnyFilter::RequestHeaders(filter) => filter.request(request, memory, edits),
+            AnyFilter::RewritePath(filter) => filter.request(request, memory),
+            AnyFilter::Redirect(filter) => filter.request(request, memory),
+            AnyFilter::Respond(filter) => filter.request(),
+            AnyFilter::RequestId(filter) => filter.request(request, memory, edits),
+            AnyFilter::Access(filter) => filter.request(request),
+            AnyFilter::RateLimit(filter) => filter.request(request, limits),
+            AnyFilter::ResponseHeaders(_) => Flow::Continue,
+        }
+    }
+
+    fn answer(&self, view: &View<'_>, memory: &Memory, head: &AnswerHead<'_>, edits: &mut Edits) {
+        match self {
+            AnyFilter::ResponseHeaders(filter) => filter.answer(view, memory, head, edits),
+            AnyFilter::RequestId(filter) => filter.answer(view, memory, head, edits),
+            AnyFilter::RequestHeaders(_)
+            | AnyFilter::RewritePath(_)
+            | AnyFilter::Redirect(_)
+            | AnyFilter::Respond(_)
+            | AnyFilter::Access(_)
+            | AnyFilter::RateLimit(_) => {}
+        }
+    }
+}
+
+impl<'a> View<'a> {
+    /// `http` or `https`.
+    fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+}
+
+impl Answer {
+    /// An answer that was meant, without a body.
+    fn meant(status: u16, fields: Vec<u8>) -> Answer {
+        Answer {
+            reason: Reason::Meant,
+            status,
+            fields,
+            body: Arc::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

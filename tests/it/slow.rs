@@ -1,0 +1,220 @@
+//! Slow attacks: many clients that send a byte now and then hold no place for long, and are in nobody's way meanwhile.
+//! The long form (`WEIR_FULL=1`) has two thousand of them at one byte a second, and measures what others notice.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::weir::{get, plain, post};
+use crate::support::{Client, DEADLINE, Origin, Weir, until};
+
+/// A client that never completes its request.
+struct Slow {
+    stream: TcpStream,
+    began: Instant,
+    received: Vec<u8>,
+    /// When weir ended the connection.
+    ended: Option<Duration>,
+    sent: usize,
+}
+
+impl Slow {
+    fn connect(address: SocketAddr) -> Slow {
+        let began = Instant::now();
+        let stream = TcpStream::connect_timeout(&address, DEADLINE).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        Slow {
+            stream,
+            began,
+            received: Vec::new(),
+            ended: None,
+            sent: 0,
+        }
+    }
+
+    /// Sends the next byte of a head that has no end, and looks whether weir had enough.
+    fn step(&mut self) {
+        const HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: shop.example.com\r\nX-Slow: ";
+        let byte = HEAD.get(self.sent).copied().unwrap_or(b'a');
+        let sent = self.stream.write(&[byte]);
+        self.sent += 1;
+        let mut buffer = [0; 1024];
+        let read = loop {
+            match self.stream.read(&mut buffer) {
+                Ok(count @ 1..) => self.received.extend_from_slice(&buffer[..count]),
+                other => break other,
+            }
+        };
+        let is_open = matches!(&read, Err(error) if error.kind() == ErrorKind::WouldBlock);
+        if !is_open || sent.is_err() {
+            self.ended = Some(self.began.elapsed());
+        }
+    }
+}
+
+/// Keeps so many slow clients busy, each with a byte every `pause`, until weir has ended them all.
+fn attack(address: SocketAddr, count: usize, pause: Duration) -> Vec<Slow> {
+    let mut clients: Vec<Slow> = (0..count).map(|_| Slow::connect(address)).collect();
+    let end = Instant::now() + Duration::from_secs(60);
+    while clients.iter().any(|client| client.ended.is_none()) {
+        assert!(Instant::now() < end, "some are still there");
+        let round = Instant::now();
+        for (number, client) in clients.iter_mut().enumerate() {
+            if client.ended.is_none() {
+                client.step();
+            }
+            // Spread over the pause, as two thousand machines would be.
+            let due = pause * (number as u32 + 1) / count as u32;
+            let ahead = due.saturating_sub(round.elapsed());
+            if ahead > Duration::from_millis(1) {
+                thread::sleep(ahead);
+            }
+        }
+    }
+    clients
+}
+
+/// How long each of the requests took that were sent one after the other until `enough`.
+fn times(client: &mut Client, mut enough: impl FnMut() -> bool) -> Vec<Duration> {
+    let mut times = Vec::new();
+    while !enough() {
+        let begun = Instant::now();
+        assert_eq!(client.ask(get("/")).text(), "fine");
+        times.push(begun.elapsed());
+        thread::sleep(Duration::from_millis(1));
+    }
+    times
+}
+
+fn p99(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() * 99 / 100]
+}
+
+#[test]
+fn two_thousand_bytes_a_second_are_in_nobodys_way() {
+    let full = std::env::var_os("WEIR_FULL").is_some();
+    let (count, pause, header) = match full {
+        true => (2000, Duration::from_secs(1), Duration::from_secs(10)),
+        false => (200, Duration::from_millis(100), Duration::from_secs(1)),
+    };
+    let origin = Origin::named("fine");
+    let waits = format!("[timeouts]\nheader = \"{}s\"", header.as_secs());
+    let weir = Weir::start(&plain(&[&origin], &waits));
+    let mut client = weir.client();
+    let quiet = Instant::now() + header;
+    let quiet = times(&mut client, || Instant::now() > quiet);
+
+    let (web, over) = (weir.address("web"), AtomicBool::new(false));
+    let (slow, busy) = thread::scope(|scope| {
+        let attack = scope.spawn(|| {
+            let slow = attack(web, count, pause);
+            over.store(true, Ordering::Relaxed);
+            slow
+        });
+        let busy = times(&mut client, || over.load(Ordering::Relaxed));
+        (attack.join().unwrap(), busy)
+    });
+    for client in &slow {
+        let ended = client.ended.unwrap();
+        assert!(
+            ended + Duration::from_millis(60) >= header,
+            "early: {ended:?}"
+        );
+        assert!(ended < header + DEADLINE, "late: {ended:?}");
+        let text = String::from_utf8_lossy(&client.received);
+        assert!(
+            text.is_empty() || text.starts_with("HTTP/1.1 408 "),
+            "{text}"
+        );
+    }
+    let told = slow
+        .iter()
+        .filter(|client| !client.received.is_empty())
+        .count();
+    assert!(told * 2 > count, "only {told} of {count} were told why");
+    weir.settles(
+        "weir_http_refused_total",
+        &[("reason", "head_timeout")],
+        count as f64,
+    );
+    assert_eq!(origin.connections(), 1, "the slow ones never came so far");
+    assert!(!busy.is_empty());
+    let (quiet, busy) = (p99(quiet), p99(busy));
+    println!("p99: quiet {quiet:?}, with {count} slow clients {busy:?}");
+    assert!(!full || busy <= quiet * 2, "{busy:?} after {quiet:?}");
+}
+
+#[test]
+fn blank_lines_buy_no_time() {
+    let origin = Origin::named("fine");
+    let waits = "[timeouts]\nheader = \"500ms\"\nkeep_alive = \"500ms\"";
+    let weir = Weir::start(&plain(&[&origin], waits));
+    for asks_first in [false, true] {
+        let mut client = weir.client();
+        if asks_first {
+            assert_eq!(client.ask(get("/")).text(), "fine");
+        }
+        let begun = Instant::now();
+        while client.try_send(b"\r\n").is_ok() && client.is_silent(Duration::from_millis(40)) {
+            assert!(begun.elapsed() < DEADLINE, "blank lines are waited for");
+        }
+        assert!(begun.elapsed() >= Duration::from_millis(400));
+    }
+}
+
+#[test]
+fn a_body_that_dribbles_in_is_408_and_leaves_the_backend() {
+    let origin = Origin::echo();
+    let weir = Weir::start(&plain(&[&origin], "[limits]\nmin_body_rate = \"100B\""));
+    let (mut slow, mut fair) = (weir.client(), weir.client());
+    for client in [&mut slow, &mut fair] {
+        client.send("POST / HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 100000\r\n\r\n");
+    }
+    let begun = Instant::now();
+    // One brings 20 bytes a second, the other 400 at least.
+    while slow.try_send(b"ab").is_ok() && slow.is_silent(Duration::from_millis(100)) {
+        fair.send([b'c'; 50]);
+        assert!(begun.elapsed() < DEADLINE * 3, "it is waited for");
+    }
+    assert!(
+        begun.elapsed() >= Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(slow.answer().status(), 408);
+    weir.settles(
+        "weir_http_refused_total",
+        &[("reason", "body_too_slow")],
+        1.0,
+    );
+    until("the upstream connection to end", || {
+        (origin.open() == 1).then_some(())
+    });
+    assert!(
+        fair.is_silent(Duration::from_millis(10)),
+        "a fair pace is enough"
+    );
+}
+
+#[test]
+fn time_that_the_backend_takes_is_not_the_clients() {
+    // The backend looks away for 12 s and takes the body only then: the client could not send on.
+    let origin = Origin::start(|visit| {
+        if let Ok(mut request) = visit.head() {
+            thread::sleep(Duration::from_secs(12));
+            let _ = visit.body(&mut request);
+            visit.send(crate::support::origin::ok("fine"));
+        }
+    });
+    let weir = Weir::start(&plain(&[&origin], "[limits]\nmin_body_rate = \"1MiB\""));
+    let body = "x".repeat(24 << 20);
+    let mut client = weir.client().patient(DEADLINE * 6);
+    let stream = client.reader.stream.try_clone().unwrap();
+    stream.set_write_timeout(Some(DEADLINE * 6)).unwrap();
+    let sending = thread::spawn(move || (&stream).write_all(post("/", &body).as_bytes()).is_ok());
+    assert_eq!(client.answer().text(), "fine");
+    assert!(sending.join().unwrap());
+}
