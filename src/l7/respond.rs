@@ -53,13 +53,14 @@ async fn send(exchange: &mut Exchange<'_>, failure: Failure) -> Next {
     let message = compose(exchange, &answer, keeps);
     exchange.answer.status = answer.status;
     exchange.facts.bytes_out += message.len() as u64;
-    if let Some(stream) = exchange.client.stream.http2() {
-        return match send_to_stream(stream, &message) {
-            Some(()) => Next::Request,
-            None => Next::Abort,
-        };
+    let keeps = keeps || exchange.client.stream.is_http2();
+    match exchange.client.stream.http2() {
+        Some(stream) => match begin_on_stream(stream, &message) {
+            Some(rest) => exchange.answer.backlog.push(rest),
+            None => return Next::Abort,
+        },
+        None => exchange.answer.backlog.push(&message),
     }
-    exchange.answer.backlog.push(&message);
     let wait = exchange.timeouts().response_idle;
     let mut is_first = true;
     let sent = poll_fn(|cx| {
@@ -77,6 +78,9 @@ async fn send(exchange: &mut Exchange<'_>, failure: Failure) -> Next {
         }
     })
     .await;
+    if sent {
+        exchange.client.stream.end(None);
+    }
     match (sent, keeps) {
         (false, _) => Next::Close,
         (true, true) => Next::Request,
@@ -84,14 +88,13 @@ async fn send(exchange: &mut Exchange<'_>, failure: Failure) -> Next {
     }
 }
 
-/// A message of weir's own is short enough to be queued whole. What the client still sends is of no use to anyone.
-fn send_to_stream(stream: &mut ClientStream, message: &[u8]) -> Option<()> {
+/// Sends the head, and the body if there is room for it; else returns it.
+fn begin_on_stream<'a>(stream: &mut ClientStream, message: &'a [u8]) -> Option<&'a [u8]> {
     let end = memchr::memmem::find(message, b"\r\n\r\n")? + "\r\n\r\n".len();
-    let answer = fields::read_answer(&message[..end])?;
-    let body = &message[end..];
+    let (head, body) = message.split_at(end);
+    let answer = fields::read_answer(head)?;
     let taken = stream.respond(answer, body, true).ok()?;
-    stream.finish(&body[taken..]);
-    Some(())
+    Some(&body[taken..])
 }
 
 /// After a fault of framing nobody knows where the next request begins; otherwise the connection may go on if this one is complete.

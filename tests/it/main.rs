@@ -15,6 +15,7 @@ mod explain;
 mod filters;
 mod framing;
 mod headers;
+mod http2;
 mod learn;
 mod learn_store;
 mod limits;
