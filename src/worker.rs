@@ -166,6 +166,7 @@ impl Worker {
             access_log: setup.access_log,
             buffers: Buffers::default(),
             pipes: Rc::default(),
+            coders: Rc::default(),
         };
         Worker {
             workers,

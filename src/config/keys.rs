@@ -46,6 +46,11 @@ const REGEX: Form = form("a regular expression", ".");
 const REDIRECT_HOST: Form = form("a host such as \"www.{host}\"", r"^[A-Za-z0-9._:{}\[\]-]+$");
 const REDIRECT_PATH: Form = form("a path such as \"/new{path}\"", "^(/|\\{path\\})");
 const ANY_TEXT: Form = form("text", "");
+const ALGORITHMS: Form = form("\"zstd\", \"br\" or \"gzip\"", "^(zstd|br|gzip)$");
+const MEDIA_RANGE: Form = form(
+    "a media type such as \"text/html\" or \"text/*\"",
+    "^[^ ;*/]+/[^ ;/]+$",
+);
 const MEDIA_TYPE: Form = form("a media type such as \"text/html\"", "^[!-~]+/[!-~]+");
 const STORE: Form = form(
     "an address such as \"redis://10.0.0.5:6379\"",
@@ -100,7 +105,9 @@ pub(super) const FILTER: Choice = words(&[
     "redirect",
     "respond",
     "request-id",
+    "compress",
 ]);
+pub(super) const ALGORITHM: Choice = words(&["zstd", "br", "gzip"]);
 const SCHEME: Choice = words(&["http", "https"]);
 const STATE: Choice = words(&["ready", "drain", "maint"]);
 const CHECK: Choice = words(&["tcp", "http", "grpc", "none"]);
@@ -395,6 +402,14 @@ pub const KEYS: &[Key] = &[
         "With \"respond\": what the body is."),
     row("routes[].filters[].header", Kind::Text(&HEADER_NAME), Is("\"X-Request-Id\""), Instant, "\"X-Correlation-Id\"",
         "With \"request-id\": the header that backend and client see the id in; who is in trusted_proxies may bring one."),
+    row("routes[].filters[].algorithms", Kind::List(&ALGORITHMS), Means("all: \"zstd\", \"br\", \"gzip\""), Instant, "[\"gzip\"]",
+        "With \"compress\": the codings that clients are offered; of several that a client likes alike the first is taken. A page that holds a secret beside what a request brought gives the secret away by its compressed size (BREACH): leave it out on such routes."),
+    row("routes[].filters[].min_size", Kind::Size { min: 0, max: 1 << 30 }, Is("\"1KiB\""), Instant, "\"4KiB\"",
+        "With \"compress\": bytes that a body of known length has at least."),
+    row("routes[].filters[].types", Kind::List(&MEDIA_RANGE), Means("text/*, and the usual ones of JSON, JavaScript, XML, SVG and WebAssembly"), Instant, "[\"text/*\", \"application/json\"]",
+        "With \"compress\": the media types of answers that are compressed. text/event-stream only by its full name: each open stream then holds a compressor."),
+    row("routes[].filters[].level", Kind::Count { min: 1, max: 9 }, Means("1, the fastest"), Instant, "5",
+        "With \"compress\": how hard each algorithm tries."),
 ];
 
 /// Keys of later versions, so that a reader of the documentation learns why they are refused.

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use filters::{
-    Filter, HeaderEdits, MAX_REGEX, Part, Piece, Redirect, Respond, Rewrite, Scheme, Template,
-    Variable,
+    Algorithm, Compress, Filter, HeaderEdits, MAX_REGEX, Part, Piece, Redirect, Respond, Rewrite,
+    Scheme, Template, Variable,
 };
 pub use protection::{Access, LimitKey, Rate, RateLimit};
 

@@ -12,12 +12,15 @@ use crate::http::head::{AnswerHead, RequestHead};
 use crate::policy::facts::Facts;
 use crate::policy::filter::{Answer, Filters, Flow, Memory, Reason, Refusal, Request, View};
 use crate::state::snapshot::{Route, Snapshot};
+use crate::upstream::coders::LentCoder;
 use crate::upstream::local::Local;
 
 /// What the filters of a route found out about a request, and the answer that they gave.
 #[derive(Debug)]
 pub(super) struct Filtered {
-    memory: Memory,
+    pub(super) memory: Memory,
+    /// Codes the body, if the client gets it in another form.
+    pub(super) coder: Option<LentCoder>,
     trusted: bool,
     answer: Option<Answer>,
 }
@@ -58,6 +61,7 @@ pub(super) fn filter_request(
         Box::new(Filtered {
             memory: Memory::new(local.rng.borrow_mut().next_u64()),
             trusted: source.trusted,
+            coder: None,
             answer: None,
         })
     });

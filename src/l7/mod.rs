@@ -8,6 +8,7 @@ mod ask;
 mod body;
 mod bulk;
 pub mod client;
+mod compress;
 pub mod connection;
 mod exchange;
 mod filter;

@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::coders::Coders;
 use super::generation::Generation;
 use crate::http::edits::Edits;
 use crate::http::head::Line;
@@ -48,6 +49,8 @@ pub struct Local {
     pub buffers: Buffers,
     /// Pipes for bodies that pass without a copy.
     pub pipes: Rc<Pipes>,
+    /// Coders for answers that are compressed.
+    pub coders: Rc<Coders>,
 }
 
 /// Memory for heads that one poll uses and nobody keeps.

@@ -8,6 +8,7 @@ mod admin;
 mod balancing;
 mod bodies;
 mod command_line;
+mod compress;
 mod drain;
 mod edges;
 mod explain;

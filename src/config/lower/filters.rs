@@ -2,6 +2,8 @@
 //! It opens no file and renders nothing.
 //! Here the walk ends.
 
+mod compress;
+
 use toml::de::{DeTable, DeValue};
 
 use super::{At, Report, Section, values_of};
@@ -44,6 +46,7 @@ const KEYS_OF_TYPES: &[(&str, &[&str])] = &[
     ("redirect", &["scheme", "host", "port", "path", "code"]),
     ("respond", &["status", "body", "content_type"]),
     ("request-id", &["header"]),
+    ("compress", &["algorithms", "min_size", "types", "level"]),
 ];
 
 fn lower_one(report: &mut Report, table: &DeTable<'_>, span: Span) -> Option<(Filter, Span)> {
@@ -68,6 +71,7 @@ fn lower_one(report: &mut Report, table: &DeTable<'_>, span: Span) -> Option<(Fi
         "request-id" => Filter::RequestId {
             header: section.text(report, "header", |name| free_header(name, ""))?,
         },
+        "compress" => Filter::Compress(compress::lower(report, &section)),
         _ => return None,
     };
     Some((filter, section.place("type")))

@@ -16,6 +16,8 @@ pub struct Memory {
     salt: u64,
     /// The id that a trusted proxy gave it; empty: none.
     pub(super) given_id: Vec<u8>,
+    /// The codings that its client takes, if answers may be compressed.
+    pub(super) accepts: Vec<u8>,
     /// Whether its id is shown to others.
     pub(super) shows_id: bool,
 }

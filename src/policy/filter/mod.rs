@@ -2,6 +2,7 @@
 //! They decide over facts and list edits; they send nothing, and what must wait or be counted elsewhere is asked for by a [`Flow`].
 //! Read this file, then the step you are after; the walk goes on in `l7/filter.rs`, which runs them.
 
+pub mod compress;
 mod headers;
 mod memory;
 mod path;
@@ -19,6 +20,7 @@ use crate::http::edits::Edits;
 use crate::http::head::{AnswerHead, RequestHead};
 use crate::http::path::PathFault;
 
+use compress::{Compress, Wish};
 use headers::Headers;
 pub use memory::Memory;
 use path::RewritePath;
@@ -39,6 +41,7 @@ enum AnyFilter {
     Redirect(Redirect),
     Respond(Respond),
     RequestId(RequestId),
+    Compress(Compress),
 }
 
 /// What is known of a request on its way out and back.
@@ -162,6 +165,22 @@ impl Filters {
             filter.answer(view, memory, head, edits);
         }
     }
+
+    /// How an answer of a backend with a body of `length`, if that is known, is to be coded; the first filter that has to do with it
+    /// says so. What caches must know of it is added to `edits`.
+    pub fn coding(
+        &self,
+        memory: &Memory,
+        head: &AnswerHead<'_>,
+        length: Option<u64>,
+        edits: &mut Edits,
+    ) -> Option<Wish> {
+        let mut filters = self.0.iter();
+        filters.find_map(|filter| match filter {
+            AnyFilter::Compress(filter) => filter.judge(memory, head, length, edits),
+            _ => None,
+        })?
+    }
 }
 
 impl AnyFilter {
@@ -174,6 +193,7 @@ impl AnyFilter {
             Filter::Redirect(redirect) => AnyFilter::Redirect(Redirect::new(redirect)),
             Filter::Respond(respond) => AnyFilter::Respond(Respond::new(respond)),
             Filter::RequestId { header } => AnyFilter::RequestId(RequestId::new(header)),
+            Filter::Compress(settings) => AnyFilter::Compress(Compress::new(settings)),
         })
     }
 
@@ -184,6 +204,7 @@ impl AnyFilter {
             AnyFilter::Redirect(filter) => filter.request(request, memory),
             AnyFilter::Respond(filter) => filter.request(),
             AnyFilter::RequestId(filter) => filter.request(request, memory, edits),
+            AnyFilter::Compress(filter) => filter.request(request, memory),
             AnyFilter::ResponseHeaders(_) => Flow::Continue,
         }
     }
@@ -195,7 +216,8 @@ impl AnyFilter {
             AnyFilter::RequestHeaders(_)
             | AnyFilter::RewritePath(_)
             | AnyFilter::Redirect(_)
-            | AnyFilter::Respond(_) => {}
+            | AnyFilter::Respond(_)
+            | AnyFilter::Compress(_) => {}
         }
     }
 }
