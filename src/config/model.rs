@@ -13,8 +13,8 @@ use std::time::Duration;
 
 pub use cidr::Cidr;
 pub use filters::{
-    BasicAuth, Cors, ErrorPage, Filter, HeaderEdits, MAX_REGEX, Origins, Part, Piece, Redirect,
-    Respond, Rewrite, Scheme, SecurityHeaders, Template, Variable,
+    Algorithm, BasicAuth, Compress, Cors, ErrorPage, Filter, HeaderEdits, MAX_REGEX, Origins, Part,
+    Piece, Redirect, Respond, Rewrite, Scheme, SecurityHeaders, Template, Variable,
 };
 pub use protection::{Access, LimitKey, Rate, RateLimit};
 

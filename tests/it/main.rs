@@ -9,6 +9,7 @@ mod balancing;
 mod basic_auth;
 mod bodies;
 mod command_line;
+mod compress;
 mod drain;
 mod edges;
 mod explain;
