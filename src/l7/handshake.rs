@@ -32,7 +32,7 @@ const TELL: Duration = Duration::from_secs(1);
 /// For whoever speaks HTTP where TLS is spoken.
 const PLAIN_HTTP: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
-    Content-Length: 60\r\nConnection: close\r\n\r\n\
+    Content-Length: 61\r\nConnection: close\r\n\r\n\
     400 Bad Request\nThis port speaks TLS: ask with https:// here\n";
 
 impl Client {

@@ -36,5 +36,8 @@ mod smuggling;
 mod stale;
 mod sticky;
 mod support;
+mod tls;
+mod tls_backends;
+mod tls_files;
 mod upgrade;
 mod waiting;
