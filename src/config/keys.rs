@@ -57,6 +57,10 @@ const SERVER_NAME: Form = form(
 );
 const TARGET: Form = form("a request target such as \"/healthz\"", "^/[!-\"$-~]*$");
 const AUTHORITY: Form = form("a host, with or without a port", r"^[A-Za-z0-9._:\[\]-]+$");
+const LIMIT_KEY: Form = form(
+    "\"source\", \"header:NAME\", \"cookie:NAME\" or \"route\"",
+    "^(source|route|(header|cookie):.+)$",
+);
 const RATE: Form = form("a rate such as \"10/s\"", "^[0-9]+/[smh]$");
 const STATUSES: Form = form(
     "status codes such as \"200-399\" or \"200,204\"",
@@ -106,6 +110,8 @@ pub(super) const FILTER: Choice = words(&[
     "redirect",
     "respond",
     "request-id",
+    "access",
+    "rate-limit",
 ]);
 const SCHEME: Choice = words(&["http", "https"]);
 const STATE: Choice = words(&["ready", "drain", "maint"]);
@@ -256,6 +262,7 @@ pub const KEYS: &[Key] = &[
         "How many bits of an IPv6 address tell clients apart."),
     row("listeners.*.rate_limit.max_keys", Kind::Count { min: 64, max: 10_000_000 }, Is("65536"), Instant, "500000",
         "Clients that are told apart at once; those that come while so many are busy share what others have left. One costs 32 to 64 bytes, used or not."),
+
 
     row("pools", Kind::Named, Means("no pool"), Instant, "",
         "Sets of backends, each pool under a name of its own."),
@@ -430,6 +437,22 @@ pub const KEYS: &[Key] = &[
         "With \"respond\": what the body is."),
     row("routes[].filters[].header", Kind::Text(&HEADER_NAME), Is("\"X-Request-Id\""), Instant, "\"X-Correlation-Id\"",
         "With \"request-id\": the header that backend and client see the id in; who is in trusted_proxies may bring one."),
+    row("routes[].filters[].allow", Kind::List(&NETWORK), Means("everybody who is not denied"), Instant, "[\"10.0.0.0/8\"]",
+        "With \"access\": networks and addresses of clients that may come in; nobody else may then, and is answered 403."),
+    row("routes[].filters[].deny", Kind::List(&NETWORK), Is("[]"), Instant, "[\"192.0.2.0/24\"]",
+        "With \"access\": networks and addresses of clients that may not, whatever `allow` says."),
+    row("routes[].filters[].rate", Kind::Text(&RATE), Means("none; \"rate-limit\" needs it"), Instant, "\"10/s\"",
+        "With \"rate-limit\": requests in the long run, as a number for each second (s), minute (m) or hour (h); what comes above is answered 429."),
+    row("routes[].filters[].burst", Kind::Count { min: 1, max: 1_000_000 }, Means("the number of the rate"), Instant, "20",
+        "With \"rate-limit\": requests at once after a rest."),
+    row("routes[].filters[].key", Kind::Text(&LIMIT_KEY), Is("\"source\""), Instant, "\"header:x-api-key\"",
+        "With \"rate-limit\": what is counted together: clients of one address (\"source\"), requests with one value of a header (\"header:NAME\") or cookie (\"cookie:NAME\"), where those without it count together too, or all requests (\"route\")."),
+    row("routes[].filters[].prefix_v4", Kind::Count { min: 1, max: 32 }, Is("32"), Instant, "24",
+        "With \"rate-limit\" and key = \"source\": how many bits of an IPv4 address tell clients apart."),
+    row("routes[].filters[].prefix_v6", Kind::Count { min: 1, max: 128 }, Is("64"), Instant, "56",
+        "With \"rate-limit\" and key = \"source\": how many bits of an IPv6 address tell clients apart."),
+    row("routes[].filters[].max_keys", Kind::Count { min: 64, max: 10_000_000 }, Is("65536"), Instant, "500000",
+        "With \"rate-limit\": how many are told apart at once; see listeners.*.rate_limit.max_keys."),
 ];
 
 /// Keys of later versions, so that a reader of the documentation learns why they are refused.

@@ -11,6 +11,7 @@ pub mod client;
 pub mod connection;
 mod exchange;
 mod filter;
+mod grpc;
 mod handshake;
 mod hold;
 pub mod http2;

@@ -178,11 +178,19 @@ fn kind_of(failure: Failure, exchange: &Exchange<'_>) -> retry::Failure {
             retry::Failure::Connect
         }
         Failure::BackendClosed if answered => retry::Failure::Other,
+        // A backend that says so has done nothing, and so has not failed a request that it may have seen.
+        Failure::BackendClosed if is_unprocessed(exchange) => retry::Failure::Connect,
         Failure::BackendClosed if exchange.facts.reused => retry::Failure::ReusedClosed,
         Failure::BackendClosed => retry::Failure::NewClosed,
         Failure::SessionOver => retry::Failure::SessionOver,
         _ => retry::Failure::Other,
     }
+}
+
+/// Whether a backend that speaks HTTP/2 said that it did nothing for the request.
+fn is_unprocessed(exchange: &Exchange<'_>) -> bool {
+    let upstream = exchange.backend.as_ref();
+    upstream.is_some_and(|upstream| upstream.stream.is_http2() && !upstream.sent)
 }
 
 /// Chooses where the next attempt goes, and composes the head for it in the worker's scratch. `None`: the request is held first.

@@ -368,7 +368,8 @@ fn assign<T: Clone>(value: &mut T, change: &Option<T>) {
     }
 }
 
-fn numbered<T: Item>(items: &[T]) -> Vec<Nth<T::Key>> {
+/// The keys of a list.
+pub(super) fn numbered<T: Item>(items: &[T]) -> Vec<Nth<T::Key>> {
     let mut seen: HashMap<T::Key, usize> = HashMap::new();
     let number = |item: &T| {
         let count = seen.entry(item.key()).or_default();

@@ -14,6 +14,7 @@ pub mod losses;
 pub mod rate_limit;
 pub mod rates;
 pub mod refusals;
+pub mod route_limits;
 pub mod sessions;
 pub mod snapshot;
 pub mod sources;

@@ -11,6 +11,7 @@ use super::backend::{Backend, Epoch};
 use super::flights::Flights;
 use super::gate::Gate;
 use super::live_sessions::LiveSessions;
+use super::route_limits::RouteLimits;
 use super::store::StoreEnd;
 use super::tls::{ListenerTls, PoolTls, TlsFile};
 use crate::config::model::{BalancerKind, Config, PathChecks, PoolProtocol, Protocol, Timeouts};
@@ -89,6 +90,8 @@ pub struct Route {
     pub pool: usize,
     /// Its steps; absent: requests and answers pass as they are.
     pub filters: Option<Box<Filters>>,
+    /// The rate limits among them; what they count survives reloads that say the same.
+    pub limits: RouteLimits,
     /// Keeps a client where it is; absent: not sticky.
     pub sticky: Option<Sticky>,
     /// Where what it learns of sessions is shared; control gives it.
