@@ -331,7 +331,9 @@ fn large_bodies_pass_both_ways_whoever_is_slow() {
         }
         client.stream.flush().unwrap();
         // The answer fills weir's and the kernel's buffers before it is read.
-        until("the backend's answer", || (origin.requests().len() > round).then_some(()));
+        until("the backend's answer", || {
+            (origin.requests().len() > round).then_some(())
+        });
         let answer = client.answer().unwrap();
         assert!(answer.body == body);
     }
