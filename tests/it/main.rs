@@ -41,5 +41,8 @@ mod splice;
 mod stale;
 mod sticky;
 mod support;
+mod tls;
+mod tls_backends;
+mod tls_files;
 mod upgrade;
 mod waiting;
