@@ -94,7 +94,11 @@ fn send_to_stream(stream: &mut ClientStream, message: &[u8]) -> Option<()> {
 fn keeps_connection(exchange: &Exchange<'_>, failure: Failure) -> bool {
     let is_clear = !matches!(
         failure,
-        Failure::Request(_) | Failure::Path(_) | Failure::HeadTimeout | Failure::BodyTooLarge
+        Failure::Request(_)
+            | Failure::TlsHere
+            | Failure::Path(_)
+            | Failure::HeadTimeout
+            | Failure::BodyTooLarge
     );
     is_clear
         && exchange.upload.is_done()

@@ -2,6 +2,8 @@
 //! Templates and patterns are read and checked; nothing here holds a file's contents.
 //! The walk goes on in `policy/filter/`, which carries them out.
 
+use super::{Access, RateLimit};
+
 /// A step on a route.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Filter {
@@ -20,6 +22,10 @@ pub enum Filter {
         /// Field name as written.
         header: String,
     },
+    /// Turns clients away by their address.
+    Access(Access),
+    /// Turns clients away that ask too often.
+    RateLimit(RateLimit),
 }
 
 impl Filter {
@@ -32,6 +38,8 @@ impl Filter {
             Filter::Redirect(_) => "redirect",
             Filter::Respond(_) => "respond",
             Filter::RequestId { .. } => "request-id",
+            Filter::Access(_) => "access",
+            Filter::RateLimit(_) => "rate-limit",
         }
     }
 
