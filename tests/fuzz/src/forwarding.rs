@@ -75,7 +75,9 @@ fn check_sent(fields: &[(&[u8], &[u8])], source: &Source, options: Forwarding) {
     if !source.trusted {
         for (name, value) in fields {
             let name = folded(name);
-            let speaks = name.starts_with("x-forwarded-") || name == "x-real-ip";
+            let prefixes = ["x-forwarded-", "client-cert", "x-client-cert"];
+            let starts = prefixes.iter().any(|prefix| name.starts_with(prefix));
+            let speaks = starts || name == "x-real-ip";
             let own = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
             assert!(
                 !speaks || own.contains(&&*name),
