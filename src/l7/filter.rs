@@ -3,7 +3,8 @@
 //! The walk goes back to `plan.rs` and `answer.rs`; answers of weir's own go through `respond.rs`.
 
 use super::authenticate::{Awaited, Verdict, judge};
-use super::exchange::{Exchange, Head};
+use super::exchange::Exchange;
+use super::head::Head;
 use super::protect;
 use super::reject::Failure;
 use crate::http::answer;

@@ -15,6 +15,7 @@ mod exchange;
 mod filter;
 mod grpc;
 mod handshake;
+mod head;
 mod hold;
 pub mod http2;
 mod pace;
