@@ -13,7 +13,7 @@ use ::http::HeaderMap;
 use super::client::Client;
 use super::filter::Filtered;
 use super::grpc::Call;
-use super::handshake::{failure_of, name_fault};
+use super::handshake::name_fault;
 use super::pace::Pace;
 use super::reject::Failure;
 use super::session::Shown;
@@ -26,9 +26,6 @@ use crate::http::head::{Line, RequestHead, Span, TargetForm, Version};
 use crate::http::request::{self, Request};
 use crate::metrics::rows::Hold;
 use crate::net::backlog::Backlog;
-use crate::net::stream::Stream;
-use crate::net::tls::handshake::Refusal;
-use crate::net::tls::secure;
 use crate::policy::balance::BackendIndex;
 use crate::policy::choose::Choice;
 use crate::policy::persist::{Stickiness, Told};
@@ -386,24 +383,6 @@ impl<'c> Exchange<'c> {
         poll_fn(|cx| self.poll_attempt(cx)).await
     }
 
-    /// Connects within the route's time.
-    async fn connect(&mut self, pool: usize, backend: &Backend) -> Result<Stream, Failure> {
-        let generation = self.generation.clone();
-        let (pool, address) = (&generation.snapshot.pools[pool], backend.live.address);
-        let connecting = async {
-            let stream = Stream::connect(address).await?;
-            match &pool.tls {
-                Some(tls) => secure(stream, tls, address).await,
-                None => Ok(stream),
-            }
-        };
-        let stream = self.within_connect(connecting).await?;
-        stream.map_err(|refusal| match (&refusal, &pool.tls) {
-            (Refusal::System(error), None) => Failure::Connect(error.kind()),
-            _ => failure_of(&refusal, &pool.name, backend, &self.client.local),
-        })
-    }
-
     /// Finds a place on a connection that requests share, or opens one, within the route's time to connect.
     async fn join(
         &mut self,
@@ -428,7 +407,10 @@ impl<'c> Exchange<'c> {
     }
 
     /// Waits for what belongs to connecting, at most for the route's time.
-    async fn within_connect<T>(&mut self, wait: impl Future<Output = T>) -> Result<T, Failure> {
+    pub(super) async fn within_connect<T>(
+        &mut self,
+        wait: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
         let mut wait = pin!(wait);
         let mut is_first = true;
         poll_fn(|cx| {

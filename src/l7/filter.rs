@@ -15,11 +15,14 @@ use crate::http::text::push_id;
 use crate::policy::facts::Facts;
 use crate::policy::filter::{Answer, Body, Filters, Flow, Memory, Reason, Refusal, Request, View};
 use crate::state::snapshot::Route;
+use crate::upstream::coders::LentCoder;
 
 /// What the filters of a route found out about a request, and the answer that they gave.
 #[derive(Debug)]
 pub(super) struct Filtered {
-    memory: Memory,
+    pub(super) memory: Memory,
+    /// Codes the body, if the client gets it in another form.
+    pub(super) coder: Option<LentCoder>,
     trusted: bool,
     answer: Option<Answer>,
 }
@@ -60,6 +63,7 @@ impl Exchange<'_> {
             Box::new(Filtered {
                 memory: Memory::new(self.client.local.rng.borrow_mut().next_u64()),
                 trusted: source.trusted,
+                coder: None,
                 answer: None,
             })
         });

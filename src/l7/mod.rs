@@ -9,6 +9,7 @@ mod authenticate;
 mod body;
 mod bulk;
 pub mod client;
+mod compress;
 pub mod connection;
 mod exchange;
 mod filter;

@@ -194,9 +194,16 @@ fn follow(
         .map_err(Failure::Request)?
         .ok_or(Failure::ClientGone)?;
     let head = &parsed.head;
-    let remote = SocketAddr::new(asked.client, 0);
-    let is_tls = snapshot.listeners[listener].tls.is_some();
-    let source = Source::of(head, remote, is_tls, &snapshot.config.trusted_proxies);
+    let (remote, trusted) = (
+        SocketAddr::new(asked.client, 0),
+        &snapshot.config.trusted_proxies,
+    );
+    let source = Source::of(
+        head,
+        remote,
+        snapshot.listeners[listener].tls.is_some(),
+        trusted,
+    );
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let told = &mut explanation.request;
     (told.method, told.host) = (text(head.method), text(head.host()));
