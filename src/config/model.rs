@@ -2,18 +2,20 @@
 //! It never holds a value that a later step would have to refuse, and knows no span, socket or file handle.
 //! The walk goes on in `state/compile.rs`, which turns it into a snapshot.
 
+mod cidr;
 mod filters;
 mod protection;
 mod tls;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use cidr::Cidr;
 pub use filters::{
-    Filter, HeaderEdits, MAX_REGEX, Part, Piece, Redirect, Respond, Rewrite, Scheme, Template,
-    Variable,
+    Algorithm, BasicAuth, Compress, Cors, ErrorPage, Filter, HeaderEdits, MAX_REGEX, Origins, Part,
+    Piece, Redirect, Respond, Rewrite, Scheme, SecurityHeaders, Template, Variable,
 };
 pub use protection::{Access, LimitKey, Rate, RateLimit};
 pub use tls::{CertificateFiles, ClientAuth, ListenerTls, PoolTls, TlsVersion};
@@ -611,32 +613,4 @@ pub enum Initial {
     Up,
     /// `down`.
     Down,
-}
-
-/// A network in CIDR notation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Cidr {
-    /// Its first address.
-    pub network: IpAddr,
-    /// Length of the prefix in bits.
-    pub prefix: u8,
-}
-
-impl Cidr {
-    /// Whether `address` lies in the network; an IPv4-mapped IPv6 address counts as IPv4.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.network, address.to_canonical()) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => {
-                let shift = 32 - u32::from(self.prefix.min(32));
-                (u64::from(network.to_bits()) >> shift) == (u64::from(address.to_bits()) >> shift)
-            }
-            (IpAddr::V6(network), IpAddr::V6(address)) => {
-                match 128 - u32::from(self.prefix.min(128)) {
-                    128 => true,
-                    shift => network.to_bits() >> shift == address.to_bits() >> shift,
-                }
-            }
-            _ => false,
-        }
-    }
 }

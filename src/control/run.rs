@@ -350,6 +350,7 @@ fn greet(snapshot: &Snapshot, workers: usize) {
             counted(pool.backends.len(), "backend")
         )
     });
+    let pools: Vec<String> = pools.collect();
     let generation = snapshot.generation;
     log::info!(
         "start: weir {}: generation {generation}, {}, admin {}, listeners {}, pools {}",
@@ -357,7 +358,10 @@ fn greet(snapshot: &Snapshot, workers: usize) {
         counted(workers, "worker"),
         config.admin.bind,
         listeners.collect::<Vec<_>>().join(", "),
-        pools.collect::<Vec<_>>().join(", "),
+        match pools.is_empty() {
+            true => "none".to_owned(),
+            false => pools.join(", "),
+        },
     );
 }
 

@@ -498,7 +498,7 @@ impl<'c> Exchange<'c> {
         if let Poll::Ready(result) = self.poll_answer(cx) {
             return Poll::Ready(result);
         }
-        if uploaded.is_ready() {
+        if uploaded.is_ready() || self.client.stream.is_http2() {
             self.watch_client(cx)?;
         }
         if self.client.timer.has_fired() {

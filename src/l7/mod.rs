@@ -5,9 +5,11 @@
 mod answer;
 mod arrival;
 mod ask;
+mod authenticate;
 mod body;
 mod bulk;
 pub mod client;
+mod compress;
 pub mod connection;
 mod exchange;
 mod filter;

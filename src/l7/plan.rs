@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use super::arrival::FirstFlight;
 use super::ask::{Question, ask};
+use super::authenticate::Awaited;
 use super::client::Client;
 use super::exchange::{Exchange, Plan};
-use super::filter::{Entry, filter_request};
 use super::handshake::{check_host, introduce};
 use super::protect;
 use super::reject::Failure;
@@ -63,6 +63,8 @@ pub(super) enum Held {
     Pause,
     /// For what a store says of its session.
     Answer(Question),
+    /// For whether its client is who it says.
+    Verdict(Awaited),
 }
 
 impl Attempts {
@@ -131,6 +133,13 @@ impl Attempts {
         exchange.backend = None;
         exchange.count_retry();
         Ok(())
+    }
+
+    /// Waits before the next plan.
+    fn wait(&mut self, held: Held) -> Result<Option<Plan>, Failure> {
+        self.is_planned = true;
+        self.held = Some(held);
+        Ok(None)
     }
 
     /// What becomes of a request for which no backend was chosen.
@@ -244,22 +253,12 @@ pub(super) fn plan(
     edits.clear();
     (route.sticky.iter()).for_each(|sticky| sticky.conceal(head, edits));
     if let Some(filters) = &route.filters {
-        let entry = Entry {
-            snapshot,
-            listener: exchange.listener,
-            route,
-            remote: exchange.client.remote,
-            id: exchange.facts.id,
-        };
-        let request = (head, &source, &facts);
-        filter_request(
-            filters,
-            entry,
-            request,
-            &mut exchange.filtered,
-            &local,
-            edits,
-        )?;
+        let (mut filtered, seen) = (exchange.filtered.take(), (head, &source, &facts));
+        let passed = exchange.filter_request(filters, seen, &mut filtered, edits);
+        exchange.filtered = filtered;
+        if let Some(awaited) = passed? {
+            return attempts.wait(Held::Verdict(awaited));
+        }
     }
     if request.body.exceeds(route.max_body) || exchange.upload.exceeds(route.max_body) {
         return Err(Failure::BodyTooLarge);

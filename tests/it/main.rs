@@ -6,14 +6,17 @@
 mod access_log;
 mod admin;
 mod balancing;
+mod basic_auth;
 mod bodies;
 mod command_line;
+mod compress;
 mod drain;
 mod edges;
 mod explain;
 mod filters;
 mod framing;
 mod headers;
+mod http2;
 mod learn;
 mod learn_store;
 mod limits;
