@@ -44,5 +44,6 @@ mod support;
 mod tls;
 mod tls_backends;
 mod tls_files;
+mod tls_openssl;
 mod upgrade;
 mod waiting;

@@ -34,7 +34,7 @@ pub fn run(bytes: &[u8]) {
         network: [10, 0, 0, 0].into(),
         prefix: 8,
     }];
-    let source = Source::of(head, remote, &trusted);
+    let source = Source::of(head, remote, false, &trusted);
     let ip = remote.ip().to_canonical();
     assert_eq!(source.remote, ip);
     assert_eq!(source.trusted, is_ten(ip));
