@@ -17,6 +17,7 @@ mod filters;
 mod framing;
 mod headers;
 mod http2;
+mod http2_websocket;
 mod learn;
 mod learn_store;
 mod limits;
