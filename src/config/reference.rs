@@ -63,7 +63,8 @@ pub fn reference(show: Show) -> String {
             | Kind::Named
             | Kind::Tables
             | Kind::TextOrTables(_)
-            | Kind::TextOrTable(_) => {
+            | Kind::TextOrTable(_)
+            | Kind::FlagOrTable => {
                 table(&mut out, key);
             }
             _ => scalar(&mut out, key, show),

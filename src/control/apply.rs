@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use super::access_log_writer::{Place, Writer};
 use super::bind_failure::explain;
+use super::certificates::{self, Material};
 use super::supervisor::{Adoption, Opened, Supervisor};
-use super::{probes, process_log, store};
+use super::{filter_files, probes, process_log, store};
 use crate::config::model::{AccessTarget, Config};
 use crate::metrics::rows::Budget;
 use crate::net::listener;
@@ -40,13 +41,14 @@ pub struct Running {
 }
 
 /// Compiles the configuration as the next generation after `previous` and opens what that one has not open. Only a configuration
-/// with sticky routes needs secrets.
+/// with sticky routes or TLS needs secrets.
 ///
 /// # Errors
-/// Every socket that cannot be bound, else the access log that cannot be opened, a line each.
+/// Every socket that cannot be bound, else the access log that cannot be opened, else what cannot be used for TLS, a line each.
 pub fn prepare(
     config: Arc<Config>,
     secrets: Option<&Secrets>,
+    material: &Material,
     previous: Option<&Snapshot>,
     workers: usize,
 ) -> Result<Prepared, String> {
@@ -54,8 +56,11 @@ pub fn prepare(
     let opened = bind(before, &config, workers)?;
     let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
     let access_log = place(before, &config)?;
+    let files = filter_files::read(&config)?;
     let mut snapshot = compile(config, secrets, previous, generation, workers);
+    certificates::attach(&mut snapshot, material, secrets, previous)?;
     store::attach(&mut snapshot, previous);
+    filter_files::attach(&mut snapshot, previous, files);
     Ok(Prepared {
         snapshot: Arc::new(snapshot),
         opened,

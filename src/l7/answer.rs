@@ -348,7 +348,7 @@ impl Exchange<'_> {
         if let Poll::Ready(result) = self.poll_download(cx) {
             return Poll::Ready(result);
         }
-        if uploaded.is_ready() {
+        if uploaded.is_ready() || self.client.stream.is_http2() {
             self.watch_client(cx)?;
         }
         if self.client.timer.has_fired() {

@@ -80,11 +80,7 @@ impl Exchange<'_> {
                 .send(&mut upstream.stream, cx, &body[..kept], &[])
                 .is_err();
         }
-        if self.is_too_slow() {
-            return Poll::Ready(Err(Failure::BodyTooSlow));
-        }
-        self.await_upload(cx);
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.took_piece(cx))
     }
 
     /// Reads one piece of a body whose length nobody knows and sends it, or its end.
@@ -117,14 +113,22 @@ impl Exchange<'_> {
                 .send(&mut upstream.stream, cx, framed, &[])
                 .is_err();
         }
+        Poll::Ready(self.took_piece(cx))
+    }
+
+    /// Waits on after a piece of the body, unless the client brings them too slowly.
+    pub(super) fn took_piece(&self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        if self.is_too_slow() {
+            return Err(Failure::BodyTooSlow);
+        }
         self.await_upload(cx);
-        Poll::Ready(Ok(()))
+        Ok(())
     }
 
     /// Sends the end of a body whose length nobody knew, with its trailers.
     fn poll_upload_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         let trailers = match self.client.stream.http2() {
-            Some(stream) => ready!(stream.poll_trailers(cx)),
+            Some(stream) => ready!(stream.poll_trailers(cx)).map_err(|_| Failure::ClientGone)?,
             None => None,
         };
         self.upload = Framing::NONE;
@@ -157,6 +161,8 @@ impl Exchange<'_> {
         }
         let wait = match self.answer.status {
             0 if is_done || self.is_backend_behind() => timeouts.response,
+            // Who streams calls speaks when there is something to say.
+            0 if self.call.is_some() => timeouts.response_idle,
             0 => timeouts.body_idle,
             _ => timeouts.response_idle,
         };
@@ -169,7 +175,8 @@ impl Exchange<'_> {
         upstream.is_some_and(|upstream| upstream.deaf || !upstream.backlog.is_empty())
     }
 
-    /// Notices a client that goes away while it has nothing to send, and keeps what it sends before its turn.
+    /// Notices a client that goes away while it has nothing to send, and keeps what it sends before its turn. A stream of HTTP/2 may be watched at
+    /// any time.
     pub(super) fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
         if let Side::Http2(stream) = &mut self.client.stream {
             return match stream.is_gone(cx) {

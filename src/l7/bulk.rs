@@ -47,10 +47,12 @@ impl Exchange<'_> {
         let was_expected = std::mem::replace(&mut upstream.is_large, is_large);
         // A failure or an end that this read meets is met again by the next one, and only there, where it ends the message, would
         // the second of two be told from the first.
-        if was_expected && !is_large && first.end == FIRST && self.answer.body != Framing::Close {
-            if let Poll::Ready(Ok(count)) = upstream.stream.poll_read(cx, &mut bytes[first.end..]) {
-                return first.end + count;
-            }
+        let goes_on = was_expected && !is_large && first.end == FIRST;
+        if goes_on
+            && self.answer.body != Framing::Close
+            && let Poll::Ready(Ok(count)) = upstream.stream.poll_read(cx, &mut bytes[first.end..])
+        {
+            return first.end + count;
         }
         first.end
     }
@@ -112,7 +114,6 @@ impl Exchange<'_> {
         };
         *left -= count as u64;
         self.facts.bytes_in += count as u64;
-        self.await_upload(cx);
-        Poll::Ready(Some(Ok(())))
+        Poll::Ready(Some(self.took_piece(cx)))
     }
 }

@@ -13,6 +13,7 @@ use ::http::HeaderMap;
 use super::client::Client;
 use super::filter::Filtered;
 use super::grpc::Call;
+use super::handshake::{failure_of, name_fault};
 use super::pace::Pace;
 use super::reject::Failure;
 use super::session::Shown;
@@ -26,6 +27,8 @@ use crate::http::request::{self, Request};
 use crate::metrics::rows::Hold;
 use crate::net::backlog::Backlog;
 use crate::net::stream::Stream;
+use crate::net::tls::handshake::Refusal;
+use crate::net::tls::secure;
 use crate::policy::balance::BackendIndex;
 use crate::policy::choose::Choice;
 use crate::policy::persist::{Stickiness, Told};
@@ -265,7 +268,8 @@ impl<'c> Exchange<'c> {
         let local = self.client.local.clone();
         let lines = &mut local.scratch.borrow_mut().lines;
         let limits = &self.generation.snapshot.config.limits;
-        let parsed = request::parse(&self.received, lines, limits).map_err(Failure::Request)?;
+        let parsed = request::parse(&self.received, lines, limits)
+            .map_err(|fault| name_fault(&self.received, Failure::Request(fault)))?;
         let Some(request) = parsed else {
             return Ok(false);
         };
@@ -339,6 +343,7 @@ impl<'c> Exchange<'c> {
         self.facts.tries = self.facts.tries.saturating_add(1);
         let pool = &self.generation.snapshot.pools[plan.pool];
         let is_http2 = pool.protocol == PoolProtocol::Http2;
+        let scheme = if pool.tls.is_some() { "https" } else { "http" };
         let idle = self.generation.pool(plan.pool).idle(plan.backend).clone();
         let kept = match fresh || is_http2 {
             true => None,
@@ -356,8 +361,8 @@ impl<'c> Exchange<'c> {
                 let before = clock::now();
                 // Boxed, so that the many requests that find a connection do not carry the state of making one.
                 let stream = match is_http2 {
-                    true => Box::pin(self.join(idle.shared(), backend)).await,
-                    false => Box::pin(self.connect(backend))
+                    true => Box::pin(self.join(idle.shared(), plan.pool, backend)).await,
+                    false => Box::pin(self.connect(plan.pool, backend))
                         .await
                         .map(BackendSide::Http1),
                 };
@@ -372,7 +377,7 @@ impl<'c> Exchange<'c> {
         };
         self.backend = Some(Upstream::new(stream, idle.expects_large()));
         match is_http2 {
-            true => poll_fn(|cx| Poll::Ready(self.send_to_stream(cx, &head))).await?,
+            true => poll_fn(|cx| Poll::Ready(self.send_to_stream(cx, scheme, &head))).await?,
             false => poll_fn(|cx| Poll::Ready(self.send(cx, &mut head))).await?,
         }
         self.facts.overhead += (clock::now() - began).saturating_sub(waited);
@@ -382,16 +387,28 @@ impl<'c> Exchange<'c> {
     }
 
     /// Connects within the route's time.
-    async fn connect(&mut self, backend: &Backend) -> Result<Stream, Failure> {
-        let connecting = Stream::connect(backend.live.address);
+    async fn connect(&mut self, pool: usize, backend: &Backend) -> Result<Stream, Failure> {
+        let generation = self.generation.clone();
+        let (pool, address) = (&generation.snapshot.pools[pool], backend.live.address);
+        let connecting = async {
+            let stream = Stream::connect(address).await?;
+            match &pool.tls {
+                Some(tls) => secure(stream, tls, address).await,
+                None => Ok(stream),
+            }
+        };
         let stream = self.within_connect(connecting).await?;
-        stream.map_err(|error| Failure::Connect(error.kind()))
+        stream.map_err(|refusal| match (&refusal, &pool.tls) {
+            (Refusal::System(error), None) => Failure::Connect(error.kind()),
+            _ => failure_of(&refusal, &pool.name, backend, &self.client.local),
+        })
     }
 
     /// Finds a place on a connection that requests share, or opens one, within the route's time to connect.
     async fn join(
         &mut self,
         shared: &Rc<Connections>,
+        pool: usize,
         backend: &Backend,
     ) -> Result<BackendSide, Failure> {
         let now = clock::now();
@@ -402,7 +419,7 @@ impl<'c> Exchange<'c> {
                 place
             }
             Found::Open(opening) => {
-                let stream = self.connect(backend).await?;
+                let stream = self.connect(pool, backend).await?;
                 let begun = self.within_connect(opening.begin(stream, now)).await?;
                 begun.map_err(|error| Failure::Connect(error.kind()))?
             }
@@ -430,14 +447,19 @@ impl<'c> Exchange<'c> {
     }
 
     /// Sends the head as a request of HTTP/2, with the body bytes that came with it.
-    fn send_to_stream(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Result<(), Failure> {
+    fn send_to_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        scheme: &str,
+        head: &[u8],
+    ) -> Result<(), Failure> {
         let (Some(upstream), Some(facts)) = (&mut self.backend, &self.head) else {
             return Err(Failure::BackendClosed);
         };
         let Some(stream) = upstream.stream.http2() else {
             return Err(Failure::BackendClosed);
         };
-        let request = fields::read_request(head, "http").ok_or(Failure::Request(Fault::Target))?;
+        let request = fields::read_request(head, scheme).ok_or(Failure::Request(Fault::Target))?;
         let mut body = self
             .received
             .get(facts.length..)
@@ -494,7 +516,7 @@ impl<'c> Exchange<'c> {
         if let Poll::Ready(result) = self.poll_answer(cx) {
             return Poll::Ready(result);
         }
-        if uploaded.is_ready() {
+        if uploaded.is_ready() || self.client.stream.is_http2() {
             self.watch_client(cx)?;
         }
         if self.client.timer.has_fired() {

@@ -5,6 +5,7 @@
 mod answer;
 mod arrival;
 mod ask;
+mod authenticate;
 mod body;
 mod bulk;
 pub mod client;
@@ -12,6 +13,7 @@ pub mod connection;
 mod exchange;
 mod filter;
 mod grpc;
+mod handshake;
 mod hold;
 pub mod http2;
 mod pace;

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use super::arrival::FirstFlight;
 use super::ask::{Question, ask};
+use super::authenticate::Awaited;
 use super::client::Client;
 use super::exchange::{Exchange, Plan};
-use super::filter::{Entry, filter_request};
+use super::handshake::{check_host, introduce};
 use super::protect;
 use super::reject::Failure;
 use super::session::{Shown, look_up};
@@ -62,6 +63,8 @@ pub(super) enum Held {
     Pause,
     /// For what a store says of its session.
     Answer(Question),
+    /// For whether its client is who it says.
+    Verdict(Awaited),
 }
 
 impl Attempts {
@@ -132,6 +135,13 @@ impl Attempts {
         Ok(())
     }
 
+    /// Waits before the next plan.
+    fn wait(&mut self, held: Held) -> Result<Option<Plan>, Failure> {
+        self.is_planned = true;
+        self.held = Some(held);
+        Ok(None)
+    }
+
     /// What becomes of a request for which no backend was chosen.
     fn stay(
         &mut self,
@@ -173,7 +183,9 @@ fn kind_of(failure: Failure, exchange: &Exchange<'_>) -> retry::Failure {
             .as_ref()
             .is_some_and(|upstream| !upstream.partial.is_empty());
     match failure {
-        Failure::Connect(_) | Failure::ConnectTimeout => retry::Failure::Connect,
+        Failure::Connect(_) | Failure::ConnectTimeout | Failure::Unproven => {
+            retry::Failure::Connect
+        }
         Failure::BackendClosed if answered => retry::Failure::Other,
         // A backend that says so has done nothing, and so has not failed a request that it may have seen.
         Failure::BackendClosed if is_unprocessed(exchange) => retry::Failure::Connect,
@@ -212,12 +224,14 @@ pub(super) fn plan(
     };
     let head = &request.head;
     let trusted = &snapshot.config.trusted_proxies;
-    let source = Source::of(head, exchange.client.remote, trusted);
+    let is_tls = exchange.client.tls.is_some();
+    let source = Source::of(head, exchange.client.remote, is_tls, trusted);
     exchange.facts.client = source.client;
     exchange.facts.secure = source.secure;
     if !attempts.is_planned {
         let started = exchange.facts.started;
         protect::ask_gate(snapshot, exchange.listener, &source, head, started)?;
+        check_host(exchange, &source, head)?;
     }
     let checks = snapshot.listeners[exchange.listener].path_checks;
     let mut facts = Facts {
@@ -239,22 +253,12 @@ pub(super) fn plan(
     edits.clear();
     (route.sticky.iter()).for_each(|sticky| sticky.conceal(head, edits));
     if let Some(filters) = &route.filters {
-        let entry = Entry {
-            snapshot,
-            listener: exchange.listener,
-            route,
-            remote: exchange.client.remote,
-            id: exchange.facts.id,
-        };
-        let request = (head, &source, &facts);
-        filter_request(
-            filters,
-            entry,
-            request,
-            &mut exchange.filtered,
-            &local,
-            edits,
-        )?;
+        let (mut filtered, seen) = (exchange.filtered.take(), (head, &source, &facts));
+        let passed = exchange.filter_request(filters, seen, &mut filtered, edits);
+        exchange.filtered = filtered;
+        if let Some(awaited) = passed? {
+            return attempts.wait(Held::Verdict(awaited));
+        }
     }
     if request.body.exceeds(route.max_body) || exchange.upload.exceeds(route.max_body) {
         return Err(Failure::BodyTooLarge);
@@ -272,6 +276,7 @@ pub(super) fn plan(
     attempts.is_planned = true;
     exchange.facts.choice = Some(choice);
     forwarding::edit(head, &source, snapshot.config.forwarding, edits);
+    introduce(exchange.client, &source, edits);
     let pool = &snapshot.pools[route.pool];
     let backend = &pool.backends[choice.backend.index()];
     compose(&request, backend, pool.protocol, edits, &mut scratch.out);

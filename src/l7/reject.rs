@@ -49,10 +49,20 @@ pub enum Failure {
     Denied,
     /// The client asks more often than it may.
     Limited(Limited),
+    /// The client did not say who it is, or said it wrongly.
+    Unauthorized,
+    /// Too many passwords wait to be checked.
+    DoorBusy,
     /// The client sends its body too slowly.
     BodyTooSlow,
     /// The client of a gRPC call does not wait any more.
     DeadlineExceeded,
+    /// The client speaks TLS where it is not spoken.
+    TlsHere,
+    /// The request is for a host that the connection is not for.
+    Misdirected,
+    /// The backend did not prove who it is, or does not speak TLS as it should.
+    Unproven,
 }
 
 /// A row of the table.
@@ -78,7 +88,7 @@ const fn row(reason: &'static str, status: u16, text: &'static str) -> Row {
 }
 
 /// Every reason, in the order of [`Failure::ordinal`].
-pub const TABLE: [Row; 41] = [
+pub const TABLE: [Row; 46] = [
     row("start_line", 400, "The request line is malformed."),
     row("version", 505, "This server speaks HTTP/1.0 and HTTP/1.1."),
     row("target", 400, "The request target is malformed."),
@@ -164,6 +174,27 @@ pub const TABLE: [Row; 41] = [
         504,
         "The deadline of the call has passed.",
     ),
+    row(
+        "tls_on_plain_port",
+        400,
+        "This port does not speak TLS: ask with http:// here.",
+    ),
+    row(
+        "misdirected",
+        421,
+        "This connection is not for that host: ask on another one.",
+    ),
+    row("unproven", 502, "The server could not be reached securely."),
+    row(
+        "unauthorized",
+        401,
+        "A name and a password are needed here.",
+    ),
+    row(
+        "door_busy",
+        503,
+        "Too many passwords are being checked at the moment.",
+    ),
 ];
 
 impl Failure {
@@ -211,8 +242,13 @@ impl Failure {
             Failure::Answered => 36,
             Failure::Denied => 37,
             Failure::Limited(_) => 38,
+            Failure::Unauthorized => 44,
+            Failure::DoorBusy => 45,
             Failure::BodyTooSlow => 39,
             Failure::DeadlineExceeded => 40,
+            Failure::TlsHere => 41,
+            Failure::Misdirected => 42,
+            Failure::Unproven => 43,
         }
     }
 
@@ -246,6 +282,7 @@ pub fn phrase(status: u16) -> &'static str {
         408 => "Request Timeout",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        421 => "Misdirected Request",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",

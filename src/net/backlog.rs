@@ -28,7 +28,7 @@ impl Backlog {
     /// Bytes that are left.
     #[inline]
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.sent + self.pipe.as_ref().map_or(0, Lent::len)
+        self.bytes.len() - self.sent + self.pipe.as_ref().map_or(0, Lent::held)
     }
 
     /// Keeps bytes for later.
@@ -61,7 +61,7 @@ impl Backlog {
             return Poll::Ready(None);
         };
         let filled = ready!(pipe.poll_fill(cx, source, limit));
-        if pipe.len() > 0 {
+        if pipe.held() > 0 {
             self.pipe = Some(pipe);
         }
         Poll::Ready(Some(filled))
@@ -131,7 +131,7 @@ impl Backlog {
         }
         while let (Some(pipe), Some(socket)) = (&mut self.pipe, stream.plain()) {
             ready!(pipe.poll_drain(cx, socket))?;
-            self.pipe.take_if(|pipe| pipe.len() == 0);
+            self.pipe.take_if(|pipe| pipe.held() == 0);
         }
         Poll::Ready(Ok(()))
     }

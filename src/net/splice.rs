@@ -62,7 +62,7 @@ impl Pipes {
 
 impl Lent {
     /// Bytes that it holds.
-    pub fn len(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.held
     }
 

@@ -7,6 +7,7 @@ pub mod access_log;
 pub mod backend;
 pub mod compile;
 pub mod diff;
+pub mod door;
 pub mod flights;
 pub mod gate;
 pub mod live_sessions;
@@ -14,12 +15,14 @@ pub mod losses;
 pub mod rate_limit;
 pub mod rates;
 pub mod refusals;
+pub mod route_limits;
 pub mod sessions;
 pub mod snapshot;
 pub mod sources;
 pub mod store;
 pub mod summary;
 pub mod table;
+pub mod tls;
 
 #[cfg(test)]
 pub(crate) mod sample;

@@ -5,7 +5,7 @@ use crate::support::weir::plain;
 use crate::support::{Origin, Weir};
 
 /// Spellings of the fields that speak for a client, one of each that a server might read.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 24] = [
     "X-Forwarded-For",
     "x-forwarded-for",
     "X-FORWARDED-FOR",
@@ -24,6 +24,12 @@ const NAMES: [&str; 18] = [
     "X_Real_IP",
     "Forwarded",
     "FORWARDED",
+    "Client-Cert",
+    "CLIENT_CERT",
+    "Client-Cert-Chain",
+    "X-Client-Cert-Subject",
+    "x_client_cert_subject",
+    "X-Client_Cert-Verify",
 ];
 
 /// What a forger claims, so that it is found wherever it went.

@@ -46,7 +46,9 @@ fn above_the_burst_a_client_is_told_when_to_come_again() {
     weir.settles("weir_http_refused_total", &[("reason", "limited")], 2.0);
     let line = weir.access(|line| line["status"] == 429);
     assert_eq!(line["error"], "limited");
-    let log = weir.stderr();
+    let log = until("a line of the log", || {
+        Some(weir.stderr()).filter(|log| log.contains("is over the limit"))
+    });
     let told = log.matches("listener web: 127.0.0.1 is over the limit of 10/h source");
     assert_eq!(told.count(), 1, "one line for two: {log}");
 }

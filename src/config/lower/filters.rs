@@ -1,17 +1,22 @@
 //! The filters of a route; a key that its type has no use for is a mistake.
 //! It opens no file and renders nothing.
-//! Here the walk ends.
+//! The walk goes on in `filters/browser.rs` and `filters/files.rs`.
+
+mod browser;
+mod files;
 
 use toml::de::{DeTable, DeValue};
 
-use super::{At, Report, Section, values_of};
+use super::{At, Report, Section, protection, values_of};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::keys;
-use crate::config::model::{Filter, HeaderEdits, Redirect, Respond, Rewrite, Scheme, Template};
+use crate::config::model::{
+    Access, Filter, HeaderEdits, LimitKey, RateLimit, Redirect, Respond, Rewrite, Scheme, Template,
+};
 use crate::config::suggest;
 use crate::config::value::chosen;
-use crate::config::values::{Read, names, template};
+use crate::config::values::{Read, names, rates, template};
 
 /// The filters of a route, `None` in the place of one that is refused, and where each stands.
 pub(super) fn lower(report: &mut Report, route: &Section<'_>) -> (Vec<Filter>, Vec<Span>) {
@@ -44,6 +49,36 @@ const KEYS_OF_TYPES: &[(&str, &[&str])] = &[
     ("redirect", &["scheme", "host", "port", "path", "code"]),
     ("respond", &["status", "body", "content_type"]),
     ("request-id", &["header"]),
+    (
+        "cors",
+        &[
+            "origins",
+            "methods",
+            "headers",
+            "expose",
+            "credentials",
+            "max_age",
+        ],
+    ),
+    (
+        "security-headers",
+        &[
+            "hsts",
+            "hsts_subdomains",
+            "nosniff",
+            "frame_options",
+            "referrer_policy",
+            "content_security_policy",
+            "permissions_policy",
+        ],
+    ),
+    ("error-pages", &["pages"]),
+    ("basic-auth", &["realm", "users_file", "forward"]),
+    ("access", &["allow", "deny"]),
+    (
+        "rate-limit",
+        &["rate", "burst", "key", "prefix_v4", "prefix_v6", "max_keys"],
+    ),
 ];
 
 fn lower_one(report: &mut Report, table: &DeTable<'_>, span: Span) -> Option<(Filter, Span)> {
@@ -68,6 +103,12 @@ fn lower_one(report: &mut Report, table: &DeTable<'_>, span: Span) -> Option<(Fi
         "request-id" => Filter::RequestId {
             header: section.text(report, "header", |name| free_header(name, ""))?,
         },
+        "cors" => Filter::Cors(browser::cors(report, &section)?),
+        "security-headers" => Filter::SecurityHeaders(browser::security_headers(report, &section)),
+        "error-pages" => Filter::ErrorPages(files::error_pages(report, &section)?),
+        "basic-auth" => Filter::BasicAuth(files::basic_auth(report, &section)?),
+        "access" => Filter::Access(access(report, &section)?),
+        "rate-limit" => Filter::RateLimit(rate_limit(report, &section)?),
         _ => return None,
     };
     Some((filter, section.place("type")))
@@ -95,10 +136,7 @@ fn of_other_types(section: &Section<'_>, table: &DeTable<'_>, kind: &str) -> Vec
             format!("`{name}` belongs to filters of type {types}"),
             "this filter has no use for it",
         );
-        let help = format!(
-            "leave `{name}` out; a {kind} filter has {}",
-            known.join(", ")
-        );
+        let help = format!("leave `{name}` out; \"{kind}\" has {}", known.join(", "));
         problems.push(
             problem
                 .and(section.place("type"), "the type is given here")
@@ -204,6 +242,45 @@ fn rewrite(report: &mut Report, section: &Section<'_>) -> Option<Rewrite> {
     let regex = section.text(report, "regex", template::regex)?;
     let to = section.text(report, "to", |to| template::path_of_groups(to, &regex))?;
     Some(Rewrite::Regex { regex, to })
+}
+
+fn access(report: &mut Report, section: &Section<'_>) -> Option<Access> {
+    if section.value("allow").is_none() && section.value("deny").is_none() {
+        let help = "add deny = [\"192.0.2.0/24\"], or allow = [\"10.0.0.0/8\"]";
+        report.push(missing(section, "deny", help));
+        return None;
+    }
+    Some(protection::access(report, section).0)
+}
+
+fn rate_limit(report: &mut Report, section: &Section<'_>) -> Option<RateLimit> {
+    if section.value("rate").is_none() {
+        let help = "add rate = \"10/s\", with how many may pass in how long";
+        report.push(missing(section, "rate", help));
+        return None;
+    }
+    let key = section.text(report, "key", rates::key)?;
+    let unused: &[&str] = match key {
+        LimitKey::Source => &[],
+        LimitKey::Route => &["prefix_v4", "prefix_v6", "max_keys"],
+        LimitKey::Header(_) | LimitKey::Cookie(_) => &["prefix_v4", "prefix_v6"],
+    };
+    let written = unused.iter().filter(|name| section.value(name).is_some());
+    for name in written {
+        let problem = Diagnostic::at(
+            Code::OtherFilter,
+            section.key_place(name),
+            format!("`{name}` says nothing here"),
+            format!("the limit counts by \"{key}\""),
+        );
+        let place = section.place("key");
+        report.push(
+            problem
+                .and(place, "that is said here")
+                .help(format!("leave `{name}` out")),
+        );
+    }
+    Some(protection::rate_limit(report, section, key))
 }
 
 fn missing(section: &Section<'_>, name: &str, help: &str) -> Diagnostic {

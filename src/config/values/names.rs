@@ -275,7 +275,9 @@ pub fn header_name(text: &str) -> Read<String> {
 }
 
 /// Headers that frame a message, end at this hop, or tell a backend for whom weir speaks: weir keeps them right by itself.
-const KEPT_BY_WEIR: [&str; 17] = [
+const KEPT_BY_WEIR: [&str; 20] = [
+    "client-cert",
+    "client-cert-chain",
     "connection",
     "content-length",
     "expect",
@@ -290,6 +292,7 @@ const KEPT_BY_WEIR: [&str; 17] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "x-client-cert-subject",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
@@ -411,6 +414,20 @@ pub fn authority(text: &str) -> Read<String> {
         "is not the value of a Host header",
         "this is not a host with or without a port",
         "write a host such as \"shop.example.com\" or \"shop.example.com:8080\"",
+    ))
+}
+
+/// What a TLS server may be called: a host name, lower case, or an IP address.
+pub fn server_name(text: &str) -> Read<String> {
+    let name = text.to_ascii_lowercase();
+    if name.parse::<std::net::IpAddr>().is_ok() || is_domain(&name) {
+        return Ok(name);
+    }
+    Err(Flaw::new(
+        Code::BadServerName,
+        "is not the name of a server",
+        "neither a host name nor an IP address",
+        "write a name such as \"was.internal\", without a port",
     ))
 }
 

@@ -13,7 +13,7 @@ use super::outcome::{ClientSeen, Outcome, Seen, outcome};
 use super::status::balancer_word;
 use crate::clock::{self, Rfc3339};
 use crate::config::duration_text;
-use crate::config::model::{OnFailure, Protocol, Sessions};
+use crate::config::model::{Filter, OnFailure, Protocol, Sessions};
 use crate::control::effective::Effective;
 use crate::control::shared::Shared;
 use crate::http::forwarding::Source;
@@ -65,6 +65,9 @@ struct Route {
     name: String,
     matches: String,
     pool: String,
+    /// The types of its filters, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    filters: Vec<&'static str>,
     because: String,
 }
 
@@ -192,7 +195,8 @@ fn follow(
         .ok_or(Failure::ClientGone)?;
     let head = &parsed.head;
     let remote = SocketAddr::new(asked.client, 0);
-    let source = Source::of(head, remote, &snapshot.config.trusted_proxies);
+    let is_tls = snapshot.listeners[listener].tls.is_some();
+    let source = Source::of(head, remote, is_tls, &snapshot.config.trusted_proxies);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let told = &mut explanation.request;
     (told.method, told.host) = (text(head.method), text(head.host()));
@@ -216,6 +220,10 @@ fn follow(
     (explanation.route, explanation.other_routes) = routes(snapshot, &facts, taken);
     let route = &snapshot.routes[taken.ok_or(Failure::NoRoute)?];
     let pool = &snapshot.pools[route.pool];
+    if pool.backends.is_empty() {
+        explanation.outcome = Outcome::of_filters();
+        return Ok(());
+    }
     let sets = eligible(pool);
     explanation.pool = Some(pool_seen(pool, &sets));
     let Some(sticky) = &route.sticky else {
@@ -261,6 +269,11 @@ fn routes(
         name: snapshot.routes[route].name.to_string(),
         matches: match_text(&rules[route]),
         pool: snapshot.pools[snapshot.routes[route].pool].name.to_string(),
+        filters: snapshot.config.routes[route]
+            .filters
+            .iter()
+            .map(Filter::kind)
+            .collect(),
         because,
     };
     let listener = &snapshot.listeners[facts.listener].name;

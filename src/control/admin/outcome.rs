@@ -33,6 +33,9 @@ pub(super) struct Outcome {
     /// The status that weir itself would answer with.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
+    /// Whether a filter answers, since the route has no pool.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    answered: bool,
     because: String,
 }
 
@@ -85,6 +88,15 @@ pub(super) fn outcome(seen: &Seen<'_>) -> Outcome {
 }
 
 impl Outcome {
+    /// On a route without a pool.
+    pub(super) fn of_filters() -> Outcome {
+        Outcome {
+            answered: true,
+            because: "the route has no pool: one of its filters answers".to_owned(),
+            ..Outcome::default()
+        }
+    }
+
     /// Of a request that weir refuses.
     pub(super) fn refused(failure: Failure) -> Outcome {
         let row = failure.row();
