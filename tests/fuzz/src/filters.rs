@@ -2,7 +2,7 @@
 //! where they send a client is no place that it made up. The input is a request head.
 
 use std::sync::LazyLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use weir::config::model::{Limits, PathChecks};
 use weir::config::parse;
@@ -11,7 +11,7 @@ use weir::http::head::RequestHead;
 use weir::http::path::normalize;
 use weir::http::{answer, request};
 use weir::policy::facts::{Facts, RequestFacts};
-use weir::policy::filter::{Answer, Filters, Flow, Memory, Request, View};
+use weir::policy::filter::{Answer, Filters, Flow, Limits as Tokens, Memory, Request, View};
 
 use super::support::{LIMITS, Numbers, folded, read_plainly, values};
 
@@ -52,6 +52,16 @@ filters = [{ type = "redirect", host = "example.com", path = "{path}" }]
 pool = "was"
 filters = [{ type = "redirect", path = "/{host}{path}", code = 308 }]
 "#;
+
+/// None of the routes has a limit.
+#[derive(Debug)]
+struct Unlimited;
+
+impl Tokens for Unlimited {
+    fn take(&self, _: usize, _: &Request<'_>) -> Option<Duration> {
+        None
+    }
+}
 
 static FILTERS: LazyLock<Vec<Box<Filters>>> = LazyLock::new(|| {
     let loaded = parse("filters.toml", CONFIG).unwrap_or_else(|found| panic!("{found}"));
@@ -115,7 +125,7 @@ fn step(filters: &Filters, head: &RequestHead<'_>, path: &[u8], trusted: bool, e
         again: false,
     };
     let (mut memory, mut edits) = (Memory::new(7), Edits::default());
-    match filters.request(request, &mut memory, &mut edits) {
+    match filters.request(request, &Unlimited, &mut memory, &mut edits) {
         Flow::Continue if edits_head => check_sent(head, &mut edits),
         Flow::Continue => {}
         Flow::Answer(answer) => check_redirect(head, &answer),

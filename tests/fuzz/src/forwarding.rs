@@ -34,7 +34,7 @@ pub fn run(bytes: &[u8]) {
         network: [10, 0, 0, 0].into(),
         prefix: 8,
     }];
-    let source = Source::of(head, remote, false, &trusted);
+    let source = Source::of(head, remote, which % 2 == 1, &trusted);
     let ip = remote.ip().to_canonical();
     assert_eq!(source.remote, ip);
     assert_eq!(source.trusted, is_ten(ip));
@@ -89,7 +89,8 @@ fn check_sent(fields: &[(&[u8], &[u8])], source: &Source, options: Forwarding) {
             values(fields, "x-forwarded-for"),
             [source.client.to_string().as_bytes()]
         );
-        assert_eq!(values(fields, "x-forwarded-proto"), [b"http"]);
+        let scheme = if source.secure { "https" } else { "http" };
+        assert_eq!(values(fields, "x-forwarded-proto"), [scheme.as_bytes()]);
         assert_eq!(
             values(fields, "forwarded").len(),
             usize::from(options.forwarded)
