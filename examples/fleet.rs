@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use server::Server;
 use visitor::{Visitor, exchange};
+use weir::control::certificates;
 use weir::control::watch::Identity;
 
 const CONFIG: &str = include_str!("fleet/weir.toml");
@@ -62,8 +63,9 @@ impl Fleet {
         let mut fleet = Fleet::prepare(web, admin).map_err(|error| error.to_string())?;
         let file = fleet.file();
         let read = Identity::of(&file);
-        let loaded = weir::config::load(&file).map_err(|problems| problems.render(false))?;
-        let weir = thread::spawn(move || weir::control::run::run(&file, read, loaded));
+        let loaded = weir::config::load(&file).and_then(|loaded| certificates::load(loaded, None));
+        let (loaded, material) = loaded.map_err(|problems| problems.render(false))?;
+        let weir = thread::spawn(move || weir::control::run::run(&file, read, loaded, material));
         let ready = || {
             exchange(fleet.admin, "GET", "/readyz", "")
                 .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))

@@ -2,7 +2,7 @@
 //! It shares nothing with other workers but the live words of backends, and never waits for control.
 //! The walk goes on in `l7/connection.rs`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::io;
@@ -27,7 +27,7 @@ use crate::l7::http2::connection as http2;
 use crate::l7::protect;
 use crate::l7::side::Side;
 use crate::metrics::rows::{Budget, NewRow, Rows};
-use crate::metrics::worker::WorkerCounts;
+use crate::metrics::worker::{TlsFailure, WorkerCounts};
 use crate::net::listener::BACKLOG;
 use crate::net::stream::Stream;
 use crate::net::timer::{TICK, Timer, Wheel};
@@ -165,6 +165,7 @@ impl Worker {
             counts,
             access_log: setup.access_log,
             buffers: Buffers::default(),
+            told_of_tls: Cell::new(None),
             pipes: Rc::default(),
             coders: Rc::default(),
         };
@@ -383,14 +384,32 @@ fn start(stream: TcpStream, remote: SocketAddr, view: &Rc<ListenerView>, local: 
         local: local.clone(),
         view: view.clone(),
         remote,
+        tls: None,
     };
-    let mut client = Client::new(Side::Http1(Stream::accepted(stream)), origin);
+    let Some(stream) = begin_tls(Stream::accepted(stream), view, local) else {
+        return;
+    };
+    let mut client = Client::new(Side::Http1(stream), origin);
     tokio::task::spawn_local(async move {
         let _open = open;
         if let Some(early) = client.serve().await {
             Box::pin(http2::serve(client, early)).await;
         }
     });
+}
+
+/// The stream with its handshake before it, where the listener speaks TLS.
+fn begin_tls(stream: Stream, view: &ListenerView, local: &Local) -> Option<Stream> {
+    let generation = view.generation();
+    let Some(tls) = &generation.snapshot.listeners[view.listener()].tls else {
+        return Some(stream);
+    };
+    let begun = stream.serve_tls(tls.config.clone());
+    let counted = begun.inspect_err(|error| {
+        local.counts.tls_failures[TlsFailure::Other as usize].increment();
+        log::error!("worker {}: no TLS: {error}", local.index);
+    });
+    counted.ok()
 }
 
 /// Counts a connection while it is open.

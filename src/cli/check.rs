@@ -1,6 +1,6 @@
 //! `weir check`: judges a configuration file.
-//! It must say all that a start or a reload would say, and touch nothing but the file.
-//! The walk goes on in `config/mod.rs`.
+//! It must say all that a start or a reload would say, and touch nothing but the file and those that it names for TLS.
+//! The walk goes on in `config/mod.rs` and `control/certificates/`.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
@@ -9,11 +9,12 @@ use std::process::ExitCode;
 use crate::config::diagnostic::{Diagnostics, counted};
 use crate::config::model::Config;
 use crate::config::{self, Loaded};
+use crate::control::certificates::{self, Material};
 
 /// Prints every problem to standard error; the verdict to standard output when the file is good.
 pub fn check(path: &Path) -> ExitCode {
     match load(path) {
-        Some(loaded) => {
+        Some((loaded, _)) => {
             print(&loaded.warnings);
             // A reader that has gone away wanted no more.
             let _ = writeln!(io::stdout(), "{}", summary(&loaded));
@@ -23,9 +24,9 @@ pub fn check(path: &Path) -> ExitCode {
     }
 }
 
-/// Loads a file. When it is refused, prints its problems to standard error, with their number below them.
-pub fn load(path: &Path) -> Option<Loaded> {
-    match config::load(path) {
+/// Loads a file, and those that it names for TLS. When it is refused, prints its problems to standard error, with their number below them.
+pub fn load(path: &Path) -> Option<(Loaded, Material)> {
+    match config::load(path).and_then(|loaded| certificates::load(loaded, None)) {
         Ok(loaded) => Some(loaded),
         Err(problems) => {
             print(&problems);

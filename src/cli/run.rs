@@ -13,9 +13,9 @@ use crate::control::watch::Identity;
 pub fn run(path: &Path) -> ExitCode {
     let read = Identity::of(path);
     match check::load(path) {
-        Some(loaded) => {
+        Some((loaded, material)) => {
             check::print(&loaded.warnings.without_advice());
-            run::run(path, read, loaded)
+            run::run(path, read, loaded, material)
         }
         None => ExitCode::FAILURE,
     }

@@ -110,6 +110,11 @@ codes! {
     OtherFilter "E0704" Tables "A filter key that does not go with its type or with the others."
     BadRewrite "E0705" Value "A path or host that a rewrite or redirect could not send."
 
+    NoClientCa "E0801" Tables "Clients are asked for certificates, and no file says whose are good; or the other way round."
+    HalfPair "E0802" Tables "A certificate without a key, or a key without a certificate."
+    BadServerName "E0803" Value "A name that no TLS server can have."
+    BadTlsFile "E0804" Value "A file of certificates or a key that cannot be used."
+
     DeniedAnyway "W0303" Value "An allowed network that lies in a denied one, so that nobody of it may come in."
 
     NoRoutes "W0401" File "There is no route, so that every request is answered 404."
@@ -127,6 +132,9 @@ codes! {
     NoSessions "W0603" File "A pool chooses by live sessions, and none are counted there."
 
     NeverReached "W0701" Tables "A filter that no request reaches."
+
+    VerifyOff "W0801" Value "Backends need not prove who they are."
+    CertificateEnds "W0802" Value "A certificate has expired, or soon will."
 }
 
 impl Code {

@@ -100,6 +100,14 @@ impl Diagnostics {
         }
     }
 
+    /// These and others of the same file.
+    pub fn with(&self, others: impl IntoIterator<Item = Diagnostic>) -> Diagnostics {
+        let mut all = self.clone();
+        all.list.extend(others);
+        all.list.sort_by_key(Diagnostic::position);
+        all
+    }
+
     /// The file's name as it was given.
     pub fn file(&self) -> &str {
         &self.file

@@ -76,6 +76,7 @@ fn of_kind(key: &Key) -> Value {
             "items": { "anyOf": [text(form.pattern), table(&format!("{path}[]"))] },
         }),
         Kind::TextOrTable(form) => json!({ "anyOf": [text(form.pattern), table(path)] }),
+        Kind::FlagOrTable => json!({ "anyOf": [{ "type": "boolean" }, table(path)] }),
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Count { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Fraction { max } => json!({ "type": "number", "minimum": 0, "maximum": max }),

@@ -56,8 +56,16 @@ const STORE: Form = form(
     "an address such as \"redis://10.0.0.5:6379\"",
     "^redis://[!-~]+$",
 );
+const SERVER_NAME: Form = form(
+    "a host name such as \"was.internal\", or an IP address",
+    "^[A-Za-z0-9._:-]+$",
+);
 const TARGET: Form = form("a request target such as \"/healthz\"", "^/[!-\"$-~]*$");
 const AUTHORITY: Form = form("a host, with or without a port", r"^[A-Za-z0-9._:\[\]-]+$");
+const LIMIT_KEY: Form = form(
+    "\"source\", \"header:NAME\", \"cookie:NAME\" or \"route\"",
+    "^(source|route|(header|cookie):.+)$",
+);
 const RATE: Form = form("a rate such as \"10/s\"", "^[0-9]+/[smh]$");
 const STATUSES: Form = form(
     "status codes such as \"200-399\" or \"200,204\"",
@@ -98,6 +106,8 @@ const BALANCER: Choice = Choice {
         "hash cookie:",
     ],
 };
+const TLS_VERSION: Choice = words(&["1.2", "1.3"]);
+const CLIENT_AUTH: Choice = words(&["off", "request", "require"]);
 pub(super) const FILTER: Choice = words(&[
     "request-headers",
     "response-headers",
@@ -106,6 +116,8 @@ pub(super) const FILTER: Choice = words(&[
     "respond",
     "request-id",
     "compress",
+    "access",
+    "rate-limit",
 ]);
 pub(super) const ALGORITHM: Choice = words(&["zstd", "br", "gzip"]);
 const SCHEME: Choice = words(&["http", "https"]);
@@ -225,6 +237,26 @@ pub const KEYS: &[Key] = &[
         "Networks and addresses that may not, whatever `allow` says."),
     row("listeners.*.path_checks", Kind::Choice(&PATH_CHECKS), Is("\"strict\""), Instant, "\"off\"",
         "Whether paths that servers read differently (dot segments, encoded slashes) are refused."),
+    row("listeners.*.http2", Kind::Flag, Is("true"), NewConnections, "false",
+        "Whether HTTP/2 is spoken too: by ALPN with TLS, by prior knowledge without."),
+
+    row("listeners.*.tls", Kind::Table, Means("plain connections"), NewConnections, "{ certificates = [{ cert = \"tls/shop.pem\", key = \"tls/shop.key\" }] }",
+        "How TLS is spoken; a listener speaks it, or does not."),
+    row("listeners.*.tls.strict_sni", Kind::Flag, Is("false"), NewConnections, "true",
+        "Refuse clients that ask for no name, or for one that no certificate has; else they get the first certificate."),
+    row("listeners.*.tls.min_version", Kind::Choice(&TLS_VERSION), Is("\"1.2\""), NewConnections, "\"1.3\"",
+        "The oldest version of TLS that is spoken."),
+    row("listeners.*.tls.client_auth", Kind::Choice(&CLIENT_AUTH), Is("\"off\""), NewConnections, "\"require\"",
+        "Whether clients are asked for a certificate, and served without a good one; backends see it in Client-Cert and X-Client-Cert-Subject."),
+    row("listeners.*.tls.client_ca", Kind::Text(&FILE_PATH), Means("client_auth must be \"off\""), NewConnections, "\"tls/clients.pem\"",
+        "A PEM file of the authorities that may vouch for a client's certificate."),
+    row("listeners.*.tls.certificates", Kind::Tables, Required, NewConnections, "[{ cert = \"tls/shop.pem\", key = \"tls/shop.key\" }]",
+        "Certificates, chosen by the name that a client asks for; the first is for those that ask for none or for another. Their files are watched."),
+    row("listeners.*.tls.certificates[].cert", Kind::Text(&FILE_PATH), Required, NewConnections, "\"tls/shop.pem\"",
+        "A PEM file: the certificate, then those that lead to its root."),
+    row("listeners.*.tls.certificates[].key", Kind::Text(&FILE_PATH), Required, NewConnections, "\"tls/shop.key\"",
+        "A PEM file with its private key, EC or RSA."),
+
     row("listeners.*.rate_limit", Kind::Table, Means("no limit"), Instant, "{ rate = \"100/s\", burst = 200 }",
         "How many requests each client address may send, whatever route they take; who sends more is answered 429."),
     row("listeners.*.rate_limit.rate", Kind::Text(&RATE), Required, Instant, "\"100/s\"",
@@ -238,8 +270,6 @@ pub const KEYS: &[Key] = &[
     row("listeners.*.rate_limit.max_keys", Kind::Count { min: 64, max: 10_000_000 }, Is("65536"), Instant, "500000",
         "Clients that are told apart at once; those that come while so many are busy share what others have left. One costs 32 to 64 bytes, used or not."),
 
-    row("listeners.*.http2", Kind::Flag, Is("true"), NewConnections, "false",
-        "Whether HTTP/2 is spoken too: by ALPN with TLS, by prior knowledge without."),
 
     row("pools", Kind::Named, Means("no pool"), Instant, "",
         "Sets of backends, each pool under a name of its own."),
@@ -287,6 +317,18 @@ pub const KEYS: &[Key] = &[
         "Successes in a row until a backend that was down is up again; a new one needs a single one."),
     row("pools.*.health.initial", Kind::Choice(&INITIAL), Is("\"probe\""), Instant, "\"up\"",
         "What a backend is before the first verdict: \"probe\" uses it only while the pool has none that is up."),
+    row("pools.*.tls", Kind::FlagOrTable, Means("plain connections"), Instant, "true",
+        "How TLS is spoken to the backends, by health checks too; true means with the defaults below."),
+    row("pools.*.tls.ca", Kind::Text(&FILE_PATH), Means("the authorities that the system trusts"), Instant, "\"tls/internal-ca.pem\"",
+        "A PEM file of the authorities that may vouch for a backend."),
+    row("pools.*.tls.sni", Kind::Text(&SERVER_NAME), Means("its IP address"), Instant, "\"was.internal\"",
+        "The name that every backend is asked for and must prove to have."),
+    row("pools.*.tls.cert", Kind::Text(&FILE_PATH), Means("weir shows none"), Instant, "\"tls/weir.pem\"",
+        "A PEM file with the certificate that weir shows to a backend that asks for one."),
+    row("pools.*.tls.key", Kind::Text(&FILE_PATH), Means("weir shows none"), Instant, "\"tls/weir.key\"",
+        "A PEM file with its private key."),
+    row("pools.*.tls.verify", Kind::Flag, Is("true"), Instant, "true",
+        "Whether a backend must prove anything; with false whoever is on the way can read and change everything."),
 
     row("routes", Kind::Tables, Means("every request is answered 404"), Instant, "",
         "What leads where: exact host, then longest suffix, then any; longest path; most conditions; file order."),
@@ -410,17 +452,31 @@ pub const KEYS: &[Key] = &[
         "With \"compress\": the media types of answers that are compressed. text/event-stream only by its full name: each open stream then holds a compressor."),
     row("routes[].filters[].level", Kind::Count { min: 1, max: 9 }, Means("1, the fastest"), Instant, "5",
         "With \"compress\": how hard each algorithm tries."),
+    row("routes[].filters[].allow", Kind::List(&NETWORK), Means("everybody who is not denied"), Instant, "[\"10.0.0.0/8\"]",
+        "With \"access\": networks and addresses of clients that may come in; nobody else may then, and is answered 403."),
+    row("routes[].filters[].deny", Kind::List(&NETWORK), Is("[]"), Instant, "[\"192.0.2.0/24\"]",
+        "With \"access\": networks and addresses of clients that may not, whatever `allow` says."),
+    row("routes[].filters[].rate", Kind::Text(&RATE), Means("none; \"rate-limit\" needs it"), Instant, "\"10/s\"",
+        "With \"rate-limit\": requests in the long run, as a number for each second (s), minute (m) or hour (h); what comes above is answered 429."),
+    row("routes[].filters[].burst", Kind::Count { min: 1, max: 1_000_000 }, Means("the number of the rate"), Instant, "20",
+        "With \"rate-limit\": requests at once after a rest."),
+    row("routes[].filters[].key", Kind::Text(&LIMIT_KEY), Is("\"source\""), Instant, "\"header:x-api-key\"",
+        "With \"rate-limit\": what is counted together: clients of one address (\"source\"), requests with one value of a header (\"header:NAME\") or cookie (\"cookie:NAME\"), where those without it count together too, or all requests (\"route\")."),
+    row("routes[].filters[].prefix_v4", Kind::Count { min: 1, max: 32 }, Is("32"), Instant, "24",
+        "With \"rate-limit\" and key = \"source\": how many bits of an IPv4 address tell clients apart."),
+    row("routes[].filters[].prefix_v6", Kind::Count { min: 1, max: 128 }, Is("64"), Instant, "56",
+        "With \"rate-limit\" and key = \"source\": how many bits of an IPv6 address tell clients apart."),
+    row("routes[].filters[].max_keys", Kind::Count { min: 64, max: 10_000_000 }, Is("65536"), Instant, "500000",
+        "With \"rate-limit\": how many are told apart at once; see listeners.*.rate_limit.max_keys."),
 ];
 
 /// Keys of later versions, so that a reader of the documentation learns why they are refused.
 pub const LATER: &[&str] = &[
     "discovery",
     "datapath",
-    "listeners.*.tls",
     "listeners.*.proxy_protocol",
     "listeners.*.sni",
     "pools.*.discovery",
-    "pools.*.tls",
     "pools.*.outlier",
     "pools.*.queue",
     "routes[].sni",

@@ -1,6 +1,6 @@
 //! Tree to model: every key read, every default filled in, every problem of a single value reported.
 //! It never stops at a problem and never judges two things against each other.
-//! The walk goes on in `lower/listeners.rs`, `lower/pools.rs`, `lower/routes.rs`, and then in `check.rs`.
+//! The walk goes on in `lower/listeners.rs`, `lower/tls.rs`, `lower/pools.rs`, `lower/routes.rs`, and then in `check.rs`.
 
 mod filters;
 mod listeners;
@@ -8,6 +8,9 @@ mod pools;
 mod protection;
 mod routes;
 mod sticky;
+mod tls;
+
+use std::path::PathBuf;
 
 use toml::de::DeTable;
 
@@ -28,6 +31,8 @@ pub(super) struct Draft {
     pub listeners: Vec<ListenerPlaces>,
     pub routes: Vec<RoutePlaces>,
     pub pools: Vec<PoolPlaces>,
+    /// The files that TLS needs, and where they are named.
+    pub tls_files: Vec<(PathBuf, Span)>,
 }
 
 /// Where the parts of a listener stand, in the order of the model.
@@ -60,6 +65,8 @@ pub(super) struct RoutePlaces {
 pub(super) struct PoolPlaces {
     pub balancer: Span,
     pub name: Span,
+    /// Where TLS is told to verify nothing, if it is.
+    pub unverified: Option<Span>,
     /// The timeout of its check, else the interval, if the file has one of them.
     pub check_time: Option<Span>,
 }
@@ -72,7 +79,8 @@ pub(super) fn lower(report: &mut Report, tree: &DeTable<'_>, text: &str) -> Draf
     let timeouts = read_timeouts(report, &timeouts, None);
     let admin = top.section(report, "admin", "admin", &empty);
     let admin_place = admin.value("bind").map(|value| value.span);
-    let (listeners, listener_places) = listeners::lower(report, &top);
+    let mut tls_files = Vec::new();
+    let (listeners, listener_places) = listeners::lower(report, &top, &mut tls_files);
     if listeners.is_empty()
         && top
             .value("listeners")
@@ -80,7 +88,7 @@ pub(super) fn lower(report: &mut Report, tree: &DeTable<'_>, text: &str) -> Draf
     {
         report.push(no_listeners(text));
     }
-    let (pools, pool_places) = pools::lower(report, &top);
+    let (pools, pool_places) = pools::lower(report, &top, &mut tls_files);
     let (routes, route_places) = routes::lower(report, &top, timeouts, &listeners);
     let config = Config {
         workers: top.count(report, "workers").unwrap_or_default() as usize,
@@ -118,6 +126,7 @@ pub(super) fn lower(report: &mut Report, tree: &DeTable<'_>, text: &str) -> Draf
         listeners: listener_places,
         routes: route_places,
         pools: pool_places,
+        tls_files,
     }
 }
 
@@ -192,7 +201,7 @@ fn forwarding(report: &mut Report, top: &Section<'_>) -> Forwarding {
 fn admin(report: &mut Report, section: &Section<'_>) -> Admin {
     let bind = section.text(report, "bind", addresses::admin);
     Admin {
-        bind: bind.unwrap_or_else(|| AdminBind::Unix(std::path::PathBuf::new())),
+        bind: bind.unwrap_or_else(|| AdminBind::Unix(PathBuf::new())),
         token_file: section.text(report, "token_file", names::file_path),
     }
 }

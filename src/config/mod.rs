@@ -20,13 +20,13 @@ mod values;
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::de::DeTable;
 
 use codes::Code;
-use diagnostic::{Diagnostic, Diagnostics};
+use diagnostic::{Diagnostic, Diagnostics, Span};
 use model::{Admin, Config};
 
 pub use json_schema::json_schema;
@@ -44,6 +44,8 @@ pub struct Loaded {
     pub config: Config,
     /// What it probably did not mean to say; often empty.
     pub warnings: Diagnostics,
+    /// The files that TLS needs, and where the file names them.
+    pub tls_files: Vec<(PathBuf, Span)>,
 }
 
 /// Reads and judges the file at `path`.
@@ -88,13 +90,14 @@ pub fn parse(file: &str, text: &str) -> Result<Loaded, Diagnostics> {
                 .into_iter()
                 .filter(|problem| !mended.withholds(problem)),
         );
-        config = Some(draft.config);
+        config = Some((draft.config, draft.tls_files));
     }
     let found = Diagnostics::new(file, text, report);
     match config.filter(|_| found.errors() == 0) {
-        Some(config) => Ok(Loaded {
+        Some((config, tls_files)) => Ok(Loaded {
             config,
             warnings: found,
+            tls_files,
         }),
         None => Err(found),
     }

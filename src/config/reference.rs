@@ -33,7 +33,8 @@ const HEAD: &str = "\
 const ALWAYS: [&str; 2] = ["pools.*.health.type", "routes[].pool"];
 
 /// Comments always: they could not stand beside the mode that the reference has.
-const OF_OTHER_MODES: [&str; 7] = [
+const OF_OTHER_MODES: [&str; 8] = [
+    "pools.*.health.service",
     "routes[].sticky.rebalance_idle",
     "routes[].sticky.rebalance_rate",
     "routes[].sticky.wait",
@@ -62,7 +63,8 @@ pub fn reference(show: Show) -> String {
             | Kind::Named
             | Kind::Tables
             | Kind::TextOrTables(_)
-            | Kind::TextOrTable(_) => {
+            | Kind::TextOrTable(_)
+            | Kind::FlagOrTable => {
                 table(&mut out, key);
             }
             _ => scalar(&mut out, key, show),

@@ -70,6 +70,8 @@ pub enum Kind {
     TextOrTables(&'static Form),
     /// Text for short, or a table whose keys have rows of their own.
     TextOrTable(&'static Form),
+    /// `true` for the defaults, or a table whose keys have rows of their own; `false` is as if it were absent.
+    FlagOrTable,
     /// `true` or `false`.
     Flag,
     /// A whole number within bounds.

@@ -83,13 +83,16 @@ impl<'t> Value<'t> {
             (Kind::Size { .. }, DeValue::Integer(number)) => {
                 format!("write it with its unit, such as \"{number}B\"")
             }
-            (Kind::Count { .. } | Kind::Fraction { .. } | Kind::Flag, DeValue::String(_)) => {
+            (
+                Kind::Count { .. } | Kind::Fraction { .. } | Kind::Flag | Kind::FlagOrTable,
+                DeValue::String(_),
+            ) => {
                 format!("write it without quotes: {} = {example}", self.name)
             }
             (Kind::List(_) | Kind::TextOrTables(_), DeValue::String(text)) => {
                 format!("write {} = [\"{}\"]", self.name, values::brief(text))
             }
-            (Kind::Tables, _) => {
+            (Kind::Tables, _) if example.is_empty() => {
                 let path = self.key.path.replace("[]", "");
                 format!("write each as a table of its own, under [[{path}]]")
             }
@@ -173,6 +176,7 @@ fn wanted(kind: Kind) -> String {
         Kind::Tables => "an array of tables".to_owned(),
         Kind::TextOrTables(_) | Kind::List(_) => "a list".to_owned(),
         Kind::TextOrTable(form) => format!("{} or a table", form.what),
+        Kind::FlagOrTable => "true, false or a table".to_owned(),
         Kind::Flag => "true or false".to_owned(),
         Kind::Count { min, max } => format!("a whole number from {min} to {max}"),
         Kind::Fraction { max } => format!("a number from 0 to {max}"),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::access_log_writer::{Place, Writer};
 use super::bind_failure::explain;
+use super::certificates::{self, Material};
 use super::supervisor::{Adoption, Opened, Supervisor};
 use super::{probes, process_log, store};
 use crate::config::model::{AccessTarget, Config};
@@ -40,13 +41,14 @@ pub struct Running {
 }
 
 /// Compiles the configuration as the next generation after `previous` and opens what that one has not open. Only a configuration
-/// with sticky routes needs secrets.
+/// with sticky routes or TLS needs secrets.
 ///
 /// # Errors
-/// Every socket that cannot be bound, else the access log that cannot be opened, a line each.
+/// Every socket that cannot be bound, else the access log that cannot be opened, else what cannot be used for TLS, a line each.
 pub fn prepare(
     config: Arc<Config>,
     secrets: Option<&Secrets>,
+    material: &Material,
     previous: Option<&Snapshot>,
     workers: usize,
 ) -> Result<Prepared, String> {
@@ -55,6 +57,7 @@ pub fn prepare(
     let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
     let access_log = place(before, &config)?;
     let mut snapshot = compile(config, secrets, previous, generation, workers);
+    certificates::attach(&mut snapshot, material, secrets, previous)?;
     store::attach(&mut snapshot, previous);
     Ok(Prepared {
         snapshot: Arc::new(snapshot),

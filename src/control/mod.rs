@@ -6,6 +6,7 @@ pub mod access_log_writer;
 pub mod admin;
 pub mod apply;
 pub mod bind_failure;
+pub mod certificates;
 pub mod collector;
 pub mod drain;
 pub mod effective;

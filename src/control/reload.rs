@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::apply::{self, Running};
+use super::certificates::{self, Material};
 use super::overrides::Overrides;
 use super::secrets::SecretSource;
 use super::shared::{Refusal, ReloadStatus, Reloaded};
@@ -43,6 +44,8 @@ pub struct Reloader {
     pub source: SecretSource,
     /// What `source` gave for the served generation.
     pub secrets: Option<Secrets>,
+    /// What the files behind TLS held when the served generation was made.
+    pub material: Material,
     /// The administrative states that were set over the file's.
     pub overrides: Arc<Overrides>,
     /// What the served generation's file makes weir warn about, without advice.
@@ -77,9 +80,11 @@ impl Reloader {
         systemd::reloading();
         let path = self.path.clone();
         // A slow disk must not stop the probes.
-        let loaded = tokio::task::spawn_blocking(move || config::load(path)).await;
+        let last = self.material.clone();
+        let load = move || certificates::load(config::load(path)?, Some(&last));
+        let loaded = tokio::task::spawn_blocking(load).await;
         let outcome = match loaded {
-            Ok(Ok(loaded)) => self.replace(loaded, cause).await,
+            Ok(Ok((loaded, material))) => self.replace(loaded, material, cause).await,
             Ok(Err(diagnostics)) => Err(Problem::from(&diagnostics)),
             Err(error) => Err(Problem::from(format!("the file was not read: {error}"))),
         };
@@ -88,7 +93,12 @@ impl Reloader {
         outcome
     }
 
-    async fn replace(&mut self, loaded: Loaded, cause: Cause) -> Result<Reloaded, Problem> {
+    async fn replace(
+        &mut self,
+        loaded: Loaded,
+        material: Material,
+        cause: Cause,
+    ) -> Result<Reloaded, Problem> {
         let config = Arc::new(loaded.config);
         let secrets = self.source.load(&config)?;
         // Its token may have changed although the file did not.
@@ -97,26 +107,29 @@ impl Reloader {
         let previous = self.current.borrow().clone();
         let mut summary = summary(&Diff::between(&previous.config, &config), &previous.config);
         if other(&self.secrets, &secrets) {
-            let separator = if summary.is_empty() { "" } else { "; " };
-            summary = format!("{summary}{separator}secrets");
+            add(&mut summary, "secrets");
+        }
+        if material.differs(&self.material) {
+            add(&mut summary, "certificates");
         }
         let prepared = if summary.is_empty() {
             None
         } else {
             let workers = self.running.workers.count();
             let (config, secrets) = (config.clone(), secrets.as_ref());
-            Some(apply::prepare(config, secrets, Some(&previous), workers)?)
+            let previous = Some(&*previous);
+            Some(apply::prepare(
+                config, secrets, &material, previous, workers,
+            )?)
         };
         // Nothing fails from here on.
         self.admin.switch(admin);
         self.secrets = secrets;
+        self.adopt_material(material);
         let mut overruled = Vec::new();
         if let Some(prepared) = prepared {
             let snapshot = prepared.snapshot.clone();
-            self.overrides.adopt(&snapshot);
-            let adoption = self.running.commit(prepared);
-            self.current.send_replace(snapshot.clone());
-            adoption.wait().await;
+            self.serve(prepared).await;
             // Not before every worker knows what the file says now.
             if self.overrides.settle(&snapshot) {
                 self.overrides.keep().await;
@@ -129,8 +142,68 @@ impl Reloader {
             log::warn!("reload: {line}");
             warnings.push(line);
         }
+        warnings.extend(self.material.problems());
         warnings.extend(self.source.warning().map(str::to_owned));
         Ok(self.succeed(summary, warnings))
+    }
+
+    /// Reads the files behind TLS again, and serves what they hold now under the configuration that is served already. One that
+    /// cannot be used stays as it was.
+    pub async fn renew_certificates(&mut self) {
+        let (config, last) = (self.config(), self.material.clone());
+        let read = move || Material::renewed(&config, &last);
+        let Ok(material) = tokio::task::spawn_blocking(read).await else {
+            return;
+        };
+        if !material.differs(&self.material) {
+            return self.adopt_material(material);
+        }
+        let previous = self.current.borrow().clone();
+        let (config, secrets) = (previous.config.clone(), self.secrets.as_ref());
+        let workers = self.running.workers.count();
+        match apply::prepare(config, secrets, &material, Some(&previous), workers) {
+            Ok(prepared) => {
+                self.adopt_material(material);
+                self.serve(prepared).await;
+                let generation = self.current.borrow().generation;
+                log::info!("reload: generation {generation}: certificates");
+                self.tell_of_material();
+            }
+            Err(why) => log::error!("reload: the certificates stay as they were: {why}"),
+        }
+    }
+
+    async fn serve(&mut self, prepared: apply::Prepared) {
+        let snapshot = prepared.snapshot.clone();
+        self.overrides.adopt(&snapshot);
+        let adoption = self.running.commit(prepared);
+        self.current.send_replace(snapshot);
+        adoption.wait().await;
+    }
+
+    /// Says what is wrong with files that was not before.
+    fn adopt_material(&mut self, material: Material) {
+        let known = self.material.problems();
+        for problem in material.problems() {
+            if !known.contains(&problem) {
+                log::error!("reload: {problem}; what it held before is served on");
+            }
+        }
+        self.material = material;
+    }
+
+    /// The status is that of the last reload, but for what it says of files behind TLS.
+    fn tell_of_material(&self) {
+        let generation = self.current.borrow().generation;
+        let problems = self.material.problems();
+        self.status.send_modify(|status| {
+            status.generation = generation;
+            status
+                .warnings
+                .retain(|known| !status.tls_problems.contains(known));
+            status.warnings.extend(problems.iter().cloned());
+            status.tls_problems = problems;
+        });
     }
 
     /// All that the file makes weir warn about. What the one before did not is logged.
@@ -155,6 +228,7 @@ impl Reloader {
             refusal: None,
             warnings: warnings.clone(),
             secret_ephemeral: self.source.warning().is_some(),
+            tls_problems: self.material.problems(),
         });
         Reloaded {
             generation,
@@ -206,6 +280,14 @@ fn restart_warnings(started: &Config, config: &Config) -> impl Iterator<Item = S
 /// Whether what was sealed before cannot be opened as before. Secrets that were made because they are needed now change nothing.
 fn other(before: &Option<Secrets>, now: &Option<Secrets>) -> bool {
     before.is_some() && before != now
+}
+
+/// One more thing that changed.
+fn add(summary: &mut String, what: &str) {
+    if !summary.is_empty() {
+        summary.push_str("; ");
+    }
+    summary.push_str(what);
 }
 
 fn report(cause: Cause, generation: u64, summary: &str) {

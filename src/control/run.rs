@@ -14,6 +14,8 @@ use tokio::time::{sleep, timeout};
 use super::access_log_writer::{Place, Writer};
 use super::admin::{self, Context};
 use super::apply::{self, Prepared, Running};
+use super::certificates::Material;
+use super::certificates::watch::CertificateWatch;
 use super::collector::Metrics;
 use super::drain::{self, Patience};
 use super::overrides::Overrides;
@@ -48,8 +50,8 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Serves what was loaded from the file, in the state `read`, until told to stop. What is wrong with the start is said on
 /// standard error.
-pub fn run(path: &Path, read: Identity, loaded: Loaded) -> ExitCode {
-    let outcome = begin(path, read, loaded);
+pub fn run(path: &Path, read: Identity, loaded: Loaded, material: Material) -> ExitCode {
+    let outcome = begin(path, read, loaded, material);
     process_log::flush();
     match outcome {
         Ok(code) => code,
@@ -62,7 +64,12 @@ pub fn run(path: &Path, read: Identity, loaded: Loaded) -> ExitCode {
     }
 }
 
-fn begin(path: &Path, read: Identity, loaded: Loaded) -> Result<ExitCode, String> {
+fn begin(
+    path: &Path,
+    read: Identity,
+    loaded: Loaded,
+    material: Material,
+) -> Result<ExitCode, String> {
     process_log::start(loaded.config.log.level).map_err(|error| format!("process log: {error}"))?;
     if let Err(error) = descriptors::raise_limit() {
         log::warn!("start: the limit of open descriptors stays as it is: {error}");
@@ -71,8 +78,12 @@ fn begin(path: &Path, read: Identity, loaded: Loaded) -> Result<ExitCode, String
         .enable_all()
         .build()
         .map_err(|error| format!("the control runtime cannot start: {error}"))?;
-    let code =
-        runtime.block_on(async { Ok(Process::start(path, read, loaded).await?.live().await) });
+    let code = runtime.block_on(async {
+        Ok(Process::start(path, read, loaded, material)
+            .await?
+            .live()
+            .await)
+    });
     runtime.shutdown_background();
     code
 }
@@ -81,6 +92,7 @@ fn begin(path: &Path, read: Identity, loaded: Loaded) -> Result<ExitCode, String
 struct Process {
     reloader: Reloader,
     file: FileWatch,
+    certificates: CertificateWatch,
     signals: Signals,
     requests: mpsc::Receiver<ReloadRequest>,
     lifecycle: watch::Sender<Lifecycle>,
@@ -89,12 +101,18 @@ struct Process {
 enum Event {
     Signal(Request),
     FileChanged,
+    CertificatesChanged,
     Requested(ReloadRequest),
     WorkerDied(usize),
 }
 
 impl Process {
-    async fn start(path: &Path, read: Identity, loaded: Loaded) -> Result<Self, String> {
+    async fn start(
+        path: &Path,
+        read: Identity,
+        loaded: Loaded,
+        material: Material,
+    ) -> Result<Self, String> {
         let born = (clock::now(), clock::wall_millis());
         let signals = Signals::new().map_err(|error| format!("signals: {error}"))?;
         let config = Arc::new(loaded.config);
@@ -102,7 +120,7 @@ impl Process {
         let mut source = SecretSource::new(&config.state_dir);
         let secrets = source.load(&config)?;
         let workers = worker_count(config.workers);
-        let prepared = apply::prepare(config.clone(), secrets.as_ref(), None, workers)?;
+        let prepared = apply::prepare(config.clone(), secrets.as_ref(), &material, None, workers)?;
         let admin = admin::Prepared::new(&config.admin, None).map_err(|error| error.to_string())?;
         let first = prepared.snapshot.clone();
         greet(&first, workers);
@@ -120,6 +138,7 @@ impl Process {
                     .chain(source.warning().map(str::to_owned))
                     .collect(),
                 secret_ephemeral: source.warning().is_some(),
+                tls_problems: Vec::new(),
             }),
         );
         let lifecycle = watch::Sender::new(Lifecycle::Starting);
@@ -146,11 +165,13 @@ impl Process {
         systemd::ready();
         Ok(Process {
             file: FileWatch::new(path, read, config.watch),
+            certificates: CertificateWatch::new(&material, config.watch),
             reloader: Reloader {
                 path: path.to_owned(),
                 started: config,
                 source,
                 secrets,
+                material,
                 overrides,
                 warnings,
                 running,
@@ -176,6 +197,10 @@ impl Process {
                 }
                 Event::Signal(Request::Reload) => (Cause::Signal, Vec::new()),
                 Event::FileChanged => (Cause::File, Vec::new()),
+                Event::CertificatesChanged => match self.renew_certificates().await {
+                    Some(()) => continue,
+                    None => break ExitCode::SUCCESS,
+                },
                 Event::Requested(request) => (Cause::Request, vec![request]),
             };
             if self.reload(cause, requests).await.is_none() {
@@ -195,6 +220,7 @@ impl Process {
             request = self.signals.next() => Event::Signal(request),
             index = died(&self.reloader.running.workers) => Event::WorkerDied(index),
             () = self.file.changed() => Event::FileChanged,
+            () = self.certificates.changed() => Event::CertificatesChanged,
             Some(request) = self.requests.recv() => Event::Requested(request),
         }
     }
@@ -212,11 +238,28 @@ impl Process {
             () = self.signals.stop() => return None,
         };
         self.file.set_mode(self.reloader.config().watch);
+        self.watch_certificates();
         for request in requests {
             // Who asked may have gone away.
             let _ = request.reply.send(outcome.clone());
         }
         Some(())
+    }
+
+    /// Nothing when told to stop meanwhile.
+    async fn renew_certificates(&mut self) -> Option<()> {
+        tokio::select! {
+            biased;
+            () = self.reloader.renew_certificates() => {}
+            () = self.signals.stop() => return None,
+        }
+        self.watch_certificates();
+        Some(())
+    }
+
+    fn watch_certificates(&mut self) {
+        let mode = self.reloader.config().watch;
+        self.certificates = CertificateWatch::new(&self.reloader.material, mode);
     }
 
     async fn end(mut self) {

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::access_log_writer::{Place, Writer};
 use super::admin::{self, Context};
 use super::apply::{self, Running};
+use super::certificates;
 use super::collector::Metrics;
 use super::overrides::Overrides;
 use super::probes;
@@ -172,10 +173,12 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
             }
         }
     });
+    let (loaded, material) = certificates::load(loaded, None).expect("good files");
     let started = Arc::new(loaded.config);
     let mut source = SecretSource::new(&started.state_dir);
     let secrets = source.load(&started).expect("a writable directory");
-    let prepared = apply::prepare(started.clone(), secrets.as_ref(), None, 1).expect("free ports");
+    let prepared =
+        apply::prepare(started.clone(), secrets.as_ref(), &material, None, 1).expect("free ports");
     let first = prepared.snapshot.clone();
     let overrides = Arc::new(Overrides::load(&started.state_dir));
     overrides.adopt(&first);
@@ -214,6 +217,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         started,
         source,
         secrets,
+        material,
         overrides,
         warnings: loaded.warnings.without_advice(),
         running,

@@ -45,7 +45,7 @@ impl SecretSource {
         }
     }
 
-    /// The secrets of the configured file, read again; without one, weir's own, which are made for the first sticky route and stay
+    /// The secrets of the configured file, read again; without one, weir's own, which are made for the first sticky route or TLS listener and stay
     /// the same as long as the process lives. `None` while nothing needs a secret.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl SecretSource {
         let path = self.state_dir.join("secret");
         match &mut self.own {
             Some(own) => own.keep_again(&path),
-            None if config.routes.iter().any(|route| route.sticky.is_some()) => {
+            None if needs_secret(config) => {
                 self.own = Some(Own::kept(&path)?);
             }
             None => return Ok(None),
@@ -88,6 +88,12 @@ impl SecretSource {
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }
+}
+
+/// Sticky routes seal cookies, and TLS seals tickets.
+fn needs_secret(config: &Config) -> bool {
+    let is_sticky = config.routes.iter().any(|route| route.sticky.is_some());
+    is_sticky || config.listeners.iter().any(|own| own.tls.is_some())
 }
 
 impl Own {

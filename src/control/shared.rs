@@ -65,6 +65,8 @@ pub struct ReloadStatus {
     pub warnings: Vec<String>,
     /// Whether cookies are sealed with a secret that lives in memory only, and will be no good after a restart.
     pub secret_ephemeral: bool,
+    /// Those of the warnings that speak of files behind TLS, which are served as they were before.
+    pub tls_problems: Vec<String>,
 }
 
 /// Why a file was refused. The old generation goes on.

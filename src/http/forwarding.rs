@@ -23,22 +23,27 @@ pub struct Source {
 }
 
 impl Source {
-    /// Finds the client behind trusted proxies.
+    /// Finds the client behind trusted proxies. `is_tls`: the connection from `remote` is one of TLS.
     #[inline]
-    pub fn of(head: &RequestHead<'_>, remote: SocketAddr, trusted: &[Cidr]) -> Source {
+    pub fn of(
+        head: &RequestHead<'_>,
+        remote: SocketAddr,
+        is_tls: bool,
+        trusted: &[Cidr],
+    ) -> Source {
         let remote = remote.ip().to_canonical();
         if trusted.is_empty() || !is_trusted(remote, trusted) {
             return Source {
                 remote,
                 trusted: false,
                 client: remote,
-                secure: false,
+                secure: is_tls,
             };
         }
         let secure = head
             .field(Field::XForwardedProto)
             .last()
-            .is_some_and(|(_, value)| value.eq_ignore_ascii_case(b"https"));
+            .map_or(is_tls, |(_, value)| value.eq_ignore_ascii_case(b"https"));
         Source {
             remote,
             trusted: true,
@@ -235,7 +240,7 @@ mod tests {
             .unwrap()
             .unwrap()
             .head;
-        let source = Source::of(&head, remote.parse().unwrap(), &[TRUSTED]);
+        let source = Source::of(&head, remote.parse().unwrap(), false, &[TRUSTED]);
         edit(&head, &source, options, &mut edits);
         edits.apply(head.bytes, head.lines, &mut out);
         (source.client, String::from_utf8(out).unwrap())

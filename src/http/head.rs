@@ -60,7 +60,7 @@ pub enum Field {
     XForwardedFor,
     XForwardedHost,
     XForwardedProto,
-    /// Any other `X-Forwarded-*`, `X-Real-IP`, and every forwarding name spelled with underscores.
+    /// Any other `X-Forwarded-*`, `X-Real-IP`, `Client-Cert*`, `X-Client-Cert*`, and every forwarding name spelled with underscores.
     OtherForwarding,
 }
 
@@ -93,6 +93,10 @@ impl Field {
 
     /// `X-Forwarded-*`, `X-Real-IP` and `Forwarded`, with underscores read as hyphens, since servers that map names to variables do.
     fn forwarding(name: &[u8]) -> Field {
+        // What weir says of a client's certificate (RFC 9440).
+        if name.len() >= 11 && name[0] | 0x20 == b'c' && has_folded_prefix(name, b"client-cert") {
+            return Field::OtherForwarding;
+        }
         if name.len() < 9 || name[0] | 0x20 != b'x' || (name[1] != b'-' && name[1] != b'_') {
             return Field::Other;
         }
@@ -106,6 +110,7 @@ impl Field {
             return Field::XForwardedHost;
         }
         if has_folded_prefix(name, b"x-forwarded")
+            || has_folded_prefix(name, b"x-client-cert")
             || (name.len() == 9 && has_folded_prefix(name, b"x-real-ip"))
         {
             return Field::OtherForwarding;

@@ -138,7 +138,7 @@ impl Exchange<'_> {
         if head.status == 100 && !self.upload.is_done() {
             // From here on it is the client that is waited for.
             self.answer.continued = true;
-            self.client.timer.set(cx, self.timeouts().body_idle);
+            self.wait(cx, self.timeouts().body_idle);
         }
         forwarding::remove_hop_by_hop(head.bytes, head.lines, answer.connection_options, edits);
         remove_framing(head, edits);
@@ -306,7 +306,7 @@ impl Exchange<'_> {
         self.facts.ended = clock::now();
         self.facts.overhead += self.facts.ended - read;
         if !self.answer.body.is_done() || !self.answer.backlog.is_empty() {
-            self.client.timer.set(cx, self.timeouts().response_idle);
+            self.wait(cx, self.timeouts().response_idle);
         }
     }
 
@@ -356,11 +356,10 @@ impl Exchange<'_> {
         }
         if self.client.timer.has_fired() {
             let client_is_slow = !self.answer.backlog.is_empty();
-            return Poll::Ready(Err(if client_is_slow {
-                Failure::ClientGone
-            } else {
-                Failure::ResponseTimeout
-            }));
+            return Poll::Ready(Err(self.overdue_or(match client_is_slow {
+                true => Failure::ClientGone,
+                false => Failure::ResponseTimeout,
+            })));
         }
         Poll::Pending
     }

@@ -80,11 +80,7 @@ impl Exchange<'_> {
                 .send(&mut upstream.stream, cx, &body[..kept], &[])
                 .is_err();
         }
-        if self.is_too_slow() {
-            return Poll::Ready(Err(Failure::BodyTooSlow));
-        }
-        self.await_upload(cx);
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.took_piece(cx))
     }
 
     /// Reads one piece of a body whose length nobody knows and sends it, or its end.
@@ -117,8 +113,16 @@ impl Exchange<'_> {
                 .send(&mut upstream.stream, cx, framed, &[])
                 .is_err();
         }
+        Poll::Ready(self.took_piece(cx))
+    }
+
+    /// Waits on after a piece of the body, unless the client brings them too slowly.
+    pub(super) fn took_piece(&self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        if self.is_too_slow() {
+            return Err(Failure::BodyTooSlow);
+        }
         self.await_upload(cx);
-        Poll::Ready(Ok(()))
+        Ok(())
     }
 
     /// Sends the end of a body whose length nobody knew, with its trailers.
@@ -157,10 +161,12 @@ impl Exchange<'_> {
         }
         let wait = match self.answer.status {
             0 if is_done || self.is_backend_behind() => timeouts.response,
+            // Who streams calls speaks when there is something to say.
+            0 if self.call.is_some() => timeouts.response_idle,
             0 => timeouts.body_idle,
             _ => timeouts.response_idle,
         };
-        self.client.timer.set(cx, wait);
+        self.wait(cx, wait);
     }
 
     /// Whether the backend has not taken what the client sent.
@@ -196,7 +202,7 @@ impl Exchange<'_> {
                 let before = self.answer.backlog.len();
                 let flushed = self.answer.backlog.poll_flush(&mut self.client.stream, cx);
                 if self.answer.backlog.len() < before {
-                    self.client.timer.set(cx, self.timeouts().response_idle);
+                    self.wait(cx, self.timeouts().response_idle);
                 }
                 if ready!(flushed).is_err() {
                     return Poll::Ready(Err(Failure::ClientGone));
@@ -266,7 +272,7 @@ impl Exchange<'_> {
             true => Ok(()),
             false => (self.answer.backlog).send(&mut self.client.stream, cx, framed, &[]),
         };
-        self.client.timer.set(cx, self.timeouts().response_idle);
+        self.wait(cx, self.timeouts().response_idle);
         Poll::Ready(sent.map_err(|_| Failure::ClientGone))
     }
 

@@ -89,7 +89,7 @@ impl Exchange<'_> {
         };
         *left -= count as u64;
         self.facts.bytes_out += count as u64;
-        self.client.timer.set(cx, self.timeouts().response_idle);
+        self.wait(cx, self.timeouts().response_idle);
         Poll::Ready(Some(Ok(())))
     }
 
@@ -115,7 +115,6 @@ impl Exchange<'_> {
         };
         *left -= count as u64;
         self.facts.bytes_in += count as u64;
-        self.await_upload(cx);
-        Poll::Ready(Some(Ok(())))
+        Poll::Ready(Some(self.took_piece(cx)))
     }
 }

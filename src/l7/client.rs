@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::side::Side;
 use crate::net::timer::Timer;
+use crate::net::tls::handshake::Handshake;
 use crate::policy::persist::{Remembered, Told};
 use crate::upstream::local::{ListenerView, Local};
 
@@ -23,6 +24,8 @@ pub struct Client {
     pub view: Rc<ListenerView>,
     /// Its other end.
     pub remote: SocketAddr,
+    /// What its handshake came to, once there was one.
+    pub tls: Option<Rc<Handshake>>,
     /// Bytes that arrived before their turn.
     pub early: Vec<u8>,
     /// Requests so far.
@@ -42,6 +45,8 @@ pub struct Origin {
     pub view: Rc<ListenerView>,
     /// Its other end.
     pub remote: SocketAddr,
+    /// What its handshake came to, where TLS is spoken.
+    pub tls: Option<Rc<Handshake>>,
 }
 
 /// What comes after a request.
@@ -64,6 +69,7 @@ impl Client {
             local,
             view,
             remote,
+            tls,
         } = origin;
         let timer = local.wheel.timer();
         Client {
@@ -72,6 +78,7 @@ impl Client {
             local,
             view,
             remote,
+            tls,
             early: Vec::new(),
             requests: 0,
             remembered: None,
@@ -85,6 +92,7 @@ impl Client {
             local: self.local.clone(),
             view: self.view.clone(),
             remote: self.remote,
+            tls: self.tls.clone(),
         }
     }
 }

@@ -22,6 +22,9 @@ impl Client {
     /// future that takes a value by `self` holds it twice.
     pub async fn serve(&mut self) -> Option<Vec<u8>> {
         poll_fn(|cx| self.begin_wait(cx)).await;
+        if self.stream.speaks_tls() && !Box::pin(self.shake_hands()).await {
+            return None;
+        }
         while let Some(received) = poll_fn(|cx| self.poll_arrival(cx)).await {
             if self.requests == 0 && received.starts_with(PREFACE) {
                 return Some(received);
@@ -104,7 +107,7 @@ impl Client {
     }
 
     /// Says that no more is coming and reads what the client still sends.
-    async fn linger(&mut self) {
+    pub(super) async fn linger(&mut self) {
         self.stream.shutdown_write();
         let mut left = LINGER_BYTES;
         poll_fn(|cx| {

@@ -12,6 +12,8 @@ use ::http::HeaderMap;
 
 use super::client::Client;
 use super::filter::Filtered;
+use super::grpc::Call;
+use super::handshake::{failure_of, name_fault};
 use super::pace::Pace;
 use super::reject::Failure;
 use super::session::Shown;
@@ -25,6 +27,8 @@ use crate::http::request::{self, Request};
 use crate::metrics::rows::Hold;
 use crate::net::backlog::Backlog;
 use crate::net::stream::Stream;
+use crate::net::tls::handshake::Refusal;
+use crate::net::tls::secure;
 use crate::policy::balance::BackendIndex;
 use crate::policy::choose::Choice;
 use crate::policy::persist::{Stickiness, Told};
@@ -59,6 +63,8 @@ pub struct Exchange<'c> {
     pub(super) facts: Facts,
     /// There when the backend switched protocols: counts the connection from then on.
     pub(super) switched: Option<UpgradeLease>,
+    /// There when the request is a gRPC call.
+    pub(super) call: Option<Box<Call>>,
     /// There on routes with filters.
     pub(super) filtered: Option<Box<Filtered>>,
 }
@@ -225,6 +231,7 @@ impl<'c> Exchange<'c> {
             answer,
             facts,
             switched: None,
+            call: None,
             filtered: None,
         }
     }
@@ -261,7 +268,8 @@ impl<'c> Exchange<'c> {
         let local = self.client.local.clone();
         let lines = &mut local.scratch.borrow_mut().lines;
         let limits = &self.generation.snapshot.config.limits;
-        let parsed = request::parse(&self.received, lines, limits).map_err(Failure::Request)?;
+        let parsed = request::parse(&self.received, lines, limits)
+            .map_err(|fault| name_fault(&self.received, Failure::Request(fault)))?;
         let Some(request) = parsed else {
             return Ok(false);
         };
@@ -269,6 +277,7 @@ impl<'c> Exchange<'c> {
         let mut upload = request.body;
         if self.client.stream.is_http2() {
             head.version = Version::Http2;
+            self.call = Call::of(&request.head, self.facts.started);
             if matches!(upload, Framing::Chunked(_)) {
                 // What ends it is the end of the stream.
                 upload = Framing::Close;
@@ -334,6 +343,7 @@ impl<'c> Exchange<'c> {
         self.facts.tries = self.facts.tries.saturating_add(1);
         let pool = &self.generation.snapshot.pools[plan.pool];
         let is_http2 = pool.protocol == PoolProtocol::Http2;
+        let scheme = if pool.tls.is_some() { "https" } else { "http" };
         let idle = self.generation.pool(plan.pool).idle(plan.backend).clone();
         let kept = match fresh || is_http2 {
             true => None,
@@ -351,8 +361,8 @@ impl<'c> Exchange<'c> {
                 let before = clock::now();
                 // Boxed, so that the many requests that find a connection do not carry the state of making one.
                 let stream = match is_http2 {
-                    true => Box::pin(self.join(idle.shared(), backend)).await,
-                    false => Box::pin(self.connect(backend))
+                    true => Box::pin(self.join(idle.shared(), plan.pool, backend)).await,
+                    false => Box::pin(self.connect(plan.pool, backend))
                         .await
                         .map(BackendSide::Http1),
                 };
@@ -367,7 +377,7 @@ impl<'c> Exchange<'c> {
         };
         self.backend = Some(Upstream::new(stream, idle.expects_large()));
         match is_http2 {
-            true => poll_fn(|cx| Poll::Ready(self.send_to_stream(cx, &head))).await?,
+            true => poll_fn(|cx| Poll::Ready(self.send_to_stream(cx, scheme, &head))).await?,
             false => poll_fn(|cx| Poll::Ready(self.send(cx, &mut head))).await?,
         }
         self.facts.overhead += (clock::now() - began).saturating_sub(waited);
@@ -377,16 +387,28 @@ impl<'c> Exchange<'c> {
     }
 
     /// Connects within the route's time.
-    async fn connect(&mut self, backend: &Backend) -> Result<Stream, Failure> {
-        let connecting = Stream::connect(backend.live.address);
+    async fn connect(&mut self, pool: usize, backend: &Backend) -> Result<Stream, Failure> {
+        let generation = self.generation.clone();
+        let (pool, address) = (&generation.snapshot.pools[pool], backend.live.address);
+        let connecting = async {
+            let stream = Stream::connect(address).await?;
+            match &pool.tls {
+                Some(tls) => secure(stream, tls, address).await,
+                None => Ok(stream),
+            }
+        };
         let stream = self.within_connect(connecting).await?;
-        stream.map_err(|error| Failure::Connect(error.kind()))
+        stream.map_err(|refusal| match (&refusal, &pool.tls) {
+            (Refusal::System(error), None) => Failure::Connect(error.kind()),
+            _ => failure_of(&refusal, &pool.name, backend, &self.client.local),
+        })
     }
 
     /// Finds a place on a connection that requests share, or opens one, within the route's time to connect.
     async fn join(
         &mut self,
         shared: &Rc<Connections>,
+        pool: usize,
         backend: &Backend,
     ) -> Result<BackendSide, Failure> {
         let now = clock::now();
@@ -397,7 +419,7 @@ impl<'c> Exchange<'c> {
                 place
             }
             Found::Open(opening) => {
-                let stream = self.connect(backend).await?;
+                let stream = self.connect(pool, backend).await?;
                 let begun = self.within_connect(opening.begin(stream, now)).await?;
                 begun.map_err(|error| Failure::Connect(error.kind()))?
             }
@@ -411,12 +433,12 @@ impl<'c> Exchange<'c> {
         let mut is_first = true;
         poll_fn(|cx| {
             if std::mem::take(&mut is_first) {
-                self.client.timer.set(cx, self.timeouts().connect);
+                self.wait(cx, self.timeouts().connect);
             }
             match wait.as_mut().poll(cx) {
                 Poll::Ready(result) => Poll::Ready(Ok(result)),
                 Poll::Pending if self.client.timer.has_fired() => {
-                    Poll::Ready(Err(Failure::ConnectTimeout))
+                    Poll::Ready(Err(self.overdue_or(Failure::ConnectTimeout)))
                 }
                 Poll::Pending => Poll::Pending,
             }
@@ -425,14 +447,19 @@ impl<'c> Exchange<'c> {
     }
 
     /// Sends the head as a request of HTTP/2, with the body bytes that came with it.
-    fn send_to_stream(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Result<(), Failure> {
+    fn send_to_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        scheme: &str,
+        head: &[u8],
+    ) -> Result<(), Failure> {
         let (Some(upstream), Some(facts)) = (&mut self.backend, &self.head) else {
             return Err(Failure::BackendClosed);
         };
         let Some(stream) = upstream.stream.http2() else {
             return Err(Failure::BackendClosed);
         };
-        let request = fields::read_request(head, "http").ok_or(Failure::Request(Fault::Target))?;
+        let request = fields::read_request(head, scheme).ok_or(Failure::Request(Fault::Target))?;
         let mut body = self
             .received
             .get(facts.length..)
@@ -476,7 +503,7 @@ impl<'c> Exchange<'c> {
         upstream.sent = result.is_ok() || !upstream.backlog.is_empty();
         result.map_err(|_| Failure::BackendClosed)?;
         if facts.expects_continue {
-            self.client.timer.set(cx, self.timeouts().response);
+            self.wait(cx, self.timeouts().response);
         } else {
             self.await_upload(cx);
         }
@@ -493,7 +520,7 @@ impl<'c> Exchange<'c> {
             self.watch_client(cx)?;
         }
         if self.client.timer.has_fired() {
-            return Poll::Ready(Err(self.overdue()));
+            return Poll::Ready(Err(self.overdue_or(self.overdue())));
         }
         Poll::Pending
     }

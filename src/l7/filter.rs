@@ -3,6 +3,7 @@
 //! The walk goes back to `plan.rs` and `answer.rs`; answers of weir's own go through `respond.rs`.
 
 use super::exchange::Exchange;
+use super::protect;
 use super::reject::Failure;
 use crate::http::answer;
 use crate::http::edits::Edits;
@@ -80,9 +81,17 @@ pub(super) fn filter_request(
         checks: entry.snapshot.listeners[entry.listener].path_checks,
         again: false,
     };
-    match filters.request(request, &mut filtered.memory, edits) {
+    let limits = protect::Tokens(entry.route);
+    match filters.request(request, &limits, &mut filtered.memory, edits) {
         Flow::Continue if entry.leads_nowhere() => Err(Failure::NoRoute),
         Flow::Continue => Ok(()),
+        Flow::Refuse(Refusal::Denied) => {
+            Err(protect::deny_on(entry.route, source.client, facts.now))
+        }
+        Flow::Refuse(Refusal::Limited { place, wait }) => {
+            let who = (source.client, facts.now);
+            Err(protect::limit_on(entry.route, place, wait, who))
+        }
         Flow::Refuse(Refusal::Path(fault)) => Err(Failure::Path(fault)),
         Flow::Refuse(Refusal::Host) => Err(Failure::Request(Fault::HostInvalid)),
         Flow::Answer(answer) => {

@@ -12,6 +12,8 @@ mod compress;
 pub mod connection;
 mod exchange;
 mod filter;
+mod grpc;
+mod handshake;
 mod hold;
 pub mod http2;
 mod pace;

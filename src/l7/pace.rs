@@ -46,9 +46,10 @@ impl Exchange<'_> {
         self.pace.turn(waits, self.client.local.wheel.turns());
     }
 
-    /// Whether the client's body comes too slowly to be waited for. A body that is answered already may take the time that the answer takes.
+    /// Whether the client's body comes too slowly to be waited for. A body that is answered already may take the time that the answer takes,
+    /// and a gRPC call that of its messages.
     pub(super) fn is_too_slow(&self) -> bool {
-        if self.upload.is_done() || self.answer.status != 0 {
+        if self.upload.is_done() || self.answer.status != 0 || self.call.is_some() {
             return false;
         }
         let head = self.head.map_or(0, |head| head.length as u64);

@@ -9,6 +9,7 @@ use super::ask::{Question, ask};
 use super::client::Client;
 use super::exchange::{Exchange, Plan};
 use super::filter::{Entry, filter_request};
+use super::handshake::{check_host, introduce};
 use super::protect;
 use super::reject::Failure;
 use super::session::{Shown, look_up};
@@ -173,13 +174,23 @@ fn kind_of(failure: Failure, exchange: &Exchange<'_>) -> retry::Failure {
             .as_ref()
             .is_some_and(|upstream| !upstream.partial.is_empty());
     match failure {
-        Failure::Connect(_) | Failure::ConnectTimeout => retry::Failure::Connect,
+        Failure::Connect(_) | Failure::ConnectTimeout | Failure::Unproven => {
+            retry::Failure::Connect
+        }
         Failure::BackendClosed if answered => retry::Failure::Other,
+        // A backend that says so has done nothing, and so has not failed a request that it may have seen.
+        Failure::BackendClosed if is_unprocessed(exchange) => retry::Failure::Connect,
         Failure::BackendClosed if exchange.facts.reused => retry::Failure::ReusedClosed,
         Failure::BackendClosed => retry::Failure::NewClosed,
         Failure::SessionOver => retry::Failure::SessionOver,
         _ => retry::Failure::Other,
     }
+}
+
+/// Whether a backend that speaks HTTP/2 said that it did nothing for the request.
+fn is_unprocessed(exchange: &Exchange<'_>) -> bool {
+    let upstream = exchange.backend.as_ref();
+    upstream.is_some_and(|upstream| upstream.stream.is_http2() && !upstream.sent)
 }
 
 /// Chooses where the next attempt goes, and composes the head for it in the worker's scratch. `None`: the request is held first.
@@ -204,12 +215,14 @@ pub(super) fn plan(
     };
     let head = &request.head;
     let trusted = &snapshot.config.trusted_proxies;
-    let source = Source::of(head, exchange.client.remote, trusted);
+    let is_tls = exchange.client.tls.is_some();
+    let source = Source::of(head, exchange.client.remote, is_tls, trusted);
     exchange.facts.client = source.client;
     exchange.facts.secure = source.secure;
     if !attempts.is_planned {
         let started = exchange.facts.started;
         protect::ask_gate(snapshot, exchange.listener, &source, head, started)?;
+        check_host(exchange, &source, head)?;
     }
     let checks = snapshot.listeners[exchange.listener].path_checks;
     let mut facts = Facts {
@@ -264,6 +277,7 @@ pub(super) fn plan(
     attempts.is_planned = true;
     exchange.facts.choice = Some(choice);
     forwarding::edit(head, &source, snapshot.config.forwarding, edits);
+    introduce(exchange.client, &source, edits);
     let pool = &snapshot.pools[route.pool];
     let backend = &pool.backends[choice.backend.index()];
     compose(&request, backend, pool.protocol, edits, &mut scratch.out);

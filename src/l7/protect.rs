@@ -11,10 +11,11 @@ use crate::clock;
 use crate::config::model::{Cidr, LimitKey};
 use crate::http::forwarding::Source;
 use crate::http::head::RequestHead;
+use crate::policy::filter::{self, Limits};
 use crate::state::gate::{Closed, Gate};
 use crate::state::rate_limit::RateLimit;
 use crate::state::refusals::Refusals;
-use crate::state::snapshot::Snapshot;
+use crate::state::snapshot::{Route, Snapshot};
 use crate::state::sources::Seat;
 use crate::upstream::local::ListenerView;
 
@@ -82,11 +83,13 @@ pub(super) fn ask_gate(
     if !gate.permits(source.client) {
         return Err(deny(snapshot, listener, gate, source.client, now));
     }
-    match &gate.rate {
+    let limit = gate.rate.as_deref();
+    match limit.and_then(|limit| Some((limit, limit.take(source.client, head, now)?))) {
         None => Ok(()),
-        Some(limit) => {
-            let name = ("listener", &*snapshot.listeners[listener].name);
-            take(limit, 0, name, source.client, head, now)
+        Some((limit, wait)) => {
+            let name = &*snapshot.listeners[listener].name;
+            tell_of(limit, ("listener", name), source.client, now);
+            Err(Failure::Limited(Limited::new(0, wait)))
         }
     }
 }
@@ -106,29 +109,53 @@ fn deny(
     Failure::Denied
 }
 
-/// Takes a token for a request; `of` is what the limit belongs to, kind and name.
-pub(super) fn take(
-    limit: &RateLimit,
-    by: u8,
-    of: (&str, &str),
-    client: IpAddr,
-    head: &RequestHead<'_>,
-    now: Instant,
-) -> Result<(), Failure> {
-    let Some(wait) = limit.take(client, head, now) else {
-        return Ok(());
-    };
+/// The rate limits of a route, for its filters.
+#[derive(Debug)]
+pub(super) struct Tokens<'a>(pub(super) &'a Route);
+
+impl Limits for Tokens<'_> {
+    fn take(&self, place: usize, request: &filter::Request<'_>) -> Option<Duration> {
+        let limit = self.0.limits.at(place)?;
+        limit.take(request.view.client, request.head, request.facts.now)
+    }
+}
+
+/// A route does not let a client in: the failure, after it was counted.
+#[cold]
+pub(super) fn deny_on(route: &Route, client: IpAddr, now: Instant) -> Failure {
+    if let Some(denied) = &route.limits.denied {
+        let name = &route.name;
+        tell(denied, now, || {
+            format!("route {name}: {client} may not come in")
+        });
+    }
+    Failure::Denied
+}
+
+/// A client met the rate limit of the filter at this place: the failure, after it was counted.
+#[cold]
+pub(super) fn limit_on(
+    route: &Route,
+    place: usize,
+    wait: Duration,
+    (client, now): (IpAddr, Instant),
+) -> Failure {
+    if let Some(limit) = route.limits.at(place) {
+        tell_of(limit, ("route", &route.name), client, now);
+    }
+    let by = u8::try_from(place + 1).unwrap_or(u8::MAX);
+    Failure::Limited(Limited::new(by, wait))
+}
+
+fn tell_of(limit: &RateLimit, (kind, name): (&str, &str), client: IpAddr, now: Instant) {
     tell(&limit.refusals, now, || {
-        format!(
-            "{} {}: {client} is over the limit of {}",
-            of.0, of.1, limit.label
-        )
+        let label = &limit.label;
+        format!("{kind} {name}: {client} is over the limit of {label}")
     });
-    Err(Failure::Limited(Limited::new(by, wait)))
 }
 
 /// Counts a refusal, and writes a line if one is due.
-pub(super) fn tell(refusals: &Refusals, now: Instant, what: impl FnOnce() -> String) {
+fn tell(refusals: &Refusals, now: Instant, what: impl FnOnce() -> String) {
     match refusals.count(now) {
         None => {}
         Some(1) => log::warn!("{}", what()),
@@ -142,7 +169,12 @@ pub(super) fn rate_fields(exchange: &Exchange<'_>, limited: Limited) -> String {
     let wait = limited.wait;
     let mut fields = format!("Retry-After: {wait}\r\n");
     let snapshot = &*exchange.generation.snapshot;
-    if let Some(limit) = &snapshot.listeners[exchange.listener].gate.rate {
+    let limit = match limited.by {
+        0 => snapshot.listeners[exchange.listener].gate.rate.as_deref(),
+        by => (exchange.facts.route)
+            .and_then(|route| snapshot.routes[route].limits.at(usize::from(by) - 1)),
+    };
+    if let Some(limit) = limit {
         let ((quota, window), name) = (limit.quota(), policy_name(limit));
         let window = window.as_secs() + u64::from(window.subsec_nanos() > 0);
         fields += &format!(

@@ -51,6 +51,14 @@ pub enum Failure {
     Limited(Limited),
     /// The client sends its body too slowly.
     BodyTooSlow,
+    /// The client of a gRPC call does not wait any more.
+    DeadlineExceeded,
+    /// The client speaks TLS where it is not spoken.
+    TlsHere,
+    /// The request is for a host that the connection is not for.
+    Misdirected,
+    /// The backend did not prove who it is, or does not speak TLS as it should.
+    Unproven,
 }
 
 /// A row of the table.
@@ -76,7 +84,7 @@ const fn row(reason: &'static str, status: u16, text: &'static str) -> Row {
 }
 
 /// Every reason, in the order of [`Failure::ordinal`].
-pub const TABLE: [Row; 40] = [
+pub const TABLE: [Row; 44] = [
     row("start_line", 400, "The request line is malformed."),
     row("version", 505, "This server speaks HTTP/1.0 and HTTP/1.1."),
     row("target", 400, "The request target is malformed."),
@@ -157,6 +165,22 @@ pub const TABLE: [Row; 40] = [
     row("denied", 403, "Access is not allowed."),
     row("limited", 429, "Too many requests."),
     row("body_too_slow", 408, "The request body arrived too slowly."),
+    row(
+        "deadline_exceeded",
+        504,
+        "The deadline of the call has passed.",
+    ),
+    row(
+        "tls_on_plain_port",
+        400,
+        "This port does not speak TLS: ask with http:// here.",
+    ),
+    row(
+        "misdirected",
+        421,
+        "This connection is not for that host: ask on another one.",
+    ),
+    row("unproven", 502, "The server could not be reached securely."),
 ];
 
 impl Failure {
@@ -205,7 +229,16 @@ impl Failure {
             Failure::Denied => 37,
             Failure::Limited(_) => 38,
             Failure::BodyTooSlow => 39,
+            Failure::DeadlineExceeded => 40,
+            Failure::TlsHere => 41,
+            Failure::Misdirected => 42,
+            Failure::Unproven => 43,
         }
+    }
+
+    /// Whether the client is told of it as of a failure.
+    pub fn is_told(self) -> bool {
+        !matches!(self, Failure::ClientGone | Failure::Answered)
     }
 
     /// Its row of [`TABLE`].
@@ -233,6 +266,7 @@ pub fn phrase(status: u16) -> &'static str {
         408 => "Request Timeout",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        421 => "Misdirected Request",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",

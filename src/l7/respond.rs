@@ -26,6 +26,10 @@ pub(super) async fn respond(exchange: &mut Exchange<'_>, failure: Failure) -> Ne
         exchange.client.local.counts.refused[failure.ordinal()].increment();
     }
     exchange.backend = None;
+    if failure.is_told() && exchange.refuse_call(failure) {
+        exchange.facts.ended = clock::now();
+        return Next::Request;
+    }
     let next = match (failure, exchange.answer.status) {
         (Failure::ClientGone, 0) => Next::Close,
         (_, 0) => send(exchange, failure).await,
@@ -80,8 +84,9 @@ async fn send(exchange: &mut Exchange<'_>, failure: Failure) -> Next {
 fn send_to_stream(stream: &mut ClientStream, message: &[u8]) -> Option<()> {
     let end = memchr::memmem::find(message, b"\r\n\r\n")? + "\r\n\r\n".len();
     let answer = fields::read_answer(&message[..end])?;
-    stream.respond(answer, &message[end..], true).ok()?;
-    stream.end(None);
+    let body = &message[end..];
+    let taken = stream.respond(answer, body, true).ok()?;
+    stream.finish(&body[taken..]);
     Some(())
 }
 
@@ -89,7 +94,11 @@ fn send_to_stream(stream: &mut ClientStream, message: &[u8]) -> Option<()> {
 fn keeps_connection(exchange: &Exchange<'_>, failure: Failure) -> bool {
     let is_clear = !matches!(
         failure,
-        Failure::Request(_) | Failure::Path(_) | Failure::HeadTimeout | Failure::BodyTooLarge
+        Failure::Request(_)
+            | Failure::TlsHere
+            | Failure::Path(_)
+            | Failure::HeadTimeout
+            | Failure::BodyTooLarge
     );
     is_clear
         && exchange.upload.is_done()

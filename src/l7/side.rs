@@ -31,6 +31,12 @@ impl Side {
         }
     }
 
+    /// Whether it is a connection within TLS.
+    #[inline]
+    pub fn speaks_tls(&self) -> bool {
+        matches!(self, Side::Http1(Stream::Tls(_)))
+    }
+
     /// Whether it speaks HTTP/2.
     #[inline]
     pub fn is_http2(&self) -> bool {

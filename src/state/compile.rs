@@ -12,6 +12,7 @@ use super::diff::key;
 use super::flights::Flights;
 use super::gate::Gate;
 use super::live_sessions::{LiveSessions, grain};
+use super::route_limits::RouteLimits;
 use super::snapshot::{Listener, Pool, Route, Snapshot};
 use crate::clock;
 use crate::config::model::{self, BalancerKind, Check, Config, PoolProtocol, Rebalance, Sessions};
@@ -49,26 +50,33 @@ pub fn compile(
         .iter()
         .any(|route| route.pool.is_empty())
         .then(nobody);
-    let routes = config.routes.iter().map(|from| Route {
-        name: from.name.as_str().into(),
-        pool: pool_ordinals[from.pool.as_str()],
-        sticky: (from.sticky.as_ref().zip(secrets)).map(|(from_sticky, secrets)| {
-            // A sticky route has a pool.
-            let pool = &config.pools[pool_ordinals[from.pool.as_str()]];
-            let idle = longest_idle(&config, pool).unwrap_or_default();
-            sticky(from_sticky, pool, secrets, idle)
-        }),
-        filters: Filters::new(&from.filters),
-        store: None,
-        timeouts: from.timeouts,
-        max_body: from.max_body.unwrap_or(u64::MAX),
-    });
+    let limits = RouteLimits::of_routes(&config, previous);
+    let routes = config
+        .routes
+        .iter()
+        .zip(limits)
+        .map(|(from, limits)| Route {
+            name: from.name.as_str().into(),
+            pool: pool_ordinals[from.pool.as_str()],
+            sticky: (from.sticky.as_ref().zip(secrets)).map(|(from_sticky, secrets)| {
+                // A sticky route has a pool.
+                let pool = &config.pools[pool_ordinals[from.pool.as_str()]];
+                let idle = longest_idle(&config, pool).unwrap_or_default();
+                sticky(from_sticky, pool, secrets, idle)
+            }),
+            filters: Filters::new(&from.filters),
+            limits,
+            store: None,
+            timeouts: from.timeouts,
+            max_body: from.max_body.unwrap_or(u64::MAX),
+        });
     Snapshot {
         generation,
         listeners: listeners.collect(),
         routes: routes.collect(),
         router: Router::compile(&matches(&config)),
         pools: pools.chain(nobody).collect(),
+        tls_files: Vec::new(),
         config: config.clone(),
     }
 }
@@ -110,6 +118,7 @@ fn listener(from: &model::Listener, known: &Known<'_>) -> Listener {
         },
         path_checks: from.path_checks,
         http2: from.http2,
+        tls: None,
         connections: known.map_or_else(Arc::default, |known| known.connections.clone()),
         gate: Gate::new(from, known.map(|known| &known.gate)),
     }
@@ -159,6 +168,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
         epoch: epoch.clone(),
         sessions: None,
         flights: None,
+        tls: None,
         moves: known.map_or_else(
             || Arc::new(Moves::new(clock::now())),
             |known| known.moves.clone(),
@@ -179,6 +189,7 @@ fn nobody() -> Pool {
         epoch: Arc::default(),
         sessions: None,
         flights: None,
+        tls: None,
         moves: Arc::new(Moves::new(clock::now())),
     }
 }

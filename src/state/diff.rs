@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::snapshot::{ListenerKey, ProtocolKey};
 use crate::config::model::{
     AccessFormat, AccessTarget, AdminBind, Backend, BalancerKind, Cidr, Config, Forwarding, Health,
-    Level, Limits, Listener, Pool, Protocol, Route, Timeouts, Watch,
+    Level, Limits, Listener, Pool, PoolTls, Protocol, Route, Timeouts, Watch,
 };
 use crate::config::schema::{self, Reload};
 
@@ -42,6 +42,8 @@ pub struct PoolDiff {
     pub max_sessions: Option<usize>,
     /// The new check.
     pub health: Option<Health>,
+    /// How TLS is spoken from now on, which may be not at all.
+    pub tls: Option<Option<PoolTls>>,
     /// By address.
     pub backends: ListDiff<Backend>,
 }
@@ -174,6 +176,7 @@ impl PoolDiff {
             && self.slow_start.is_none()
             && self.max_sessions.is_none()
             && self.health.is_none()
+            && self.tls.is_none()
             && self.backends.is_empty()
     }
 }
@@ -227,6 +230,7 @@ impl Item for Pool {
             slow_start: changed(&self.slow_start, &to.slow_start),
             max_sessions: changed(&self.max_sessions, &to.max_sessions),
             health: changed(&self.health, &to.health),
+            tls: changed(&self.tls, &to.tls),
             backends: ListDiff::between(&self.backends, &to.backends),
         };
         (!diff.is_empty()).then_some(diff)
@@ -238,6 +242,7 @@ impl Item for Pool {
         assign(&mut self.slow_start, &change.slow_start);
         assign(&mut self.max_sessions, &change.max_sessions);
         assign(&mut self.health, &change.health);
+        assign(&mut self.tls, &change.tls);
         change.backends.apply(&mut self.backends);
     }
 }
@@ -363,7 +368,8 @@ fn assign<T: Clone>(value: &mut T, change: &Option<T>) {
     }
 }
 
-fn numbered<T: Item>(items: &[T]) -> Vec<Nth<T::Key>> {
+/// The keys of a list.
+pub(super) fn numbered<T: Item>(items: &[T]) -> Vec<Nth<T::Key>> {
     let mut seen: HashMap<T::Key, usize> = HashMap::new();
     let number = |item: &T| {
         let count = seen.entry(item.key()).or_default();

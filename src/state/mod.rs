@@ -14,12 +14,14 @@ pub mod losses;
 pub mod rate_limit;
 pub mod rates;
 pub mod refusals;
+pub mod route_limits;
 pub mod sessions;
 pub mod snapshot;
 pub mod sources;
 pub mod store;
 pub mod summary;
 pub mod table;
+pub mod tls;
 
 #[cfg(test)]
 pub(crate) mod sample;

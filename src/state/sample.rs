@@ -79,6 +79,7 @@ fn listener(name: &str, bind: &[SocketAddr]) -> Listener {
         access: Access::default(),
         path_checks: PathChecks::Strict,
         http2: true,
+        tls: None,
     }
 }
 
@@ -141,6 +142,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
             rise: 2,
             initial: Initial::Probe,
         },
+        tls: None,
     }
 }
 

@@ -11,7 +11,9 @@ use super::backend::{Backend, Epoch};
 use super::flights::Flights;
 use super::gate::Gate;
 use super::live_sessions::LiveSessions;
+use super::route_limits::RouteLimits;
 use super::store::StoreEnd;
+use super::tls::{ListenerTls, PoolTls, TlsFile};
 use crate::config::model::{BalancerKind, Config, PathChecks, PoolProtocol, Protocol, Timeouts};
 use crate::policy::filter::Filters;
 use crate::policy::persist::Sticky;
@@ -34,6 +36,8 @@ pub struct Snapshot {
     pub router: Router,
     /// In the order of the file; after them one without backends, where routes lead whose filters answer.
     pub pools: Vec<Pool>,
+    /// The files behind TLS; control gives them.
+    pub tls_files: Vec<TlsFile>,
 }
 
 /// What identifies a bound socket from one generation to the next.
@@ -69,6 +73,8 @@ pub struct Listener {
     pub path_checks: PathChecks,
     /// Whether HTTP/2 is spoken too.
     pub http2: bool,
+    /// What TLS is spoken with, where it is; control gives it.
+    pub tls: Option<ListenerTls>,
     /// Open connections over all workers; survives reloads under the same name.
     pub connections: Arc<AtomicUsize>,
     /// Whom it lets in; what it counts survives reloads under the same name.
@@ -84,6 +90,8 @@ pub struct Route {
     pub pool: usize,
     /// Its steps; absent: requests and answers pass as they are.
     pub filters: Option<Box<Filters>>,
+    /// The rate limits among them; what they count survives reloads that say the same.
+    pub limits: RouteLimits,
     /// Keeps a client where it is; absent: not sticky.
     pub sticky: Option<Sticky>,
     /// Where what it learns of sessions is shared; control gives it.
@@ -117,6 +125,8 @@ pub struct Pool {
     pub flights: Option<Arc<Flights>>,
     /// How many clients moved of late to even out; survives reloads under the same name.
     pub moves: Arc<Moves>,
+    /// What TLS is spoken to its backends with, where it is; control gives it.
+    pub tls: Option<PoolTls>,
     /// Its live sessions, which survive reloads; absent where no route to it is sticky.
     pub sessions: Option<LiveSessions>,
 }

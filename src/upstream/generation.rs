@@ -18,8 +18,9 @@ use crate::state::snapshot::{Pool, Snapshot};
 /// Requests of one worker and pool that may be held for their clients' homes at once.
 pub const MAX_HELD: usize = 1024;
 
-/// Idle connections by pool name and address: what identifies a backend's sockets from one generation to the next.
-pub type IdleStacks = HashMap<(Arc<str>, SocketAddr), Rc<IdleStack>>;
+/// Idle connections by pool name, address, and the settings of TLS they were made under: what identifies a backend's sockets from one
+/// generation to the next.
+pub type IdleStacks = HashMap<(Arc<str>, SocketAddr, u64), Rc<IdleStack>>;
 
 /// A generation as one worker serves it.
 #[derive(Debug)]
@@ -89,8 +90,9 @@ impl Generation {
             .pools
             .iter()
             .map(|pool| {
+                let tls = pool.tls.as_ref().map_or(0, |tls| tls.identity);
                 let idle = pool.backends.iter().map(|backend| {
-                    let key = (pool.name.clone(), backend.live.address);
+                    let key = (pool.name.clone(), backend.live.address, tls);
                     let stack = stacks
                         .remove(&key)
                         .unwrap_or_else(|| Rc::new(IdleStack::new(0)));

@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::coders::Coders;
 use super::generation::Generation;
@@ -47,6 +48,8 @@ pub struct Local {
     pub access_log: AccessLog,
     /// Buffers for heads that wait.
     pub buffers: Buffers,
+    /// When the log was last told of a backend whose handshake failed.
+    pub told_of_tls: Cell<Option<Instant>>,
     /// Pipes for bodies that pass without a copy.
     pub pipes: Rc<Pipes>,
     /// Coders for answers that are compressed.

@@ -19,6 +19,7 @@ mod learn;
 mod learn_store;
 mod limits;
 mod limits_access;
+mod limits_filters;
 mod limits_forgery;
 mod limits_rates;
 mod live_sessions;

@@ -498,11 +498,15 @@ fn versions_that_are_no_version() {
     );
 }
 
+/// A request line that is nearly what HTTP/2 begins with is still one of HTTP/1.
 #[test]
-fn the_preface_of_http_2_is_refused() {
+fn nearly_the_preface_of_http_2_is_refused() {
     refused(
         &[505, 400],
-        &[("preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec())],
+        &[
+            ("no body", b"PRI * HTTP/2.0\r\n\r\nSN\r\n\r\n".to_vec()),
+            ("a field", b"PRI * HTTP/2.0\r\nHost: a\r\n\r\n".to_vec()),
+        ],
     );
 }
 

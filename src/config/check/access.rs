@@ -7,13 +7,21 @@ use std::collections::HashSet;
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::lower::Draft;
-use crate::config::model::{Access, Cidr};
+use crate::config::model::{Access, Cidr, Filter};
 use crate::config::section::Report;
 use crate::config::values::addresses::first_address;
 
 pub(super) fn check(report: &mut Report, draft: &Draft) {
     for (listener, places) in draft.config.listeners.iter().zip(&draft.listeners) {
         check_list(report, &listener.access, &places.allow);
+    }
+    for (route, places) in draft.config.routes.iter().zip(&draft.routes) {
+        for (filter, place) in route.filters.iter().zip(&places.filters) {
+            if let Filter::Access(access) = filter {
+                let places = vec![place.clone(); access.allow.len()];
+                check_list(report, access, &places);
+            }
+        }
     }
 }
 

@@ -24,6 +24,24 @@ pub(super) fn check(report: &mut Report, draft: &Draft) {
     cookies(report, draft);
     stores(report, draft);
     one_cookie_for_two(report, draft);
+    unverified(report, draft);
+}
+
+/// TLS that proves nothing hides what passes from those who only listen.
+fn unverified(report: &mut Report, draft: &Draft) {
+    for (pool, places) in draft.config.pools.iter().zip(&draft.pools) {
+        if let Some(place) = &places.unverified {
+            report.push(
+                Diagnostic::at(
+                    Code::VerifyOff,
+                    place.clone(),
+                    format!("the backends of the pool `{}` need not prove who they are", brief(&pool.name)),
+                    "whoever is on the way can read and change everything",
+                )
+                .help("leave it out, and name the authority that signs their certificates: ca = \"FILE\""),
+            );
+        }
+    }
 }
 
 fn slow_probes(report: &mut Report, draft: &Draft) {

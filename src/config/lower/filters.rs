@@ -6,14 +6,16 @@ mod compress;
 
 use toml::de::{DeTable, DeValue};
 
-use super::{At, Report, Section, values_of};
+use super::{At, Report, Section, protection, values_of};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::keys;
-use crate::config::model::{Filter, HeaderEdits, Redirect, Respond, Rewrite, Scheme, Template};
+use crate::config::model::{
+    Access, Filter, HeaderEdits, LimitKey, RateLimit, Redirect, Respond, Rewrite, Scheme, Template,
+};
 use crate::config::suggest;
 use crate::config::value::chosen;
-use crate::config::values::{Read, names, template};
+use crate::config::values::{Read, names, rates, template};
 
 /// The filters of a route, `None` in the place of one that is refused, and where each stands.
 pub(super) fn lower(report: &mut Report, route: &Section<'_>) -> (Vec<Filter>, Vec<Span>) {
@@ -47,6 +49,11 @@ const KEYS_OF_TYPES: &[(&str, &[&str])] = &[
     ("respond", &["status", "body", "content_type"]),
     ("request-id", &["header"]),
     ("compress", &["algorithms", "min_size", "types", "level"]),
+    ("access", &["allow", "deny"]),
+    (
+        "rate-limit",
+        &["rate", "burst", "key", "prefix_v4", "prefix_v6", "max_keys"],
+    ),
 ];
 
 fn lower_one(report: &mut Report, table: &DeTable<'_>, span: Span) -> Option<(Filter, Span)> {
@@ -72,6 +79,8 @@ fn lower_one(report: &mut Report, table: &DeTable<'_>, span: Span) -> Option<(Fi
             header: section.text(report, "header", |name| free_header(name, ""))?,
         },
         "compress" => Filter::Compress(compress::lower(report, &section)),
+        "access" => Filter::Access(access(report, &section)?),
+        "rate-limit" => Filter::RateLimit(rate_limit(report, &section)?),
         _ => return None,
     };
     Some((filter, section.place("type")))
@@ -99,10 +108,7 @@ fn of_other_types(section: &Section<'_>, table: &DeTable<'_>, kind: &str) -> Vec
             format!("`{name}` belongs to filters of type {types}"),
             "this filter has no use for it",
         );
-        let help = format!(
-            "leave `{name}` out; a {kind} filter has {}",
-            known.join(", ")
-        );
+        let help = format!("leave `{name}` out; \"{kind}\" has {}", known.join(", "));
         problems.push(
             problem
                 .and(section.place("type"), "the type is given here")
@@ -208,6 +214,45 @@ fn rewrite(report: &mut Report, section: &Section<'_>) -> Option<Rewrite> {
     let regex = section.text(report, "regex", template::regex)?;
     let to = section.text(report, "to", |to| template::path_of_groups(to, &regex))?;
     Some(Rewrite::Regex { regex, to })
+}
+
+fn access(report: &mut Report, section: &Section<'_>) -> Option<Access> {
+    if section.value("allow").is_none() && section.value("deny").is_none() {
+        let help = "add deny = [\"192.0.2.0/24\"], or allow = [\"10.0.0.0/8\"]";
+        report.push(missing(section, "deny", help));
+        return None;
+    }
+    Some(protection::access(report, section).0)
+}
+
+fn rate_limit(report: &mut Report, section: &Section<'_>) -> Option<RateLimit> {
+    if section.value("rate").is_none() {
+        let help = "add rate = \"10/s\", with how many may pass in how long";
+        report.push(missing(section, "rate", help));
+        return None;
+    }
+    let key = section.text(report, "key", rates::key)?;
+    let unused: &[&str] = match key {
+        LimitKey::Source => &[],
+        LimitKey::Route => &["prefix_v4", "prefix_v6", "max_keys"],
+        LimitKey::Header(_) | LimitKey::Cookie(_) => &["prefix_v4", "prefix_v6"],
+    };
+    let written = unused.iter().filter(|name| section.value(name).is_some());
+    for name in written {
+        let problem = Diagnostic::at(
+            Code::OtherFilter,
+            section.key_place(name),
+            format!("`{name}` says nothing here"),
+            format!("the limit counts by \"{key}\""),
+        );
+        let place = section.place("key");
+        report.push(
+            problem
+                .and(place, "that is said here")
+                .help(format!("leave `{name}` out")),
+        );
+    }
+    Some(protection::rate_limit(report, section, key))
 }
 
 fn missing(section: &Section<'_>, name: &str, help: &str) -> Diagnostic {

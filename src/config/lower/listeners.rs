@@ -1,7 +1,8 @@
 //! The listeners of a file.
 //! It never opens a socket; whether two addresses get along is judged in `check/addresses.rs`.
-//! The walk goes on in `protection.rs`.
+//! The walk goes on in `tls.rs` and `protection.rs`.
 
+use super::tls::{self, Files};
 use super::{ListenerPlaces, Report, Section, protection};
 use crate::config::model::{Access, Listener, PathChecks, Protocol};
 use crate::config::values::addresses;
@@ -10,6 +11,7 @@ use crate::config::values::addresses;
 pub(super) fn lower(
     report: &mut Report,
     top: &Section<'_>,
+    files: &mut Files,
 ) -> (Vec<Listener>, Vec<ListenerPlaces>) {
     top.named_tables(report, "listeners", "listeners.*")
         .into_iter()
@@ -25,7 +27,7 @@ pub(super) fn lower(
             (
                 Listener {
                     access,
-                    ..listener(report, name.value, super::values_of(bind), &section)
+                    ..listener(report, name.value, super::values_of(bind), &section, files)
                 },
                 places,
             )
@@ -38,6 +40,7 @@ fn listener(
     name: String,
     bind: Vec<std::net::SocketAddr>,
     section: &Section<'_>,
+    files: &mut Files,
 ) -> Listener {
     Listener {
         name,
@@ -63,5 +66,6 @@ fn listener(
             [("strict", PathChecks::Strict), ("off", PathChecks::Off)],
         ),
         http2: section.flag(report, "http2"),
+        tls: tls::of_listener(report, section, files),
     }
 }

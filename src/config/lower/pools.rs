@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use toml::de::{DeTable, DeValue};
 
+use super::tls::{self, Files};
 use super::{At, PoolPlaces, Report, Section};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
@@ -18,14 +19,20 @@ use crate::config::model::{
 use crate::config::values::{self, addresses, names};
 
 /// All pools in file order.
-pub(super) fn lower(report: &mut Report, top: &Section<'_>) -> (Vec<Pool>, Vec<PoolPlaces>) {
+pub(super) fn lower(
+    report: &mut Report,
+    top: &Section<'_>,
+    files: &mut Files,
+) -> (Vec<Pool>, Vec<PoolPlaces>) {
     let empty = DeTable::new();
     let mut pools = Vec::new();
     let mut places = Vec::new();
     for (name, section) in top.named_tables(report, "pools", "pools.*") {
         let check = section.section(report, "health", "pools.*.health", &empty);
         let time = check.value("timeout").or_else(|| check.value("interval"));
+        let (tls, unverified) = tls::of_pool(report, &section, files);
         places.push(PoolPlaces {
+            unverified,
             balancer: section.place("balancer"),
             name: name.span.clone(),
             check_time: time.map(|value| value.span),
@@ -55,6 +62,7 @@ pub(super) fn lower(report: &mut Report, top: &Section<'_>) -> (Vec<Pool>, Vec<P
             max_sessions: section.count(report, "max_sessions").unwrap_or_default() as usize,
             backends: backends(report, &name, &section),
             health: health(report, &check, protocol),
+            tls,
             name: name.value,
         });
     }

@@ -2,6 +2,8 @@
 //! Templates and patterns are read and checked; nothing here holds a file's contents.
 //! The walk goes on in `policy/filter/`, which carries them out.
 
+use super::{Access, RateLimit};
+
 /// A step on a route.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Filter {
@@ -22,6 +24,10 @@ pub enum Filter {
     },
     /// Compresses answers for clients that take it.
     Compress(Compress),
+    /// Turns clients away by their address.
+    Access(Access),
+    /// Turns clients away that ask too often.
+    RateLimit(RateLimit),
 }
 
 impl Filter {
@@ -35,6 +41,8 @@ impl Filter {
             Filter::Respond(_) => "respond",
             Filter::RequestId { .. } => "request-id",
             Filter::Compress(_) => "compress",
+            Filter::Access(_) => "access",
+            Filter::RateLimit(_) => "rate-limit",
         }
     }
 

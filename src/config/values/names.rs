@@ -431,6 +431,20 @@ pub fn authority(text: &str) -> Read<String> {
     ))
 }
 
+/// What a TLS server may be called: a host name, lower case, or an IP address.
+pub fn server_name(text: &str) -> Read<String> {
+    let name = text.to_ascii_lowercase();
+    if name.parse::<std::net::IpAddr>().is_ok() || is_domain(&name) {
+        return Ok(name);
+    }
+    Err(Flaw::new(
+        Code::BadServerName,
+        "is not the name of a server",
+        "neither a host name nor an IP address",
+        "write a name such as \"was.internal\", without a port",
+    ))
+}
+
 /// A path in the file system.
 pub fn file_path(text: &str) -> Read<PathBuf> {
     let label = if text.is_empty() {

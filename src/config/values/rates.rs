@@ -1,12 +1,12 @@
-//! Text to rates: so many a second, minute or hour.
+//! Text to rates: so many a second, minute or hour; and to what a rate limit counts by.
 //! Nothing here knows where in the file a value stands.
 //! Here the walk ends.
 
 use std::time::Duration;
 
-use super::{Flaw, Read, brief};
+use super::{Flaw, Read, brief, cookies, names};
 use crate::config::codes::Code;
-use crate::config::model::Rate;
+use crate::config::model::{LimitKey, Rate};
 
 /// The highest count of a rate: more is no limit.
 const MOST: u32 = 1_000_000;
@@ -40,6 +40,22 @@ pub fn rate(text: &str) -> Read<Rate> {
     }
 }
 
+/// `source`, `header:NAME`, `cookie:NAME` or `route`.
+pub fn key(text: &str) -> Read<LimitKey> {
+    match text.split_once(':') {
+        None if text == "source" => Ok(LimitKey::Source),
+        None if text == "route" => Ok(LimitKey::Route),
+        Some(("header", name)) => names::header_name(name).map(LimitKey::Header),
+        Some(("cookie", name)) => cookies::name(name).map(LimitKey::Cookie),
+        _ => Err(Flaw::new(
+            Code::UnknownChoice,
+            "has an unknown value",
+            format!("there is no `{}`", brief(text)),
+            "it can be \"source\", \"route\", \"header:NAME\" or \"cookie:NAME\"",
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +80,18 @@ mod tests {
             "-1/s",
         ] {
             assert!(rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys() {
+        let read = |text: &str| key(text).map(|key| key.to_string());
+        assert_eq!(read("source"), Ok("source".into()));
+        assert_eq!(read("header:X-Api-Key"), Ok("header:x-api-key".into()));
+        assert_eq!(read("cookie:JSESSIONID"), Ok("cookie:JSESSIONID".into()));
+        assert_eq!(read("route"), Ok("route".into()));
+        for text in ["", "header", "header:", "cookie:a b", "path", "source:1"] {
+            assert!(key(text).is_err(), "{text}");
         }
     }
 }

@@ -192,7 +192,8 @@ fn follow(
         .ok_or(Failure::ClientGone)?;
     let head = &parsed.head;
     let remote = SocketAddr::new(asked.client, 0);
-    let source = Source::of(head, remote, &snapshot.config.trusted_proxies);
+    let is_tls = snapshot.listeners[listener].tls.is_some();
+    let source = Source::of(head, remote, is_tls, &snapshot.config.trusted_proxies);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let told = &mut explanation.request;
     (told.method, told.host) = (text(head.method), text(head.host()));

@@ -11,7 +11,6 @@ use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST, USER_AGENT};
 use hyper::{Request, Response, http};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::{AGENT, Failure, Outcome, Probe, Target, http2};
 
@@ -69,9 +68,7 @@ impl Http {
 
 /// The status of the answer.
 async fn ask(target: &Target, request: Request<Empty<Bytes>>) -> Result<u16, Failure> {
-    let stream = TcpStream::connect(target.address)
-        .await
-        .map_err(|error| Failure::from_connect(&error))?;
+    let stream = target.connect().await?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD)
         .handshake(TokioIo::new(stream))
@@ -129,7 +126,7 @@ mod tests {
             stream.write_all(answer).unwrap();
             String::from_utf8(asked).unwrap()
         });
-        (Target { address }, thread)
+        (Target { address, tls: None }, thread)
     }
 
     fn probe(host: Option<&str>) -> Http {
@@ -200,7 +197,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let outcome = probe(None).probe(&Target { address }).await;
+        let outcome = probe(None).probe(&Target { address, tls: None }).await;
         assert_eq!(outcome.unwrap_err().to_string(), "connection refused");
     }
 }

@@ -8,7 +8,6 @@ use std::pin::Pin;
 use ::http::{Method, Request, Response, Uri, header};
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::RecvStream;
-use tokio::net::TcpStream;
 
 use super::{AGENT, Failure, Outcome, Probe, Target};
 
@@ -68,7 +67,11 @@ fn request(
 ) -> Result<Request<()>, Failure> {
     let address = target.address.to_string();
     let uri = Uri::builder()
-        .scheme("http")
+        .scheme(if target.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        })
         .authority(host.unwrap_or(&address))
         .path_and_query(path)
         .build();
@@ -86,9 +89,7 @@ async fn call(
     request: Request<()>,
     body: Option<Bytes>,
 ) -> Result<Response<RecvStream>, Failure> {
-    let stream = TcpStream::connect(target.address)
-        .await
-        .map_err(|error| Failure::from_connect(&error))?;
+    let stream = target.connect().await?;
     let (sender, connection) = h2::client::handshake(stream).await.map_err(unreadable)?;
     tokio::spawn(async move {
         // Whoever waits for the answer is told.
@@ -206,7 +207,7 @@ mod tests {
                 stream.send_trailers(trailers).unwrap();
             }
         });
-        Target { address }
+        Target { address, tls: None }
     }
 
     #[tokio::test]

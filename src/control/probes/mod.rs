@@ -16,6 +16,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use crate::config::model::{Check, Health as Settings};
+use crate::net::stream::Stream;
+use crate::net::tls::secure;
+use crate::state::tls::PoolTls;
 
 pub use self::ledger::{Ledger, ProbeCounts, RESULTS};
 pub use self::supervisor::Supervisor;
@@ -33,10 +36,25 @@ pub trait Probe: Send + Sync {
 }
 
 /// Whom a probe asks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Target {
     /// The backend's address.
     pub address: SocketAddr,
+    /// What TLS is spoken with, where it is.
+    pub tls: Option<PoolTls>,
+}
+
+impl Target {
+    /// A connection, with its handshake behind it where TLS is spoken.
+    async fn connect(&self) -> Result<Stream, Failure> {
+        let connected = Stream::connect(self.address).await;
+        let stream = connected.map_err(|error| Failure::from_connect(&error))?;
+        let Some(tls) = &self.tls else {
+            return Ok(stream);
+        };
+        let secured = secure(stream, tls, self.address).await;
+        secured.map_err(|refusal| Failure::Connect(format!("no TLS: {refusal}")))
+    }
 }
 
 /// How a check ended.

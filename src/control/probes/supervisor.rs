@@ -14,7 +14,7 @@ use crate::control::task::Task;
 use crate::policy::health::Health;
 use crate::rng::Rng;
 use crate::state::backend::Backend;
-use crate::state::snapshot::Snapshot;
+use crate::state::snapshot::{Pool, Snapshot};
 
 type Key = (Arc<str>, SocketAddr);
 
@@ -30,6 +30,8 @@ pub struct Supervisor {
 #[derive(Debug)]
 struct Running {
     settings: Settings,
+    /// Tells other settings of TLS from these.
+    tls: u64,
     watched: Arc<Watched>,
     /// Held for its end; absent: nothing is asked.
     _task: Option<Task>,
@@ -61,7 +63,7 @@ impl Supervisor {
             for backend in &pool.backends {
                 let key = (pool.name.clone(), backend.live.address);
                 let kept = before.remove(&key);
-                let running = self.follow(kept, &pool.name, backend, &config.health);
+                let running = self.follow(kept, pool, backend, &config.health);
                 self.running.insert(key, running);
             }
         }
@@ -73,7 +75,7 @@ impl Supervisor {
     fn follow(
         &mut self,
         kept: Option<Running>,
-        pool: &Arc<str>,
+        pool: &Pool,
         backend: &Backend,
         settings: &Settings,
     ) -> Running {
@@ -82,34 +84,40 @@ impl Supervisor {
             running.watched.rename(&backend.name);
         }
         match kept {
-            Some(running) if running.settings == *settings => running,
-            Some(running) => self.start(running.watched.clone(), settings),
+            Some(running) if running.settings == *settings && running.tls == identity(pool) => {
+                running
+            }
+            Some(running) => self.start(running.watched.clone(), settings, pool),
             None => {
-                let counts = self.ledger.open(pool, backend.live.address);
+                let counts = self.ledger.open(&pool.name, backend.live.address);
                 let (name, live) = (backend.name.clone(), backend.live.clone());
-                self.start(
-                    Arc::new(Watched::new(pool.clone(), name, live, counts)),
-                    settings,
-                )
+                let watched = Watched::new(pool.name.clone(), name, live, counts);
+                self.start(Arc::new(watched), settings, pool)
             }
         }
     }
 
-    fn start(&mut self, watched: Arc<Watched>, settings: &Settings) -> Running {
+    fn start(&mut self, watched: Arc<Watched>, settings: &Settings, pool: &Pool) -> Running {
         let probe = (self.probe_for)(settings);
         if probe.is_none() && watched.live.health() != Health::Up {
             watched.change(Health::Up, "nothing is checked");
         }
         let task = probe.map(|probe| {
             let rng = Rng::from_seed(self.rng.next_u64());
-            Task::spawn(watch(watched.clone(), probe, settings.clone(), rng))
+            let tls = pool.tls.clone();
+            Task::spawn(watch(watched.clone(), probe, settings.clone(), tls, rng))
         });
         Running {
             settings: settings.clone(),
+            tls: identity(pool),
             watched,
             _task: task,
         }
     }
+}
+
+fn identity(pool: &Pool) -> u64 {
+    pool.tls.as_ref().map_or(0, |tls| tls.identity)
 }
 
 #[cfg(test)]

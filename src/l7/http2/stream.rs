@@ -101,6 +101,16 @@ impl ClientStream {
         Ok(taken)
     }
 
+    /// Queues the rest of a body whole, whatever room the client has: for weir's own answers, which are short.
+    pub fn finish(&mut self, rest: &[u8]) {
+        let Some(answer) = self.answer.as_mut().filter(|_| !self.is_ended) else {
+            return;
+        };
+        self.is_ended = true;
+        // It fails only when the client is gone.
+        let _ = answer.send_data(Bytes::copy_from_slice(rest), true);
+    }
+
     /// Ends the answer. It does nothing for one that ended, or had no head.
     pub fn end(&mut self, trailers: Option<HeaderMap>) {
         let Some(answer) = self.answer.as_mut().filter(|_| !self.is_ended) else {

@@ -5,10 +5,15 @@
 use std::io;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use rustls::{AlertDescription, Error, HandshakeKind, PeerIncompatible, ProtocolVersion};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
-use super::certificates::{Certificate, Chosen};
+use super::certificates::{Certificate as Own, Chosen};
 use super::stream::TlsStream;
+use crate::http::text::push_hex;
 use crate::metrics::worker::TlsFailure;
 
 /// What is known of a client's connection that speaks TLS.
@@ -21,9 +26,45 @@ pub struct Handshake {
     /// The name that the client asked for, lower case.
     pub server_name: Option<Box<str>>,
     /// What it was shown.
-    pub certificate: Option<Arc<Certificate>>,
-    /// The certificate that the client proved to have, as DER; it was verified.
-    pub client_certificate: Option<Box<[u8]>>,
+    pub certificate: Option<Arc<Own>>,
+    /// The certificate that the client proved to have; it was verified.
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+/// A client's certificate as backends are told of it.
+#[derive(Debug)]
+pub struct ClientCertificate {
+    /// The value of `Client-Cert` (RFC 9440 section 2.2): the certificate as a byte sequence of structured fields.
+    pub field: Box<[u8]>,
+    /// Its subject (RFC 4514), printable ASCII.
+    pub subject: Box<[u8]>,
+}
+
+impl ClientCertificate {
+    fn of(der: &[u8]) -> Self {
+        let field = format!(":{}:", BASE64_STANDARD.encode(der));
+        let subject = Certificate::from_der(der)
+            .map(|certificate| certificate.tbs_certificate().subject().to_string());
+        ClientCertificate {
+            field: field.into_bytes().into(),
+            subject: printable(&subject.unwrap_or_default()).into(),
+        }
+    }
+}
+
+/// The text with everything that a field value may not have, or a reader might read otherwise, as the hexadecimal escapes of RFC 4514.
+fn printable(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    for &byte in text.as_bytes() {
+        match byte {
+            b' '..=b'~' => out.push(byte),
+            _ => {
+                out.push(b'\\');
+                push_hex(byte, &mut out);
+            }
+        }
+    }
+    out
 }
 
 impl Handshake {
@@ -42,16 +83,18 @@ impl Handshake {
             is_resumed: state.handshake_kind()? == HandshakeKind::Resumed,
             server_name,
             certificate,
-            client_certificate: client.map(|certificate| certificate.as_ref().into()),
+            client_certificate: client.map(|certificate| ClientCertificate::of(certificate)),
         })
     }
 
-    /// Whether a request for `host`, which is lower case, may come on this connection: the client asked for no name or for this
-    /// one, or was shown a certificate that is good for it too (RFC 9110 section 7.4, RFC 9113 section 9.1.1).
-    pub fn is_for(&self, host: &str) -> bool {
+    /// Whether a request for `host` may come on this connection: the client asked for no name or for this one, or was shown a certificate that is good for it too (RFC 9110 section 7.4, RFC 9113 section 9.1.1).
+    pub fn is_for(&self, host: &[u8]) -> bool {
         let asked = self.server_name.as_deref();
-        let covers = |own: &Arc<Certificate>| own.covers(host);
-        asked.is_none_or(|name| name == host) || self.certificate.as_ref().is_some_and(covers)
+        asked.is_none_or(|name| host.eq_ignore_ascii_case(name.as_bytes()))
+            || self
+                .certificate
+                .as_ref()
+                .is_some_and(|own| own.covers(host))
     }
 }
 

@@ -6,6 +6,7 @@ pub mod compress;
 mod headers;
 mod memory;
 mod path;
+mod protect;
 mod redirect;
 mod request_id;
 mod respond;
@@ -13,6 +14,7 @@ mod template;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::facts::Facts;
 use crate::config::model::{Filter, PathChecks};
@@ -24,6 +26,7 @@ use compress::{Compress, Wish};
 use headers::Headers;
 pub use memory::Memory;
 use path::RewritePath;
+pub use protect::Limits;
 use redirect::Redirect;
 use request_id::RequestId;
 use respond::Respond;
@@ -42,6 +45,8 @@ enum AnyFilter {
     Respond(Respond),
     RequestId(RequestId),
     Compress(Compress),
+    Access(protect::Access),
+    RateLimit(protect::RateLimit),
 }
 
 /// What is known of a request on its way out and back.
@@ -97,17 +102,26 @@ pub enum Flow {
     Continue,
     /// It is answered.
     Answer(Answer),
-    /// It cannot be sent any more.
+    /// It is not sent.
     Refuse(Refusal),
 }
 
-/// Why a request cannot be sent after a change of it.
+/// Why a request is not sent: what a change made of it, or whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Its path.
     Path(PathFault),
     /// Its host.
     Host,
+    /// Its client may not come in.
+    Denied,
+    /// Its client asks more often than it may.
+    Limited {
+        /// The place of the filter among those of the route.
+        place: usize,
+        /// After what time the next may pass.
+        wait: Duration,
+    },
 }
 
 /// An answer of weir's own.
@@ -133,18 +147,27 @@ pub enum Reason {
 impl Filters {
     /// Compiles them; `None` when there are none.
     pub fn new(filters: &[Filter]) -> Option<Box<Filters>> {
-        let list: Vec<AnyFilter> = filters.iter().filter_map(AnyFilter::new).collect();
+        let filters = filters.iter().enumerate();
+        let list: Vec<AnyFilter> = filters
+            .filter_map(|(place, filter)| AnyFilter::new(filter, place))
+            .collect();
         (!list.is_empty()).then(|| Box::new(Filters(list)))
     }
 
     /// Takes a request through the steps, from the first one each time; what they found out is in `memory`. `edits` are those of the
-    /// request's head.
-    pub fn request(&self, request: Request<'_>, memory: &mut Memory, edits: &mut Edits) -> Flow {
+    /// request's head, `limits` those of the route.
+    pub fn request(
+        &self,
+        request: Request<'_>,
+        limits: &dyn Limits,
+        memory: &mut Memory,
+        edits: &mut Edits,
+    ) -> Flow {
         memory.target.clear();
         for (ordinal, filter) in self.0.iter().enumerate() {
             let again = ordinal < memory.passed;
             let request = Request { again, ..request };
-            match filter.request(&request, memory, edits) {
+            match filter.request(&request, limits, memory, edits) {
                 Flow::Continue => memory.passed = memory.passed.max(ordinal + 1),
                 end => return end,
             }
@@ -185,7 +208,7 @@ impl Filters {
 
 impl AnyFilter {
     /// Patterns were compiled before, when the file was read.
-    fn new(filter: &Filter) -> Option<AnyFilter> {
+    fn new(filter: &Filter, place: usize) -> Option<AnyFilter> {
         Some(match filter {
             Filter::RequestHeaders(edits) => AnyFilter::RequestHeaders(Headers::new(edits)),
             Filter::ResponseHeaders(edits) => AnyFilter::ResponseHeaders(Headers::new(edits)),
@@ -194,10 +217,18 @@ impl AnyFilter {
             Filter::Respond(respond) => AnyFilter::Respond(Respond::new(respond)),
             Filter::RequestId { header } => AnyFilter::RequestId(RequestId::new(header)),
             Filter::Compress(settings) => AnyFilter::Compress(Compress::new(settings)),
+            Filter::Access(rule) => AnyFilter::Access(protect::Access::new(rule)?),
+            Filter::RateLimit(_) => AnyFilter::RateLimit(protect::RateLimit::new(place)),
         })
     }
 
-    fn request(&self, request: &Request<'_>, memory: &mut Memory, edits: &mut Edits) -> Flow {
+    fn request(
+        &self,
+        request: &Request<'_>,
+        limits: &dyn Limits,
+        memory: &mut Memory,
+        edits: &mut Edits,
+    ) -> Flow {
         match self {
             AnyFilter::RequestHeaders(filter) => filter.request(request, memory, edits),
             AnyFilter::RewritePath(filter) => filter.request(request, memory),
@@ -205,6 +236,8 @@ impl AnyFilter {
             AnyFilter::Respond(filter) => filter.request(),
             AnyFilter::RequestId(filter) => filter.request(request, memory, edits),
             AnyFilter::Compress(filter) => filter.request(request, memory),
+            AnyFilter::Access(filter) => filter.request(request),
+            AnyFilter::RateLimit(filter) => filter.request(request, limits),
             AnyFilter::ResponseHeaders(_) => Flow::Continue,
         }
     }
@@ -217,7 +250,9 @@ impl AnyFilter {
             | AnyFilter::RewritePath(_)
             | AnyFilter::Redirect(_)
             | AnyFilter::Respond(_)
-            | AnyFilter::Compress(_) => {}
+            | AnyFilter::Compress(_)
+            | AnyFilter::Access(_)
+            | AnyFilter::RateLimit(_) => {}
         }
     }
 }

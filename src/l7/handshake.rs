@@ -1,0 +1,183 @@
+//! TLS at both ends of a request: the handshake of a client before it is served, what its certificate is good for, and the handshake
+//! with a backend.
+//! It never serves a client that did not complete its handshake, and tells no client more than an alert or a sentence.
+//! The walk goes back to `connection.rs` (a client), `plan.rs` (a request) and `exchange.rs` (a backend).
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+use super::exchange::Exchange;
+use super::reject::Failure;
+use super::side::Side;
+use crate::clock;
+use crate::http::edits::Edits;
+use crate::http::forwarding::Source;
+use crate::http::head::{RequestHead, host_of};
+use crate::metrics::worker::TlsFailure;
+use crate::net::backlog::Backlog;
+use crate::net::tls::handshake::{Handshake, Refusal};
+use crate::state::backend::Backend;
+use crate::upstream::local::Local;
+
+/// What every TLS connection begins with: a record of the handshake, and the major version of them all.
+const HELLO: &[u8] = &[22, 3];
+
+/// Between two lines of one worker about backends whose handshakes fail.
+const TELL: Duration = Duration::from_secs(1);
+
+/// For whoever speaks HTTP where TLS is spoken.
+const PLAIN_HTTP: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+    Content-Length: 60\r\nConnection: close\r\n\r\n\
+    400 Bad Request\nThis port speaks TLS: ask with https:// here\n";
+
+impl Client {
+    /// Takes the client's handshake, within the deadline that is running. False: there is no connection to serve.
+    pub(super) async fn shake_hands(&mut self) -> bool {
+        let shaken = poll_fn(|cx| {
+            let Side::Http1(stream) = &mut self.stream else {
+                return Poll::Ready(Ok(()));
+            };
+            match stream.poll_handshake(cx) {
+                Poll::Pending if self.timer.has_fired() => Poll::Ready(Err(None)),
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(shaken) => Poll::Ready(shaken.map_err(Some)),
+            }
+        });
+        match shaken.await {
+            Ok(()) => {
+                self.note_handshake();
+                true
+            }
+            Err(refusal) => {
+                self.refuse(refusal).await;
+                false
+            }
+        }
+    }
+
+    fn note_handshake(&mut self) {
+        let Side::Http1(stream) = &self.stream else {
+            return;
+        };
+        if let Some(facts) = stream.tls().and_then(Handshake::of) {
+            let kind = usize::from(facts.is_tls13) * 2 + usize::from(facts.is_resumed);
+            self.local.counts.tls_handshakes[kind].increment();
+            self.tls = Some(Rc::new(facts));
+        }
+    }
+
+    /// Counts a handshake that failed; without a refusal it was not complete in time.
+    async fn refuse(&mut self, refusal: Option<Refusal>) {
+        let reason = refusal
+            .as_ref()
+            .map_or(TlsFailure::Timeout, Refusal::reason);
+        self.local.counts.tls_failures[reason as usize].increment();
+        match &refusal {
+            Some(refusal) => log::debug!("{}: no TLS: {refusal}", self.remote),
+            None => log::debug!("{}: no TLS: not complete in time", self.remote),
+        }
+        if matches!(refusal, Some(Refusal::PlainHttp)) {
+            let mut backlog = Backlog::default();
+            let sent = poll_fn(|cx| {
+                let sent = backlog.send(&mut self.stream, cx, PLAIN_HTTP, &[]);
+                Poll::Ready(sent.is_ok() && backlog.is_empty())
+            });
+            // What a new connection does not take at once it never will.
+            if sent.await {
+                self.linger().await;
+            }
+        }
+    }
+}
+
+/// What a fault in the first bytes of a request is: they may be those of TLS.
+pub(super) fn name_fault(received: &[u8], failure: Failure) -> Failure {
+    match failure {
+        Failure::Request(_) if received.starts_with(HELLO) => Failure::TlsHere,
+        failure => failure,
+    }
+}
+
+/// Whether a request may come on its connection: for a host that the client did not connect to, nor was shown a certificate of,
+/// another server or another listener may be the right one (RFC 9110 section 15.5.20). A trusted proxy connects in its own name.
+#[inline]
+pub(super) fn check_host(
+    exchange: &Exchange<'_>,
+    source: &Source,
+    head: &RequestHead<'_>,
+) -> Result<(), Failure> {
+    let Some(tls) = &exchange.client.tls else {
+        return Ok(());
+    };
+    let host = host_of(head.authority);
+    match host.is_empty() || source.trusted || tls.is_for(host) {
+        true => Ok(()),
+        false => Err(Failure::Misdirected),
+    }
+}
+
+/// Tells the backend of the client's certificate (RFC 9440). What a trusted proxy says is of the client behind it, and stays.
+#[inline]
+pub(super) fn introduce(client: &Client, source: &Source, edits: &mut Edits) {
+    let certificate = client
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.client_certificate.as_ref());
+    if let Some(certificate) = certificate.filter(|_| !source.trusted) {
+        edits.append("Client-Cert", &certificate.field);
+        edits.append("X-Client-Cert-Subject", &certificate.subject);
+    }
+}
+
+/// The failure that a backend's refusal is. The log tells of it, seldom.
+pub(super) fn failure_of(
+    refusal: &Refusal,
+    pool: &str,
+    backend: &Backend,
+    local: &Local,
+) -> Failure {
+    let now = clock::now();
+    let told = local.told_of_tls.get();
+    if told.is_none_or(|told: Instant| now.saturating_duration_since(told) >= TELL) {
+        local.told_of_tls.set(Some(now));
+        log::warn!("backend {pool}/{}: no TLS: {refusal}", backend.name);
+    }
+    match refusal {
+        Refusal::System(error) => Failure::Connect(error.kind()),
+        Refusal::Closed => Failure::Connect(io::ErrorKind::UnexpectedEof),
+        _ => Failure::Unproven,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::fault::Fault;
+
+    #[test]
+    fn the_answer_to_plain_http_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(PLAIN_HTTP).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        assert!(
+            head.contains(&format!("Content-Length: {}\r\n", body.len())),
+            "{}",
+            body.len()
+        );
+    }
+
+    #[test]
+    fn only_what_begins_like_a_handshake_is_called_one() {
+        let fault = Failure::Request(Fault::StartLine);
+        assert_eq!(
+            name_fault(b"\x16\x03\x01\x02\x00\x01", fault),
+            Failure::TlsHere
+        );
+        assert_eq!(name_fault(b"\x16", fault), fault);
+        assert_eq!(name_fault(b"GET", fault), fault);
+    }
+}
