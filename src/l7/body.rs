@@ -128,7 +128,7 @@ impl Exchange<'_> {
     /// Sends the end of a body whose length nobody knew, with its trailers.
     fn poll_upload_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         let trailers = match self.client.stream.http2() {
-            Some(stream) => ready!(stream.poll_trailers(cx)),
+            Some(stream) => ready!(stream.poll_trailers(cx)).map_err(|_| Failure::ClientGone)?,
             None => None,
         };
         self.upload = Framing::NONE;
@@ -175,7 +175,8 @@ impl Exchange<'_> {
         upstream.is_some_and(|upstream| upstream.deaf || !upstream.backlog.is_empty())
     }
 
-    /// Notices a client that goes away while it has nothing to send, and keeps what it sends before its turn.
+    /// Notices a client that goes away while it has nothing to send, and keeps what it sends before its turn. A stream of HTTP/2 may be watched at
+    /// any time.
     pub(super) fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
         if let Side::Http2(stream) = &mut self.client.stream {
             return match stream.is_gone(cx) {
@@ -210,7 +211,7 @@ impl Exchange<'_> {
             }
             if !self.answer.body.is_done() {
                 ready!(self.poll_download_piece(cx))?;
-            } else if !self.seal() {
+            } else if !self.end_coding()? && !self.seal() {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -231,6 +232,9 @@ impl Exchange<'_> {
 
     /// Reads one piece of the answer's body and sends it.
     fn poll_download_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if self.is_coded() {
+            return self.poll_coded_piece(cx);
+        }
         if let Some(handed) = ready!(self.poll_hand_down(cx)) {
             return Poll::Ready(handed);
         }
@@ -274,7 +278,7 @@ impl Exchange<'_> {
     }
 
     /// The end of the backend's stream ends a close-delimited answer and breaks any other.
-    fn end_of_backend(&mut self) -> Result<(), Failure> {
+    pub(super) fn end_of_backend(&mut self) -> Result<(), Failure> {
         if self.answer.body != Framing::Close {
             return Err(Failure::BackendClosed);
         }

@@ -5,14 +5,17 @@
 mod answer;
 mod arrival;
 mod ask;
+mod authenticate;
 mod body;
 mod bulk;
 pub mod client;
+mod compress;
 pub mod connection;
 mod exchange;
 mod filter;
 mod grpc;
 mod handshake;
+mod head;
 mod hold;
 pub mod http2;
 mod pace;

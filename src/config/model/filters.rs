@@ -3,6 +3,8 @@
 //! The walk goes on in `policy/filter/`, which carries them out.
 
 use super::{Access, RateLimit};
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// A step on a route.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +19,14 @@ pub enum Filter {
     Redirect(Redirect),
     /// Answers every request.
     Respond(Respond),
+    /// Lets scripts of other origins read answers (Fetch Standard, section 3.2).
+    Cors(Cors),
+    /// Tells browsers what a page may do.
+    SecurityHeaders(SecurityHeaders),
+    /// What weir's own answers look like.
+    ErrorPages(Vec<ErrorPage>),
+    /// Asks for a name and a password (RFC 7617).
+    BasicAuth(BasicAuth),
     /// Gives each request an id that the backend and the client see.
     RequestId {
         /// Field name as written.
@@ -26,6 +36,8 @@ pub enum Filter {
     Access(Access),
     /// Turns clients away that ask too often.
     RateLimit(RateLimit),
+    /// Compresses answers for clients that take it.
+    Compress(Compress),
 }
 
 impl Filter {
@@ -37,15 +49,29 @@ impl Filter {
             Filter::RewritePath(_) => "rewrite-path",
             Filter::Redirect(_) => "redirect",
             Filter::Respond(_) => "respond",
+            Filter::Cors(_) => "cors",
+            Filter::SecurityHeaders(_) => "security-headers",
+            Filter::ErrorPages(_) => "error-pages",
+            Filter::BasicAuth(_) => "basic-auth",
             Filter::RequestId { .. } => "request-id",
             Filter::Access(_) => "access",
             Filter::RateLimit(_) => "rate-limit",
+            Filter::Compress(_) => "compress",
         }
     }
 
     /// Whether it does something to answers, so that it matters after the end of a request's way too.
     pub fn changes_answers(&self) -> bool {
-        matches!(self, Filter::ResponseHeaders(_) | Filter::RequestId { .. })
+        !matches!(
+            self,
+            Filter::RequestHeaders(_)
+                | Filter::RewritePath(_)
+                | Filter::Redirect(_)
+                | Filter::Respond(_)
+                | Filter::BasicAuth(_)
+                | Filter::Access(_)
+                | Filter::RateLimit(_)
+        )
     }
 
     /// Whether no request goes on after it, but one that a redirect would lead to where it is.
@@ -147,6 +173,115 @@ pub struct Respond {
     pub body: String,
     /// What the body is.
     pub content_type: String,
+}
+
+/// Which scripts of other origins may do what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// At least one; [`Origins::Any`] stands alone, and without credentials.
+    pub origins: Vec<Origins>,
+    /// Beside those that need no asking.
+    pub methods: Vec<String>,
+    /// Request headers beside those that need no asking.
+    pub headers: Vec<String>,
+    /// Answer headers that scripts may read beside the usual ones.
+    pub expose: Vec<String>,
+    /// Whether cookies are sent.
+    pub credentials: bool,
+    /// How long a browser need not ask again.
+    pub max_age: Duration,
+}
+
+/// Origins (RFC 6454 section 6.2), as browsers write them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Origins {
+    /// `*`.
+    Any,
+    /// This one.
+    Exact(String),
+    /// `https://*.example.com`: any labels between the two.
+    Between {
+        /// `https://`.
+        scheme: String,
+        /// `.example.com`, perhaps with a port.
+        suffix: String,
+    },
+}
+
+/// Headers that answers get unless they have them; absent ones are not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecurityHeaders {
+    /// `Strict-Transport-Security`, to clients that came by TLS.
+    pub hsts: Option<String>,
+    /// The others, with their values.
+    pub always: Vec<(&'static str, String)>,
+}
+
+/// A file that is the body of weir's own answers with some statuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorPage {
+    /// First and last status.
+    pub statuses: (u16, u16),
+    /// Where it is.
+    pub file: PathBuf,
+}
+
+/// Who may pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BasicAuth {
+    /// What the client's dialogue shows.
+    pub realm: String,
+    /// Lines of `name:hash`.
+    pub users_file: PathBuf,
+    /// Whether the backend sees name and password too.
+    pub forward: bool,
+}
+
+/// Which answers are compressed, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compress {
+    /// What is offered; of two that a client likes alike the first is taken. Not empty.
+    pub algorithms: Vec<Algorithm>,
+    /// Bytes that a body of known length has at least.
+    pub min_size: u64,
+    /// Media types without parameters, the second half of each perhaps `*`.
+    pub types: Vec<String>,
+    /// How hard to try, 1 to 9; `None`: as [`Algorithm::usual_level`] says.
+    pub level: Option<u8>,
+}
+
+/// A coding of content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// Zstandard.
+    Zstd,
+    /// Brotli.
+    Brotli,
+    /// DEFLATE within the gzip format.
+    Gzip,
+}
+
+impl Algorithm {
+    /// All of them, in the order in which they are offered when the file says nothing.
+    pub const ALL: [Algorithm; 3] = [Algorithm::Zstd, Algorithm::Brotli, Algorithm::Gzip];
+
+    /// Its name in HTTP.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Algorithm::Zstd => "zstd",
+            Algorithm::Brotli => "br",
+            Algorithm::Gzip => "gzip",
+        }
+    }
+
+    /// The level that makes answers small enough for what it costs.
+    pub fn usual_level(self) -> u8 {
+        match self {
+            Algorithm::Zstd => 1,
+            Algorithm::Brotli => 1,
+            Algorithm::Gzip => 1,
+        }
+    }
 }
 
 /// Text with variables in it. Its text has no control character.

@@ -275,7 +275,9 @@ pub fn header_name(text: &str) -> Read<String> {
 }
 
 /// Headers that frame a message, end at this hop, or tell a backend for whom weir speaks: weir keeps them right by itself.
-const KEPT_BY_WEIR: [&str; 17] = [
+const KEPT_BY_WEIR: [&str; 20] = [
+    "client-cert",
+    "client-cert-chain",
     "connection",
     "content-length",
     "expect",
@@ -290,6 +292,7 @@ const KEPT_BY_WEIR: [&str; 17] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "x-client-cert-subject",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
@@ -332,6 +335,23 @@ pub fn media_type(text: &str) -> Read<String> {
         "is not a media type",
         "this does not read `type/subtype`",
         "write a media type such as \"text/html; charset=utf-8\"",
+    ))
+}
+
+/// A media type without parameters, or all of a kind as `text/*`; in lower case.
+pub fn media_range(text: &str) -> Read<String> {
+    let sound = text.split_once('/').is_some_and(|(kind, rest)| {
+        let is_name = |part: &str| is_token(part) && !part.contains('*');
+        is_name(kind) && (rest == "*" || is_name(rest))
+    });
+    if sound {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(Flaw::new(
+        Code::BadHeader,
+        "is not a media type",
+        "this does not read `type/subtype`",
+        "write a media type without parameters such as \"text/html\", or \"text/*\"",
     ))
 }
 

@@ -5,6 +5,7 @@
 mod family;
 mod limits;
 mod rows;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::Receiver;
@@ -141,6 +142,7 @@ impl prometheus::core::Collector for Registered {
         families.extend(collector.backend_families(&snapshot));
         families.push(listener_family(&snapshot));
         families.extend(store_families(&snapshot));
+        families.extend(tls::families(&collector.shared.workers, &snapshot));
         families.extend(limits::families(&snapshot));
         families
     }
