@@ -107,11 +107,10 @@ fn a_start_and_a_check_refuse_what_cannot_be_served() {
     let origin = Origin::answering("");
     let weir = Weir::launch(&config(&origin, &authority), |_| {});
     assert!(!weir.await_exit().success());
-    let stderr = weir.stderr();
-    assert!(
-        stderr.contains("error[E0804]: the key in") && stderr.contains("= help: "),
-        "{stderr}"
-    );
+    until("the reason", || {
+        let stderr = weir.stderr();
+        (stderr.contains("error[E0804]: the key in") && stderr.contains("= help: ")).then_some(())
+    });
     let checked = Command::new(binary())
         .args(["check", "-c"])
         .arg(&weir.file)
