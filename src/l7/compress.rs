@@ -32,6 +32,8 @@ impl Exchange<'_> {
 
     #[cold]
     fn choose_coding(&mut self, answer: &Answer<'_>, edits: &mut Edits) -> Option<()> {
+        // An attempt before this one may have come as far.
+        self.filtered.as_mut()?.coder = None;
         let generation = self.generation.clone();
         let route = &generation.snapshot.routes[self.facts.route?];
         let memory = &self.filtered.as_ref()?.memory;
@@ -68,9 +70,15 @@ impl Exchange<'_> {
         body: &mut [u8],
         read: Instant,
     ) -> Result<(), Failure> {
-        let kept = self
-            .take_payload(body)
-            .inspect_err(|_| self.answer.status = 0)?;
+        let kept = match self.take_payload(body) {
+            Ok(kept) => kept,
+            Err(failure) => {
+                // Nothing was sent yet: it is weir that answers, and not in a coding.
+                self.answer.status = 0;
+                self.end_coder();
+                return Err(failure);
+            }
+        };
         let local = self.client.local.clone();
         self.facts.bytes_out += head.len() as u64;
         if self.client.stream.is_http2() {
@@ -130,6 +138,13 @@ impl Exchange<'_> {
         Ok(true)
     }
 
+    /// Gives the coder back.
+    fn end_coder(&mut self) {
+        if let Some(filtered) = &mut self.filtered {
+            filtered.coder = None;
+        }
+    }
+
     /// Moves the data of what arrived to its front, and says how much it is.
     fn take_payload(&mut self, bytes: &mut [u8]) -> Result<usize, Failure> {
         let (taken, kept) =
@@ -162,9 +177,7 @@ impl Exchange<'_> {
             chunk::close(out, start);
         }
         if is_end {
-            if let Some(filtered) = &mut self.filtered {
-                filtered.coder = None;
-            }
+            self.end_coder();
             if is_framed {
                 self.answer.coding = Coding::AsIs;
                 fields::write_trailers(self.answer.trailers.take().as_deref(), out);
