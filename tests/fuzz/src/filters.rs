@@ -13,7 +13,7 @@ use weir::http::{answer, request};
 use weir::policy::facts::{Facts, RequestFacts};
 use weir::policy::filter::{Answer, Filters, Flow, Limits as Tokens, Memory, Request, View};
 
-use super::support::{LIMITS, Numbers, folded, read_plainly, values};
+use super::support::{LIMITS, Numbers, folded, is_token, read_plainly, values};
 
 /// Room for what is added.
 const ROOM: Limits = Limits {
@@ -49,6 +49,16 @@ path = "/d"
 pool = "was"
 filters = [{ type = "redirect", host = "example.com", path = "{path}" }]
 [[routes]]
+path = "/e"
+pool = "was"
+filters = [
+  { type = "cors", origins = ["https://a.example", "https://*.b.example"], credentials = true },
+  { type = "basic-auth", users_file = "/nowhere" },
+  { type = "request-headers", set = { X-User = "{user}" } },
+  { type = "compress", min_size = "1B" },
+  { type = "security-headers" },
+]
+[[routes]]
 pool = "was"
 filters = [{ type = "redirect", path = "/{host}{path}", code = 308 }]
 "#;
@@ -62,6 +72,9 @@ impl Tokens for Unlimited {
         None
     }
 }
+
+/// The route that asks who it is.
+const DOOR: usize = 4;
 
 static FILTERS: LazyLock<Vec<Box<Filters>>> = LazyLock::new(|| {
     let loaded = parse("filters.toml", CONFIG).unwrap_or_else(|found| panic!("{found}"));
@@ -81,14 +94,14 @@ pub fn run(bytes: &[u8]) {
         return;
     };
     let which = match path {
-        [b'/', route @ b'a'..=b'd', ..] => usize::from(route - b'a'),
+        [b'/', route @ b'a'..=b'e', ..] => usize::from(route - b'a'),
         _ => Numbers::of(bytes).up_to(FILTERS.len() - 1),
     };
     let trusted = Numbers::of(bytes).up_to(1) == 1;
-    step(&FILTERS[which], &request.head, path, trusted, which == 0);
+    step(&FILTERS[which], &request.head, path, trusted, which);
 }
 
-fn step(filters: &Filters, head: &RequestHead<'_>, path: &[u8], trusted: bool, edits_head: bool) {
+fn step(filters: &Filters, head: &RequestHead<'_>, path: &[u8], trusted: bool, which: usize) {
     let client = [192, 0, 2, 1].into();
     let view = View {
         client,
@@ -125,16 +138,60 @@ fn step(filters: &Filters, head: &RequestHead<'_>, path: &[u8], trusted: bool, e
         again: false,
     };
     let (mut memory, mut edits) = (Memory::new(7), Edits::default());
-    match filters.request(request, &Unlimited, &mut memory, &mut edits) {
-        Flow::Continue if edits_head => check_sent(head, &mut edits),
+    let mut flow = filters.request(request, &Unlimited, &mut memory, &mut edits);
+    if let Flow::Ask(claim) = &flow {
+        assert!(which == DOOR && !claim.name.chars().any(char::is_control));
+        memory.judge(true);
+        flow = filters.resume(request, &Unlimited, &mut memory, &mut edits);
+    }
+    match flow {
+        Flow::Continue if which == 0 => check_edited(head, &mut edits),
+        Flow::Continue if which == DOOR => check_behind_door(head, &mut edits, memory.user()),
         Flow::Continue => {}
+        Flow::Answer(answer) if which == DOOR => {
+            assert!(answer.status == 401 || answer.status == 204);
+        }
         Flow::Answer(answer) => check_redirect(head, &answer),
         Flow::Refuse(_) => return,
+        Flow::Ask(claim) => panic!("{claim:?} twice"),
     }
-    check_answer(filters, &view, &memory, edits_head);
+    check_answer(filters, (&view, head), &memory, which);
 }
 
-fn check_sent(head: &RequestHead<'_>, edits: &mut Edits) {
+fn check_edited(head: &RequestHead<'_>, edits: &mut Edits) {
+    check_sent(head, edits, |fields| {
+        let named = |name: &str| {
+            fields
+                .iter()
+                .filter(|field| folded(field.0) == name)
+                .count()
+        };
+        assert_eq!(
+            (named("x-gone"), named("x-set"), named("x-request-id")),
+            (0, 1, 1)
+        );
+        assert!(!values(fields, "x-added").is_empty());
+    });
+}
+
+/// The password stays here, and nobody says who it is but the one who was asked.
+fn check_behind_door(head: &RequestHead<'_>, edits: &mut Edits, user: &str) {
+    check_sent(head, edits, |fields| {
+        assert!(
+            !fields
+                .iter()
+                .any(|field| folded(field.0) == "authorization")
+        );
+        let told: Vec<_> = fields
+            .iter()
+            .filter(|field| folded(field.0) == "x-user")
+            .collect();
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].1, user.as_bytes().trim_ascii());
+    });
+}
+
+fn check_sent(head: &RequestHead<'_>, edits: &mut Edits, check: impl Fn(&[(&[u8], &[u8])])) {
     let mut out = b"GET ".to_vec();
     let target = edits.target().unwrap_or(head.path_and_query).to_vec();
     out.extend_from_slice(if target.starts_with(b"?") { b"/" } else { b"" });
@@ -151,17 +208,7 @@ fn check_sent(head: &RequestHead<'_>, edits: &mut Edits) {
     };
     assert_eq!(sent.bytes.len(), out.len(), "one head");
     let (_, fields) = read_plainly(sent.bytes, sent.lines);
-    let named = |name: &str| {
-        fields
-            .iter()
-            .filter(|field| folded(field.0) == name)
-            .count()
-    };
-    assert_eq!(
-        (named("x-gone"), named("x-set"), named("x-request-id")),
-        (0, 1, 1)
-    );
-    assert!(!values(&fields, "x-added").is_empty());
+    check(&fields);
     let mut scratch = Vec::new();
     normalize(sent.path, &mut scratch, PathChecks::Strict).expect("a path that may be sent");
 }
@@ -211,12 +258,18 @@ fn host_alone(authority: &str) -> &str {
     }
 }
 
-fn check_answer(filters: &Filters, view: &View<'_>, memory: &Memory, edits_head: bool) {
-    let wire = b"HTTP/1.1 200 OK\r\nx_path: old\r\nContent-Length: 0\r\n\r\n";
+fn check_answer(
+    filters: &Filters,
+    (view, asked): (&View<'_>, &RequestHead<'_>),
+    memory: &Memory,
+    which: usize,
+) {
+    let wire = b"HTTP/1.1 200 OK\r\nx_path: old\r\nContent-Type: text/html\r\naccess-control-allow-origin: *\r\nContent-Length: 0\r\n\r\n";
     let mut lines = Vec::new();
     let head = answer::parse(wire, &mut lines, &ROOM, false);
     let head = head.expect("no fault").expect("a whole head").head;
     let (mut edits, mut out) = (Edits::default(), b"HTTP/1.1 200 OK\r\n".to_vec());
+    filters.coding(memory, &head, Some(1000), &mut edits);
     filters.answer(view, memory, &head, &mut edits);
     edits.apply(head.bytes, head.lines, &mut out);
     out.extend_from_slice(b"\r\n");
@@ -225,13 +278,23 @@ fn check_answer(filters: &Filters, view: &View<'_>, memory: &Memory, edits_head:
     let told = told.expect("no fault").expect("a whole head").head;
     assert_eq!(told.bytes.len(), out.len(), "one head");
     let (_, fields) = read_plainly(told.bytes, told.lines);
-    if edits_head {
-        let named = |name: &str| {
-            fields
-                .iter()
-                .filter(|field| folded(field.0) == name)
-                .count()
-        };
+    let named = |name: &str| {
+        fields
+            .iter()
+            .filter(|field| folded(field.0) == name)
+            .count()
+    };
+    if which == 0 {
         assert_eq!((named("x-path"), named("x-request-id")), (1, 1));
+    }
+    if which == DOOR {
+        let (_, request) = read_plainly(asked.bytes, asked.lines);
+        let origins = values(&request, "origin");
+        for origin in values(&fields, "access-control-allow-origin") {
+            assert_eq!(origins, [origin], "to itself alone");
+            let host = origin.strip_prefix(b"https://").expect("https");
+            assert!(host == b"a.example" || host.ends_with(b".b.example"));
+            assert!(host.iter().all(|byte| is_token(*byte)));
+        }
     }
 }

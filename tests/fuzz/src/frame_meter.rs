@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use weir::config::model::Http2;
-use weir::http::meter::{Flood, Meter, PREFACE};
+use weir::http::meter::{Flood, Meter, Offence, PREFACE};
 
 use super::support::pieces;
 
@@ -23,18 +23,35 @@ pub fn run(bytes: &[u8]) {
     let mut meter = Meter::new(&LIMITS, now);
     let whole = meter.count(&wire, now);
     assert_eq!(whole.err(), plainly(bytes));
-    assert_eq!(meter.flood(), whole.err());
+    assert_eq!(meter.offence(), whole.err());
     let mut meter = Meter::new(&LIMITS, now);
     let result = pieces(&wire).try_for_each(|piece| meter.count(piece, now));
     assert_eq!(result, whole);
+    // What weir sends is read in pieces, too.
+    let mut meter = Meter::new(&LIMITS, now);
+    meter.count_sent(bytes, now);
+    let verdict = meter.verdict();
+    let mut meter = Meter::new(&LIMITS, now);
+    pieces(bytes).for_each(|piece| meter.count_sent(piece, now));
+    assert_eq!(meter.verdict(), verdict);
 }
 
-fn plainly(mut bytes: &[u8]) -> Option<Flood> {
+fn plainly(mut bytes: &[u8]) -> Option<Offence> {
     let (mut resets, mut pings, mut settings, mut empty, mut continuations) = (3, 2, 4, 5, 6);
     while let [a, b, c, kind, flags, _, _, _, _, rest @ ..] = bytes {
         let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        // Of these more than the head is read before they count.
+        let read = match kind {
+            3 => length.min(4),
+            7 => length.min(40),
+            _ => 0,
+        };
+        if rest.len() < read {
+            return None;
+        }
+        let is_end = flags & 1 == 1;
         let (left, flood) = match kind {
-            0 | 1 if length > 0 || flags & 1 == 1 => (&mut 1, Flood::Empty),
+            0 | 1 if length > 0 || is_end => (&mut 1, Flood::Empty),
             8 => (&mut 1, Flood::Empty),
             3 => (&mut resets, Flood::Resets),
             4 => (&mut settings, Flood::Settings),
@@ -44,7 +61,18 @@ fn plainly(mut bytes: &[u8]) -> Option<Flood> {
         };
         *left -= 1;
         if *left < 0 {
-            return Some(flood);
+            return Some(Offence::Flood(flood));
+        }
+        let is_sound = match kind {
+            2 => length == 5,
+            3 | 8 => length == 4,
+            4 if is_end => length == 0,
+            4 => length.is_multiple_of(6),
+            6 => length == 8,
+            _ => true,
+        };
+        if !is_sound {
+            return Some(Offence::FrameSize);
         }
         bytes = rest.get(length..).unwrap_or_default();
     }
