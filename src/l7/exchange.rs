@@ -255,7 +255,6 @@ impl<'c> Exchange<'c> {
             if matches!(upload, Framing::Chunked(_)) {
                 // What ends it is the end of the stream.
                 upload = Framing::Close;
-                head.body = upload;
             }
         }
         let taken = upload
@@ -424,7 +423,7 @@ impl<'c> Exchange<'c> {
             .get(facts.length..)
             .unwrap_or_default()
             .to_vec();
-        let mut framing = facts.body;
+        let mut framing = facts.framing(&self.generation.snapshot.config.limits);
         let decoded = framing.advance_and_decode(&mut body);
         let (_, kept) = decoded.map_err(Failure::Request)?;
         self.upload_coding = match self.upload {
