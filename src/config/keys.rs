@@ -129,6 +129,7 @@ pub(super) const FILTER: Choice = words(&[
     "basic-auth",
     "access",
     "rate-limit",
+    "compress",
 ]);
 const FRAME: Choice = words(&["sameorigin", "deny", "off"]);
 pub(super) const REFERRER: Choice = words(&[
@@ -141,7 +142,6 @@ pub(super) const REFERRER: Choice = words(&[
     "strict-origin",
     "unsafe-url",
     "off",
-    "compress",
 ]);
 pub(super) const ALGORITHM: Choice = words(&["zstd", "br", "gzip"]);
 const SCHEME: Choice = words(&["http", "https"]);
