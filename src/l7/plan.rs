@@ -213,16 +213,14 @@ pub(super) fn plan(
     let scratch = &mut *local.scratch.borrow_mut();
     // No wait lies between the first plan and the reading of the head: the scratch still has its lines.
     let known = exchange.head.filter(|_| !attempts.is_planned);
-    let limits = &snapshot.config.limits;
+    let (limits, started) = (&snapshot.config.limits, exchange.facts.started);
     let request = request_of(known, &exchange.received, &mut scratch.lines, limits)?;
     let head = &request.head;
     let trusted = &snapshot.config.trusted_proxies;
     let is_tls = exchange.client.tls.is_some();
     let source = Source::of(head, exchange.client.remote, is_tls, trusted);
-    exchange.facts.client = source.client;
-    exchange.facts.secure = source.secure;
+    (exchange.facts.client, exchange.facts.secure) = (source.client, source.secure);
     if !attempts.is_planned {
-        let started = exchange.facts.started;
         protect::ask_gate(snapshot, exchange.listener, &source, head, started)?;
         check_host(exchange, &source, head)?;
     }
@@ -236,7 +234,7 @@ pub(super) fn plan(
             path: path::normalize(head.path, &mut scratch.path, checks).map_err(Failure::Path)?,
             secure: source.secure,
         }),
-        now: exchange.facts.started,
+        now: started,
         wall_millis: exchange.facts.wall_millis,
     };
     let ordinal = snapshot.router.route(&facts).ok_or(Failure::NoRoute)?;
