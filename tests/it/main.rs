@@ -41,4 +41,5 @@ mod stale;
 mod sticky;
 mod support;
 mod upgrade;
+mod upstream_http2;
 mod waiting;
