@@ -167,6 +167,7 @@ impl Worker {
             buffers: Buffers::default(),
             told_of_tls: Cell::new(None),
             pipes: Rc::default(),
+            coders: Rc::default(),
         };
         Worker {
             workers,

@@ -54,6 +54,11 @@ const PAGES: Form = form(
     "^[45]([0-9][0-9]|xx)$",
 );
 const ANY_TEXT: Form = form("text", "");
+const ALGORITHMS: Form = form("\"zstd\", \"br\" or \"gzip\"", "^(zstd|br|gzip)$");
+const MEDIA_RANGE: Form = form(
+    "a media type such as \"text/html\" or \"text/*\"",
+    "^[^ ;*/]+/[^ ;/]+$",
+);
 const MEDIA_TYPE: Form = form("a media type such as \"text/html\"", "^[!-~]+/[!-~]+");
 const STORE: Form = form(
     "an address such as \"redis://10.0.0.5:6379\"",
@@ -124,6 +129,7 @@ pub(super) const FILTER: Choice = words(&[
     "basic-auth",
     "access",
     "rate-limit",
+    "compress",
 ]);
 const FRAME: Choice = words(&["sameorigin", "deny", "off"]);
 pub(super) const REFERRER: Choice = words(&[
@@ -137,6 +143,7 @@ pub(super) const REFERRER: Choice = words(&[
     "unsafe-url",
     "off",
 ]);
+pub(super) const ALGORITHM: Choice = words(&["zstd", "br", "gzip"]);
 const SCHEME: Choice = words(&["http", "https"]);
 const STATE: Choice = words(&["ready", "drain", "maint"]);
 const CHECK: Choice = words(&["tcp", "http", "grpc", "none"]);
@@ -511,6 +518,14 @@ pub const KEYS: &[Key] = &[
         "With \"rate-limit\" and key = \"source\": how many bits of an IPv6 address tell clients apart."),
     row("routes[].filters[].max_keys", Kind::Count { min: 64, max: 10_000_000 }, Is("65536"), Instant, "500000",
         "With \"rate-limit\": how many are told apart at once; see listeners.*.rate_limit.max_keys."),
+    row("routes[].filters[].algorithms", Kind::List(&ALGORITHMS), Means("all: \"zstd\", \"br\", \"gzip\""), Instant, "[\"gzip\"]",
+        "With \"compress\": the codings that clients are offered; of several that a client likes alike the first is taken. A page that holds a secret beside what a request brought gives the secret away by its compressed size (BREACH): leave it out on such routes."),
+    row("routes[].filters[].min_size", Kind::Size { min: 0, max: 1 << 30 }, Is("\"1KiB\""), Instant, "\"4KiB\"",
+        "With \"compress\": bytes that a body of known length has at least."),
+    row("routes[].filters[].types", Kind::List(&MEDIA_RANGE), Means("text/*, and the usual ones of JSON, JavaScript, XML, SVG and WebAssembly"), Instant, "[\"text/*\", \"application/json\"]",
+        "With \"compress\": the media types of answers that are compressed. text/event-stream only by its full name: each open stream then holds a compressor."),
+    row("routes[].filters[].level", Kind::Count { min: 1, max: 9 }, Means("1, the fastest"), Instant, "5",
+        "With \"compress\": how hard each algorithm tries."),
 ];
 
 /// Keys of later versions, so that a reader of the documentation learns why they are refused.

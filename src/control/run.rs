@@ -28,7 +28,7 @@ use super::watch::{FileWatch, Identity};
 use super::{probes, process_log, sessions, slow_start, store, systemd};
 use crate::clock;
 use crate::config::Loaded;
-use crate::config::diagnostic::counted;
+use crate::config::diagnostic::{Diagnostics, counted};
 use crate::config::model::{AccessTarget, Config};
 use crate::metrics::rows::{Budget, NewRow};
 use crate::net::descriptors;
@@ -129,17 +129,7 @@ impl Process {
 
         let (current, status) = (
             watch::Sender::new(first.clone()),
-            watch::Sender::new(ReloadStatus {
-                generation: first.generation,
-                success_wall_millis: born.1,
-                refusal: None,
-                warnings: warnings
-                    .lines()
-                    .chain(source.warning().map(str::to_owned))
-                    .collect(),
-                secret_ephemeral: source.warning().is_some(),
-                tls_problems: Vec::new(),
-            }),
+            watch::Sender::new(first_status(first.generation, born.1, &warnings, &source)),
         );
         let lifecycle = watch::Sender::new(Lifecycle::Starting);
         let (reload_requests, requests) = mpsc::channel(REQUESTS);
@@ -318,6 +308,24 @@ async fn serve(
     let _ = timeout(FIRST_VERDICTS, verdicts).await;
     running.commit(prepared).wait().await;
     Ok((running, new_rows, queue))
+}
+
+/// How the start went, as the first reload.
+fn first_status(
+    generation: u64,
+    wall_millis: u64,
+    warnings: &Diagnostics,
+    source: &SecretSource,
+) -> ReloadStatus {
+    let warning = source.warning().map(str::to_owned);
+    ReloadStatus {
+        generation,
+        success_wall_millis: wall_millis,
+        refusal: None,
+        secret_ephemeral: warning.is_some(),
+        warnings: warnings.lines().chain(warning).collect(),
+        tls_problems: Vec::new(),
+    }
 }
 
 /// The configured number; 0: one per core that the process may use, which is bounded by its affinity and its cgroup.

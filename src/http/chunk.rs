@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 /// Bytes before the data: the size in hexadecimal digits and a line end.
-const BEFORE: usize = 10;
+pub const BEFORE: usize = 10;
 
 /// Bytes behind it.
 const AFTER: usize = 2;
@@ -30,6 +30,18 @@ pub fn frame(memory: &mut [u8], count: usize) -> Range<usize> {
     start..end + AFTER
 }
 
+/// Makes a chunk of what stands behind [`BEFORE`] bytes at `start`, to the end of `out`; of nothing it makes none.
+pub fn close(out: &mut Vec<u8>, start: usize) {
+    let count = out.len() - start - BEFORE;
+    if count == 0 {
+        return out.truncate(start);
+    }
+    out.extend_from_slice(&[0; AFTER]);
+    let chunk = frame(&mut out[start..], count);
+    out.copy_within(start + chunk.start.., start);
+    out.truncate(start + chunk.len());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +61,10 @@ mod tests {
             let (taken, kept) = framing.advance_and_decode(&mut wire).unwrap();
             assert_eq!((taken, kept), (wire.len(), count));
             assert!(framing.is_done() && wire[..kept].iter().all(|&byte| byte == 7));
+            let mut out = [&b"head"[..], &[0; BEFORE], &vec![8; count]].concat();
+            close(&mut out, 4);
+            let expected = format!("head{count:x}\r\n").into_bytes();
+            assert_eq!(out, [&expected[..], &vec![8; count], b"\r\n"].concat());
         }
     }
 }

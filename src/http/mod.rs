@@ -4,6 +4,7 @@
 
 pub mod answer;
 pub mod chunk;
+pub mod coding;
 pub mod cookie;
 pub mod edits;
 pub mod fault;

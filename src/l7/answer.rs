@@ -42,6 +42,7 @@ impl Exchange<'_> {
             }
             let local = self.client.local.clone();
             let body = &mut *local.body.borrow_mut();
+            let body = self.client.stream.portion(body);
             let room = self.first_read(body.len());
             let Some(upstream) = &mut self.backend else {
                 return Poll::Ready(Err(Failure::BackendClosed));
@@ -173,7 +174,7 @@ impl Exchange<'_> {
             Framing::Chunked(_) if old_client || is_http2 => Coding::Decode,
             _ => Coding::AsIs,
         };
-        let is_open = self.reads_to_end(answer, edits);
+        let is_open = self.reads_to_end(answer, edits) | self.begin_coding(answer, edits);
         self.answer.backend_goes_on = answer.keep_alive;
         self.answer.idle_hint = idle_hint(answer);
         // A client that reads the answer within its body may stop there, or not: where its next request begins, nobody knows.
@@ -240,6 +241,9 @@ impl Exchange<'_> {
         from: usize,
         read: Instant,
     ) -> Result<(), Failure> {
+        if self.is_coded() {
+            return self.pass_coded(cx, out, &mut bytes[from..], read);
+        }
         let body = &mut bytes[from..];
         let (taken, kept) = match self.answer.coding {
             Coding::Decode => self.answer.body.advance_and_decode(body),
@@ -277,7 +281,7 @@ impl Exchange<'_> {
     }
 
     /// Sends the head and the first bytes of the body to a stream of HTTP/2.
-    fn pass_to_stream(
+    pub(super) fn pass_to_stream(
         &mut self,
         cx: &mut Context<'_>,
         head: &[u8],
@@ -299,7 +303,7 @@ impl Exchange<'_> {
     }
 
     /// Notes that the answer is under way, and begins the wait for what is missing of it.
-    fn note_passed(&mut self, cx: &mut Context<'_>, read: Instant) {
+    pub(super) fn note_passed(&mut self, cx: &mut Context<'_>, read: Instant) {
         self.facts.ended = clock::now();
         self.facts.overhead += self.facts.ended - read;
         if !self.answer.body.is_done() || !self.answer.backlog.is_empty() {

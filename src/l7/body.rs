@@ -232,7 +232,7 @@ impl Exchange<'_> {
             }
             if !self.answer.body.is_done() {
                 ready!(self.poll_download_piece(cx))?;
-            } else if !self.seal() {
+            } else if !self.end_coding()? && !self.seal() {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -253,6 +253,9 @@ impl Exchange<'_> {
 
     /// Reads one piece of the answer's body and sends it.
     fn poll_download_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if self.is_coded() {
+            return self.poll_coded_piece(cx);
+        }
         if let Some(handed) = ready!(self.poll_hand_down(cx)) {
             return Poll::Ready(handed);
         }
@@ -261,6 +264,7 @@ impl Exchange<'_> {
         };
         let local = self.client.local.clone();
         let memory = &mut *local.body.borrow_mut();
+        let memory = self.client.stream.portion(memory);
         let room = match self.answer.coding {
             Coding::Encode => chunk::room(memory),
             _ => 0..memory.len(),
@@ -296,7 +300,7 @@ impl Exchange<'_> {
     }
 
     /// The end of the backend's stream ends a close-delimited answer and breaks any other.
-    fn end_of_backend(&mut self) -> Result<(), Failure> {
+    pub(super) fn end_of_backend(&mut self) -> Result<(), Failure> {
         if self.answer.body != Framing::Close {
             return Err(Failure::BackendClosed);
         }

@@ -40,6 +40,7 @@ impl Exchange<'_> {
         first: Range<usize>,
     ) -> usize {
         let is_large = matches!(self.answer.body, Framing::Length(length) if length >= LEAST + FIRST as u64)
+            && !self.is_coded()
             && self.client.stream.plain().is_some();
         let Some(upstream) = &mut self.backend else {
             return first.end;

@@ -3,7 +3,8 @@
 //! The walk goes back to `plan.rs` and `answer.rs`; answers of weir's own go through `respond.rs`.
 
 use super::authenticate::{Awaited, Verdict, judge};
-use super::exchange::{Exchange, Head};
+use super::exchange::Exchange;
+use super::head::Head;
 use super::protect;
 use super::reject::Failure;
 use crate::http::answer;
@@ -15,11 +16,14 @@ use crate::http::text::push_id;
 use crate::policy::facts::Facts;
 use crate::policy::filter::{Answer, Body, Filters, Flow, Memory, Reason, Refusal, Request, View};
 use crate::state::snapshot::Route;
+use crate::upstream::coders::LentCoder;
 
 /// What the filters of a route found out about a request, and the answer that they gave.
 #[derive(Debug)]
 pub(super) struct Filtered {
-    memory: Memory,
+    pub(super) memory: Memory,
+    /// Codes the body, if the client gets it in another form.
+    pub(super) coder: Option<LentCoder>,
     trusted: bool,
     answer: Option<Answer>,
 }
@@ -60,6 +64,7 @@ impl Exchange<'_> {
             Box::new(Filtered {
                 memory: Memory::new(self.client.local.rng.borrow_mut().next_u64()),
                 trusted: source.trusted,
+                coder: None,
                 answer: None,
             })
         });

@@ -141,8 +141,7 @@ impl AsyncRead for Framed {
             buffer.put_slice(&piece);
             return self.count(known, buffer);
         }
-        let count = ready!(self.stream.poll_read(cx, buffer.initialize_unfilled()))?;
-        buffer.advance(count);
+        ready!(self.stream.poll_read_buf(cx, buffer))?;
         self.count(known, buffer)
     }
 }

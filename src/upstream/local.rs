@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::coders::Coders;
 use super::generation::Generation;
 use crate::http::edits::Edits;
 use crate::http::head::Line;
@@ -51,6 +52,8 @@ pub struct Local {
     pub told_of_tls: Cell<Option<Instant>>,
     /// Pipes for bodies that pass without a copy.
     pub pipes: Rc<Pipes>,
+    /// Coders for answers that are compressed.
+    pub coders: Rc<Coders>,
 }
 
 /// Memory for heads that one poll uses and nobody keeps.

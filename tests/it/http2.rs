@@ -4,6 +4,7 @@
 mod abuse;
 mod bodies;
 mod connection;
+mod programs;
 
 use h2::Reason;
 use http::Request;

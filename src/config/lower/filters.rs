@@ -5,6 +5,8 @@
 mod browser;
 mod files;
 
+mod compress;
+
 use toml::de::{DeTable, DeValue};
 
 use super::{At, Report, Section, protection, values_of};
@@ -79,6 +81,7 @@ const KEYS_OF_TYPES: &[(&str, &[&str])] = &[
         "rate-limit",
         &["rate", "burst", "key", "prefix_v4", "prefix_v6", "max_keys"],
     ),
+    ("compress", &["algorithms", "min_size", "types", "level"]),
 ];
 
 fn lower_one(report: &mut Report, table: &DeTable<'_>, span: Span) -> Option<(Filter, Span)> {
@@ -109,6 +112,7 @@ fn lower_one(report: &mut Report, table: &DeTable<'_>, span: Span) -> Option<(Fi
         "basic-auth" => Filter::BasicAuth(files::basic_auth(report, &section)?),
         "access" => Filter::Access(access(report, &section)?),
         "rate-limit" => Filter::RateLimit(rate_limit(report, &section)?),
+        "compress" => Filter::Compress(compress::lower(report, &section)),
         _ => return None,
     };
     Some((filter, section.place("type")))

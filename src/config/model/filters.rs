@@ -36,6 +36,8 @@ pub enum Filter {
     Access(Access),
     /// Turns clients away that ask too often.
     RateLimit(RateLimit),
+    /// Compresses answers for clients that take it.
+    Compress(Compress),
 }
 
 impl Filter {
@@ -54,6 +56,7 @@ impl Filter {
             Filter::RequestId { .. } => "request-id",
             Filter::Access(_) => "access",
             Filter::RateLimit(_) => "rate-limit",
+            Filter::Compress(_) => "compress",
         }
     }
 
@@ -232,6 +235,53 @@ pub struct BasicAuth {
     pub users_file: PathBuf,
     /// Whether the backend sees name and password too.
     pub forward: bool,
+}
+
+/// Which answers are compressed, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compress {
+    /// What is offered; of two that a client likes alike the first is taken. Not empty.
+    pub algorithms: Vec<Algorithm>,
+    /// Bytes that a body of known length has at least.
+    pub min_size: u64,
+    /// Media types without parameters, the second half of each perhaps `*`.
+    pub types: Vec<String>,
+    /// How hard to try, 1 to 9; `None`: as [`Algorithm::usual_level`] says.
+    pub level: Option<u8>,
+}
+
+/// A coding of content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// Zstandard.
+    Zstd,
+    /// Brotli.
+    Brotli,
+    /// DEFLATE within the gzip format.
+    Gzip,
+}
+
+impl Algorithm {
+    /// All of them, in the order in which they are offered when the file says nothing.
+    pub const ALL: [Algorithm; 3] = [Algorithm::Zstd, Algorithm::Brotli, Algorithm::Gzip];
+
+    /// Its name in HTTP.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Algorithm::Zstd => "zstd",
+            Algorithm::Brotli => "br",
+            Algorithm::Gzip => "gzip",
+        }
+    }
+
+    /// The level that makes answers small enough for what it costs.
+    pub fn usual_level(self) -> u8 {
+        match self {
+            Algorithm::Zstd => 1,
+            Algorithm::Brotli => 1,
+            Algorithm::Gzip => 1,
+        }
+    }
 }
 
 /// Text with variables in it. Its text has no control character.

@@ -338,6 +338,23 @@ pub fn media_type(text: &str) -> Read<String> {
     ))
 }
 
+/// A media type without parameters, or all of a kind as `text/*`; in lower case.
+pub fn media_range(text: &str) -> Read<String> {
+    let sound = text.split_once('/').is_some_and(|(kind, rest)| {
+        let is_name = |part: &str| is_token(part) && !part.contains('*');
+        is_name(kind) && (rest == "*" || is_name(rest))
+    });
+    if sound {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(Flaw::new(
+        Code::BadHeader,
+        "is not a media type",
+        "this does not read `type/subtype`",
+        "write a media type without parameters such as \"text/html\", or \"text/*\"",
+    ))
+}
+
 /// The whole value of a header, as it would be sent.
 pub fn header_value(text: &str) -> Read<String> {
     let label = if text.trim_matches([' ', '\t']) != text {

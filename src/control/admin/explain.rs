@@ -190,10 +190,9 @@ fn follow(
 ) -> Result<(), Failure> {
     let (mut lines, mut memory) = (Vec::new(), Vec::new());
     let parsed = request::parse(&asked.head, &mut lines, &snapshot.config.limits);
-    let parsed = parsed
-        .map_err(Failure::Request)?
-        .ok_or(Failure::ClientGone)?;
-    let head = &parsed.head;
+    let head = &(parsed.map_err(Failure::Request)?)
+        .ok_or(Failure::ClientGone)?
+        .head;
     let remote = SocketAddr::new(asked.client, 0);
     let is_tls = snapshot.listeners[listener].tls.is_some();
     let source = Source::of(head, remote, is_tls, &snapshot.config.trusted_proxies);
@@ -220,10 +219,6 @@ fn follow(
     (explanation.route, explanation.other_routes) = routes(snapshot, &facts, taken);
     let route = &snapshot.routes[taken.ok_or(Failure::NoRoute)?];
     let pool = &snapshot.pools[route.pool];
-    if pool.backends.is_empty() {
-        explanation.outcome = Outcome::of_filters();
-        return Ok(());
-    }
     let sets = eligible(pool);
     explanation.pool = Some(pool_seen(pool, &sets));
     let Some(sticky) = &route.sticky else {

@@ -61,6 +61,9 @@ pub(super) struct ClientSeen<'a> {
 
 /// What the request comes to.
 pub(super) fn outcome(seen: &Seen<'_>) -> Outcome {
+    if seen.pool.backends.is_empty() {
+        return Outcome::of_filters();
+    }
     let Some(client) = &seen.client else {
         return balanced(seen, None, "the route is not sticky");
     };
@@ -89,7 +92,7 @@ pub(super) fn outcome(seen: &Seen<'_>) -> Outcome {
 
 impl Outcome {
     /// On a route without a pool.
-    pub(super) fn of_filters() -> Outcome {
+    fn of_filters() -> Outcome {
         Outcome {
             answered: true,
             because: "the route has no pool: one of its filters answers".to_owned(),

@@ -22,6 +22,8 @@ pub struct Memory {
     pub(super) verdict: Option<bool>,
     /// Who it is; empty: nobody was asked.
     pub(super) user: String,
+    /// The codings that its client takes, if answers may be compressed.
+    pub(super) accepts: Vec<u8>,
     /// Whether its id is shown to others.
     pub(super) shows_id: bool,
 }

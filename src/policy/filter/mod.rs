@@ -3,6 +3,7 @@
 //! Read this file, then the step you are after; the walk goes on in `l7/filter.rs`, which runs them.
 
 mod basic_auth;
+pub mod compress;
 mod cors;
 mod headers;
 mod memory;
@@ -30,6 +31,7 @@ use crate::http::path::PathFault;
 
 use basic_auth::BasicAuth;
 pub use basic_auth::Claim;
+use compress::{Compress, Wish};
 use cors::Cors;
 use headers::Headers;
 pub use memory::Memory;
@@ -61,6 +63,7 @@ enum AnyFilter {
     BasicAuth(BasicAuth),
     Access(protect::Access),
     RateLimit(protect::RateLimit),
+    Compress(Compress),
 }
 
 /// What is in the files that filters name.
@@ -277,6 +280,22 @@ impl Filters {
             filter.answer(view, memory, head, edits);
         }
     }
+
+    /// How an answer of a backend with a body of `length`, if that is known, is to be coded; the first filter that has to do with it
+    /// says so. What caches must know of it is added to `edits`.
+    pub fn coding(
+        &self,
+        memory: &Memory,
+        head: &AnswerHead<'_>,
+        length: Option<u64>,
+        edits: &mut Edits,
+    ) -> Option<Wish> {
+        let mut filters = self.0.iter();
+        filters.find_map(|filter| match filter {
+            AnyFilter::Compress(filter) => filter.judge(memory, head, length, edits),
+            _ => None,
+        })?
+    }
 }
 
 impl AnyFilter {
@@ -298,6 +317,7 @@ impl AnyFilter {
             Filter::BasicAuth(_) => return None,
             Filter::Access(rule) => AnyFilter::Access(protect::Access::new(rule)?),
             Filter::RateLimit(_) => AnyFilter::RateLimit(protect::RateLimit::new(place)),
+            Filter::Compress(settings) => AnyFilter::Compress(Compress::new(settings)),
         })
     }
 
@@ -321,6 +341,7 @@ impl AnyFilter {
             | AnyFilter::ErrorPages(_) => Flow::Continue,
             AnyFilter::Access(filter) => filter.request(request),
             AnyFilter::RateLimit(filter) => filter.request(request, limits),
+            AnyFilter::Compress(filter) => filter.request(request, memory),
         }
     }
 
@@ -337,7 +358,8 @@ impl AnyFilter {
             | AnyFilter::Redirect(_)
             | AnyFilter::Respond(_)
             | AnyFilter::Access(_)
-            | AnyFilter::RateLimit(_) => {}
+            | AnyFilter::RateLimit(_)
+            | AnyFilter::Compress(_) => {}
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod origin;
 pub mod process;
 pub mod random;
 pub mod redis;
+pub mod tls;
 pub mod weir;
 
 use std::time::{Duration, Instant};
