@@ -438,7 +438,7 @@ impl<'c> Exchange<'c> {
             let sent = (upstream.backlog).send(&mut upstream.stream, cx, &body[..kept], &[]);
             sent.map_err(|_| Failure::BackendClosed)?;
         }
-        self.await_upload(cx);
+        self.await_first(cx);
         Ok(())
     }
 
@@ -460,11 +460,7 @@ impl<'c> Exchange<'c> {
         // What is kept stands behind bytes that may have left already: only a first write that fails has sent nothing.
         upstream.sent = result.is_ok() || !upstream.backlog.is_empty();
         result.map_err(|_| Failure::BackendClosed)?;
-        if facts.expects_continue {
-            self.wait(cx, self.timeouts().response);
-        } else {
-            self.await_upload(cx);
-        }
+        self.await_first(cx);
         Ok(())
     }
 
