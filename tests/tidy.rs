@@ -258,6 +258,31 @@ fn undocumented_config_keys_are_caught() {
     );
 }
 
+fn default_of(key: &str) -> Option<&'static str> {
+    match weir::config::schema::key(key)?.default {
+        weir::config::schema::Default::Is(value) => Some(value),
+        _ => None,
+    }
+}
+
+#[test]
+fn the_limits_of_the_threat_model_are_those_of_the_code() {
+    let page = page("src/THREATS.md").expect("the threat model");
+    assert!(page.contains("| `limits.head` |"), "the table is there");
+    clean(limits(tree(), default_of, &page));
+}
+
+#[test]
+fn limits_that_are_others_are_caught() {
+    let page = "| `limits.head` | `\"1KiB\"` | x |\n| `A` in `l7/a.rs` | `5` | x |\n\
+                | `A` in `l7/a.rs` | `4 * 5` | x |\n| `gone` | `1` | x |\n| word | `2` | x |\n";
+    let code = snippet("src/l7/a.rs", "pub const A: usize = 4 * 5;\n");
+    caught(
+        limits(&code, default_of, page),
+        &["`limits.head` is not", "`A` is not `5`", "`gone` is not"],
+    );
+}
+
 #[test]
 fn every_metric_is_documented() {
     let pages: Vec<String> = METRIC_DOCUMENTS

@@ -118,6 +118,10 @@ fn routes(told: &Value, page: &mut String) {
         true => line(&told["route"], page),
         false => *page += "none\n",
     }
+    let filters: Vec<String> = each(&told["route"]["filters"]).map(text).collect();
+    if !filters.is_empty() {
+        *page += &format!("filters  {}\n", filters.join(", "));
+    }
     let others: Vec<&Value> = each(&told["other_routes"]).collect();
     for route in others.iter().take(SHOWN) {
         *page += "     not ";
@@ -198,6 +202,7 @@ fn outcome(told: &Value, page: &mut String) {
         (None, None) => {
             let names: Vec<String> = each(&told["candidates"]).map(text).collect();
             match names.is_empty() {
+                true if told["answered"] == true => "answered".to_owned(),
                 true => "held".to_owned(),
                 false => format!("to one of {}", names.join(", ")),
             }

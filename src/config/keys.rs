@@ -45,6 +45,14 @@ const HEADER_NAMES: Form = form(
 const REGEX: Form = form("a regular expression", ".");
 const REDIRECT_HOST: Form = form("a host such as \"www.{host}\"", r"^[A-Za-z0-9._:{}\[\]-]+$");
 const REDIRECT_PATH: Form = form("a path such as \"/new{path}\"", "^(/|\\{path\\})");
+const ORIGIN: Form = form(
+    "an origin such as \"https://shop.example.com\" or \"https://*.example.com\", or \"*\"",
+    "^([*]|[a-z][a-z0-9+.-]*://[^/]+)$",
+);
+const PAGES: Form = form(
+    "statuses such as \"503\" or \"5xx\"",
+    "^[45]([0-9][0-9]|xx)$",
+);
 const ANY_TEXT: Form = form("text", "");
 const ALGORITHMS: Form = form("\"zstd\", \"br\" or \"gzip\"", "^(zstd|br|gzip)$");
 const MEDIA_RANGE: Form = form(
@@ -115,9 +123,25 @@ pub(super) const FILTER: Choice = words(&[
     "redirect",
     "respond",
     "request-id",
-    "compress",
+    "cors",
+    "security-headers",
+    "error-pages",
+    "basic-auth",
     "access",
     "rate-limit",
+    "compress",
+]);
+const FRAME: Choice = words(&["sameorigin", "deny", "off"]);
+pub(super) const REFERRER: Choice = words(&[
+    "strict-origin-when-cross-origin",
+    "no-referrer",
+    "no-referrer-when-downgrade",
+    "origin",
+    "origin-when-cross-origin",
+    "same-origin",
+    "strict-origin",
+    "unsafe-url",
+    "off",
 ]);
 pub(super) const ALGORITHM: Choice = words(&["zstd", "br", "gzip"]);
 const SCHEME: Choice = words(&["http", "https"]);
@@ -444,14 +468,40 @@ pub const KEYS: &[Key] = &[
         "With \"respond\": what the body is."),
     row("routes[].filters[].header", Kind::Text(&HEADER_NAME), Is("\"X-Request-Id\""), Instant, "\"X-Correlation-Id\"",
         "With \"request-id\": the header that backend and client see the id in; who is in trusted_proxies may bring one."),
-    row("routes[].filters[].algorithms", Kind::List(&ALGORITHMS), Means("all: \"zstd\", \"br\", \"gzip\""), Instant, "[\"gzip\"]",
-        "With \"compress\": the codings that clients are offered; of several that a client likes alike the first is taken. A page that holds a secret beside what a request brought gives the secret away by its compressed size (BREACH): leave it out on such routes."),
-    row("routes[].filters[].min_size", Kind::Size { min: 0, max: 1 << 30 }, Is("\"1KiB\""), Instant, "\"4KiB\"",
-        "With \"compress\": bytes that a body of known length has at least."),
-    row("routes[].filters[].types", Kind::List(&MEDIA_RANGE), Means("text/*, and the usual ones of JSON, JavaScript, XML, SVG and WebAssembly"), Instant, "[\"text/*\", \"application/json\"]",
-        "With \"compress\": the media types of answers that are compressed. text/event-stream only by its full name: each open stream then holds a compressor."),
-    row("routes[].filters[].level", Kind::Count { min: 1, max: 9 }, Means("3 for zstd, 1 for br, 2 for gzip"), Instant, "5",
-        "With \"compress\": how hard each algorithm tries. Without it one answer costs about as much as a gzip of level 1 does elsewhere, zstd half of that; br of level 4 costs three times as much as gzip of level 2 for a twentieth less."),
+    row("routes[].filters[].origins", Kind::List(&ORIGIN), Means("none; \"cors\" needs it"), Instant, "[\"https://shop.example.com\", \"https://*.example.com\"]",
+        "With \"cors\": the origins whose scripts may read answers; \"*\" is any."),
+    row("routes[].filters[].methods", Kind::List(&METHOD), Is("[\"GET\", \"HEAD\", \"POST\"]"), Instant, "[\"GET\", \"PUT\", \"DELETE\"]",
+        "With \"cors\": the methods that they may use."),
+    row("routes[].filters[].headers", Kind::List(&HEADER_NAME), Is("[]"), Instant, "[\"Content-Type\", \"X-Token\"]",
+        "With \"cors\": the request headers that they may set, beside those that need no asking."),
+    row("routes[].filters[].expose", Kind::List(&HEADER_NAME), Is("[]"), Instant, "[\"X-Total\"]",
+        "With \"cors\": the answer headers that they may read, beside the usual ones."),
+    row("routes[].filters[].credentials", Kind::Flag, Is("false"), Instant, "true",
+        "With \"cors\": whether their requests carry cookies; not with origins = [\"*\"]."),
+    row("routes[].filters[].max_age", Kind::Duration { min: 0 }, Is("\"10m\""), Instant, "\"1h\"",
+        "With \"cors\": how long a browser need not ask again."),
+    row("routes[].filters[].hsts", Kind::Duration { min: 0 }, Means("not sent: it binds browsers for as long"), Instant, "\"8760h\"",
+        "With \"security-headers\": how long browsers use TLS alone (Strict-Transport-Security); sent to clients that came by TLS."),
+    row("routes[].filters[].hsts_subdomains", Kind::Flag, Is("false"), Instant, "true",
+        "With \"security-headers\": whether that holds for every name below the host, too."),
+    row("routes[].filters[].nosniff", Kind::Flag, Is("true"), Instant, "false",
+        "With \"security-headers\": X-Content-Type-Options: nosniff."),
+    row("routes[].filters[].frame_options", Kind::Choice(&FRAME), Is("\"sameorigin\""), Instant, "\"deny\"",
+        "With \"security-headers\": X-Frame-Options: who may show a page in a frame."),
+    row("routes[].filters[].referrer_policy", Kind::Choice(&REFERRER), Is("\"strict-origin-when-cross-origin\""), Instant, "\"no-referrer\"",
+        "With \"security-headers\": Referrer-Policy: what other places are told of where a visitor came from."),
+    row("routes[].filters[].content_security_policy", Kind::Text(&ANY_TEXT), Means("not sent"), Instant, "\"default-src 'self'\"",
+        "With \"security-headers\": Content-Security-Policy."),
+    row("routes[].filters[].permissions_policy", Kind::Text(&ANY_TEXT), Means("not sent"), Instant, "\"camera=()\"",
+        "With \"security-headers\": Permissions-Policy. A header that the backend sends stays as it is, be it this or another of them."),
+    row("routes[].filters[].pages", Kind::Texts(&PAGES), Means("none; \"error-pages\" needs it"), Instant, "{ \"503\" = \"errors/503.html\", \"5xx\" = \"errors/5xx.html\" }",
+        "With \"error-pages\": files of at most 64 KiB that weir answers with where it answers such a status itself; {request_id} in them is the request's. Read at every load; what cannot be read refuses it."),
+    row("routes[].filters[].realm", Kind::Text(&ANY_TEXT), Is("\"Restricted\""), Instant, "\"Staging\"",
+        "With \"basic-auth\": what the browser's dialogue shows."),
+    row("routes[].filters[].users_file", Kind::Text(&FILE_PATH), Means("none; \"basic-auth\" needs it"), Instant, "\"/etc/weir/users\"",
+        "With \"basic-auth\": lines of name:hash, each hash argon2id or bcrypt. Read at every load; what cannot be read refuses it."),
+    row("routes[].filters[].forward", Kind::Flag, Is("false"), Instant, "true",
+        "With \"basic-auth\": whether the backend gets the Authorization header, too."),
     row("routes[].filters[].allow", Kind::List(&NETWORK), Means("everybody who is not denied"), Instant, "[\"10.0.0.0/8\"]",
         "With \"access\": networks and addresses of clients that may come in; nobody else may then, and is answered 403."),
     row("routes[].filters[].deny", Kind::List(&NETWORK), Is("[]"), Instant, "[\"192.0.2.0/24\"]",
@@ -468,6 +518,14 @@ pub const KEYS: &[Key] = &[
         "With \"rate-limit\" and key = \"source\": how many bits of an IPv6 address tell clients apart."),
     row("routes[].filters[].max_keys", Kind::Count { min: 64, max: 10_000_000 }, Is("65536"), Instant, "500000",
         "With \"rate-limit\": how many are told apart at once; see listeners.*.rate_limit.max_keys."),
+    row("routes[].filters[].algorithms", Kind::List(&ALGORITHMS), Means("all: \"zstd\", \"br\", \"gzip\""), Instant, "[\"gzip\"]",
+        "With \"compress\": the codings that clients are offered; of several that a client likes alike the first is taken. A page that holds a secret beside what a request brought gives the secret away by its compressed size (BREACH): leave it out on such routes."),
+    row("routes[].filters[].min_size", Kind::Size { min: 0, max: 1 << 30 }, Is("\"1KiB\""), Instant, "\"4KiB\"",
+        "With \"compress\": bytes that a body of known length has at least."),
+    row("routes[].filters[].types", Kind::List(&MEDIA_RANGE), Means("text/*, and the usual ones of JSON, JavaScript, XML, SVG and WebAssembly"), Instant, "[\"text/*\", \"application/json\"]",
+        "With \"compress\": the media types of answers that are compressed. text/event-stream only by its full name: each open stream then holds a compressor."),
+    row("routes[].filters[].level", Kind::Count { min: 1, max: 9 }, Means("3 for zstd, 1 for br, 2 for gzip"), Instant, "5",
+        "With \"compress\": how hard each algorithm tries. Without it one answer costs about as much as a gzip of level 1 does elsewhere, zstd half of that; br of level 4 costs three times as much as gzip of level 2 for a twentieth less."),
 ];
 
 /// Keys of later versions, so that a reader of the documentation learns why they are refused.

@@ -5,6 +5,7 @@
 pub mod addresses;
 pub mod cookies;
 pub mod names;
+pub mod origins;
 pub mod rates;
 pub mod store;
 pub mod template;

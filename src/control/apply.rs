@@ -9,7 +9,7 @@ use super::access_log_writer::{Place, Writer};
 use super::bind_failure::explain;
 use super::certificates::{self, Material};
 use super::supervisor::{Adoption, Opened, Supervisor};
-use super::{probes, process_log, store};
+use super::{filter_files, probes, process_log, store};
 use crate::config::model::{AccessTarget, Config};
 use crate::metrics::rows::Budget;
 use crate::net::listener;
@@ -56,9 +56,11 @@ pub fn prepare(
     let opened = bind(before, &config, workers)?;
     let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
     let access_log = place(before, &config)?;
+    let files = filter_files::read(&config)?;
     let mut snapshot = compile(config, secrets, previous, generation, workers);
     certificates::attach(&mut snapshot, material, secrets, previous)?;
     store::attach(&mut snapshot, previous);
+    filter_files::attach(&mut snapshot, previous, files);
     Ok(Prepared {
         snapshot: Arc::new(snapshot),
         opened,

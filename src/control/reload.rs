@@ -12,7 +12,7 @@ use super::certificates::{self, Material};
 use super::overrides::Overrides;
 use super::secrets::SecretSource;
 use super::shared::{Refusal, ReloadStatus, Reloaded};
-use super::{admin, systemd};
+use super::{admin, filter_files, systemd};
 use crate::clock;
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::model::Config;
@@ -111,6 +111,10 @@ impl Reloader {
         }
         if material.differs(&self.material) {
             add(&mut summary, "certificates");
+        }
+        if *previous.files != filter_files::read(&config)? {
+            let separator = if summary.is_empty() { "" } else { "; " };
+            summary = format!("{summary}{separator}files of filters");
         }
         let prepared = if summary.is_empty() {
             None

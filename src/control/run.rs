@@ -28,7 +28,7 @@ use super::watch::{FileWatch, Identity};
 use super::{probes, process_log, sessions, slow_start, store, systemd};
 use crate::clock;
 use crate::config::Loaded;
-use crate::config::diagnostic::counted;
+use crate::config::diagnostic::{Diagnostics, counted};
 use crate::config::model::{AccessTarget, Config};
 use crate::metrics::rows::{Budget, NewRow};
 use crate::net::descriptors;
@@ -129,17 +129,7 @@ impl Process {
 
         let (current, status) = (
             watch::Sender::new(first.clone()),
-            watch::Sender::new(ReloadStatus {
-                generation: first.generation,
-                success_wall_millis: born.1,
-                refusal: None,
-                warnings: warnings
-                    .lines()
-                    .chain(source.warning().map(str::to_owned))
-                    .collect(),
-                secret_ephemeral: source.warning().is_some(),
-                tls_problems: Vec::new(),
-            }),
+            watch::Sender::new(first_status(first.generation, born.1, &warnings, &source)),
         );
         let lifecycle = watch::Sender::new(Lifecycle::Starting);
         let (reload_requests, requests) = mpsc::channel(REQUESTS);
@@ -320,6 +310,24 @@ async fn serve(
     Ok((running, new_rows, queue))
 }
 
+/// How the start went, as the first reload.
+fn first_status(
+    generation: u64,
+    wall_millis: u64,
+    warnings: &Diagnostics,
+    source: &SecretSource,
+) -> ReloadStatus {
+    let warning = source.warning().map(str::to_owned);
+    ReloadStatus {
+        generation,
+        success_wall_millis: wall_millis,
+        refusal: None,
+        secret_ephemeral: warning.is_some(),
+        warnings: warnings.lines().chain(warning).collect(),
+        tls_problems: Vec::new(),
+    }
+}
+
 /// The configured number; 0: one per core that the process may use, which is bounded by its affinity and its cgroup.
 fn worker_count(configured: usize) -> usize {
     match configured {
@@ -342,6 +350,7 @@ fn greet(snapshot: &Snapshot, workers: usize) {
             counted(pool.backends.len(), "backend")
         )
     });
+    let pools: Vec<String> = pools.collect();
     let generation = snapshot.generation;
     log::info!(
         "start: weir {}: generation {generation}, {}, admin {}, listeners {}, pools {}",
@@ -349,7 +358,10 @@ fn greet(snapshot: &Snapshot, workers: usize) {
         counted(workers, "worker"),
         config.admin.bind,
         listeners.collect::<Vec<_>>().join(", "),
-        pools.collect::<Vec<_>>().join(", "),
+        match pools.is_empty() {
+            true => "none".to_owned(),
+            false => pools.join(", "),
+        },
     );
 }
 

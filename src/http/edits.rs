@@ -54,6 +54,15 @@ impl Edits {
         self.has_host
     }
 
+    /// Whether a line of the name was added; `_` counts as `-`.
+    pub fn has_appended(&self, name: &[u8]) -> bool {
+        let mut lines = self.appended.split(|&byte| byte == b'\n');
+        lines.any(|line| {
+            let own = line.split(|&byte| byte == b':').next().unwrap_or_default();
+            is_same_name(own, name)
+        })
+    }
+
     /// Leaves out every line of the name, also those added so far; `_` counts as `-`.
     pub fn remove_named(&mut self, head: &[u8], lines: &[Line], name: &[u8]) {
         for (ordinal, line) in lines.iter().enumerate() {

@@ -269,14 +269,18 @@ pub fn clean_trailers(trailers: &mut HeaderMap) {
     }
 }
 
-/// Fields that frame, route or vouch for a message have no meaning after its body.
+/// Fields that frame, route or vouch for a message have no meaning after its body. What goes is at least what `framing.rs` refuses.
 fn may_trail(name: &[u8]) -> bool {
     let field = Field::from_name(name);
-    is_end_to_end(name)
+    !field.is_hop_by_hop()
         && !field.is_forwarding()
         && !matches!(
             field,
-            Field::ContentLength | Field::Host | Field::Cookie | Field::SetCookie
+            Field::ContentLength
+                | Field::TransferEncoding
+                | Field::Host
+                | Field::Cookie
+                | Field::SetCookie
         )
 }
 
@@ -476,6 +480,8 @@ mod tests {
             ("x-forwarded-for", "1.1.1.1"),
             ("host", "a"),
             ("set-cookie", "a=b"),
+            ("proxy-authorization", "Basic YQ=="),
+            ("te", "trailers"),
         ] {
             trailers.insert(name, HeaderValue::from_static(value));
         }

@@ -42,6 +42,7 @@ impl Exchange<'_> {
             }
             let local = self.client.local.clone();
             let body = &mut *local.body.borrow_mut();
+            let body = self.client.stream.portion(body);
             let room = self.first_read(body.len());
             let Some(upstream) = &mut self.backend else {
                 return Poll::Ready(Err(Failure::BackendClosed));
@@ -351,7 +352,7 @@ impl Exchange<'_> {
         if let Poll::Ready(result) = self.poll_download(cx) {
             return Poll::Ready(result);
         }
-        if uploaded.is_ready() {
+        if uploaded.is_ready() || self.client.stream.is_http2() {
             self.watch_client(cx)?;
         }
         if self.client.timer.has_fired() {

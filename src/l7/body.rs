@@ -128,7 +128,7 @@ impl Exchange<'_> {
     /// Sends the end of a body whose length nobody knew, with its trailers.
     fn poll_upload_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         let trailers = match self.client.stream.http2() {
-            Some(stream) => ready!(stream.poll_trailers(cx)),
+            Some(stream) => ready!(stream.poll_trailers(cx)).map_err(|_| Failure::ClientGone)?,
             None => None,
         };
         self.upload = Framing::NONE;
@@ -175,7 +175,8 @@ impl Exchange<'_> {
         upstream.is_some_and(|upstream| upstream.deaf || !upstream.backlog.is_empty())
     }
 
-    /// Notices a client that goes away while it has nothing to send, and keeps what it sends before its turn.
+    /// Notices a client that goes away while it has nothing to send, and keeps what it sends before its turn. A stream of HTTP/2 may be watched at
+    /// any time.
     pub(super) fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
         if let Side::Http2(stream) = &mut self.client.stream {
             return match stream.is_gone(cx) {
@@ -242,6 +243,7 @@ impl Exchange<'_> {
         };
         let local = self.client.local.clone();
         let memory = &mut *local.body.borrow_mut();
+        let memory = self.client.stream.portion(memory);
         let room = match self.answer.coding {
             Coding::Encode => chunk::room(memory),
             _ => 0..memory.len(),

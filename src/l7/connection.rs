@@ -26,7 +26,7 @@ impl Client {
             return None;
         }
         while let Some(received) = poll_fn(|cx| self.poll_arrival(cx)).await {
-            if self.requests == 0 && received.starts_with(PREFACE) {
+            if received.starts_with(PREFACE) && self.speaks_http2() {
                 return Some(received);
             }
             // A request's state is boxed so that a waiting connection is small.
@@ -71,12 +71,15 @@ impl Client {
         while received.is_empty() || self.may_be_preface(&received) {
             match self.stream.poll_read_into(cx, &mut received) {
                 Poll::Ready(Ok(1..)) => request::skip_empty_lines(&mut received),
-                nothing => {
-                    match received.is_empty() {
-                        true => self.local.buffers.put(received),
-                        false => self.early = received,
-                    }
+                nothing if received.is_empty() => {
+                    self.local.buffers.put(received);
                     return self.no_arrival(nothing.is_ready());
+                }
+                // What has come is the beginning of some head, and an end like that of any.
+                nothing if nothing.is_ready() || self.timer.has_fired() => break,
+                _ => {
+                    self.early = received;
+                    return Poll::Pending;
                 }
             }
         }
@@ -85,10 +88,12 @@ impl Client {
 
     /// Whether a connection has sent the beginning of what HTTP/2 begins with, and no more yet.
     fn may_be_preface(&self, received: &[u8]) -> bool {
-        self.requests == 0
-            && received.len() < PREFACE.len()
-            && PREFACE.starts_with(received)
-            && self.view.generation().snapshot.listeners[self.view.listener()].http2
+        received.len() < PREFACE.len() && PREFACE.starts_with(received) && self.speaks_http2()
+    }
+
+    /// Whether the next bytes may be HTTP/2: only the first ones, and only where the listener speaks it.
+    fn speaks_http2(&self) -> bool {
+        self.requests == 0 && self.view.generation().snapshot.listeners[self.view.listener()].http2
     }
 
     /// Whether to wait on for a request.

@@ -13,7 +13,8 @@ use ::http::HeaderMap;
 use super::client::Client;
 use super::filter::Filtered;
 use super::grpc::Call;
-use super::handshake::{failure_of, name_fault};
+use super::handshake::name_fault;
+use super::head::Head;
 use super::pace::Pace;
 use super::reject::Failure;
 use super::session::Shown;
@@ -22,17 +23,13 @@ use crate::config::model::{PoolProtocol, Timeouts};
 use crate::http::fault::Fault;
 use crate::http::fields;
 use crate::http::framing::Framing;
-use crate::http::head::{Line, RequestHead, Span, TargetForm, Version};
-use crate::http::request::{self, Request};
+use crate::http::head::Version;
+use crate::http::request;
 use crate::metrics::rows::Hold;
 use crate::net::backlog::Backlog;
-use crate::net::stream::Stream;
-use crate::net::tls::handshake::Refusal;
-use crate::net::tls::secure;
 use crate::policy::balance::BackendIndex;
 use crate::policy::choose::Choice;
 use crate::policy::persist::{Stickiness, Told};
-use crate::policy::retry;
 use crate::state::backend::{Backend, UpgradeLease};
 use crate::state::flights::Flight;
 use crate::upstream::generation::Generation;
@@ -80,29 +77,6 @@ pub(super) struct Plan {
     pub(super) counts: bool,
     /// What the other requests of such a client can find; boxed, since few have it and a request in flight is small.
     pub(super) flight: Option<Box<Flight>>,
-}
-
-/// A request head by its places in the buffer, and what follows from it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Head {
-    pub(super) length: usize,
-    pub(super) method: Span,
-    pub(super) target: Span,
-    pub(super) authority: Span,
-    pub(super) version: Version,
-    pub(super) is_head: bool,
-    pub(super) is_idempotent: bool,
-    /// Whether it is a GET or HEAD without a body, and asks for no other protocol.
-    pub(super) is_plain: bool,
-    pub(super) keep_alive: bool,
-    pub(super) expects_continue: bool,
-    /// What the client offers to switch to; empty: nothing.
-    pub(super) upgrade: Span,
-    pub(super) path_and_query: Span,
-    path: Span,
-    form: TargetForm,
-    body: Framing,
-    connection_options: bool,
 }
 
 /// The connection toward a backend.
@@ -281,7 +255,6 @@ impl<'c> Exchange<'c> {
             if matches!(upload, Framing::Chunked(_)) {
                 // What ends it is the end of the stream.
                 upload = Framing::Close;
-                head.body = upload;
             }
         }
         let taken = upload
@@ -386,24 +359,6 @@ impl<'c> Exchange<'c> {
         poll_fn(|cx| self.poll_attempt(cx)).await
     }
 
-    /// Connects within the route's time.
-    async fn connect(&mut self, pool: usize, backend: &Backend) -> Result<Stream, Failure> {
-        let generation = self.generation.clone();
-        let (pool, address) = (&generation.snapshot.pools[pool], backend.live.address);
-        let connecting = async {
-            let stream = Stream::connect(address).await?;
-            match &pool.tls {
-                Some(tls) => secure(stream, tls, address).await,
-                None => Ok(stream),
-            }
-        };
-        let stream = self.within_connect(connecting).await?;
-        stream.map_err(|refusal| match (&refusal, &pool.tls) {
-            (Refusal::System(error), None) => Failure::Connect(error.kind()),
-            _ => failure_of(&refusal, &pool.name, backend, &self.client.local),
-        })
-    }
-
     /// Finds a place on a connection that requests share, or opens one, within the route's time to connect.
     async fn join(
         &mut self,
@@ -428,7 +383,10 @@ impl<'c> Exchange<'c> {
     }
 
     /// Waits for what belongs to connecting, at most for the route's time.
-    async fn within_connect<T>(&mut self, wait: impl Future<Output = T>) -> Result<T, Failure> {
+    pub(super) async fn within_connect<T>(
+        &mut self,
+        wait: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
         let mut wait = pin!(wait);
         let mut is_first = true;
         poll_fn(|cx| {
@@ -465,7 +423,7 @@ impl<'c> Exchange<'c> {
             .get(facts.length..)
             .unwrap_or_default()
             .to_vec();
-        let mut framing = facts.body;
+        let mut framing = facts.framing(&self.generation.snapshot.config.limits);
         let decoded = framing.advance_and_decode(&mut body);
         let (_, kept) = decoded.map_err(Failure::Request)?;
         self.upload_coding = match self.upload {
@@ -516,7 +474,7 @@ impl<'c> Exchange<'c> {
         if let Poll::Ready(result) = self.poll_answer(cx) {
             return Poll::Ready(result);
         }
-        if uploaded.is_ready() {
+        if uploaded.is_ready() || self.client.stream.is_http2() {
             self.watch_client(cx)?;
         }
         if self.client.timer.has_fired() {
@@ -540,69 +498,6 @@ impl<'c> Exchange<'c> {
     /// Whether everything that was read of the request is still at hand.
     pub(super) fn is_replayable(&self) -> bool {
         self.facts.bytes_in == self.received.len() as u64
-    }
-}
-
-impl Head {
-    fn of(received: &[u8], request: &Request<'_>) -> Head {
-        let head = &request.head;
-        Head {
-            length: head.bytes.len(),
-            method: span_in(received, head.method),
-            target: span_in(received, head.target),
-            authority: span_in(received, head.authority),
-            version: head.version,
-            is_head: head.method == b"HEAD",
-            is_idempotent: retry::is_idempotent(head.method),
-            is_plain: matches!(head.method, b"GET" | b"HEAD")
-                && request.body.is_done()
-                && request.upgrade.is_empty(),
-            keep_alive: request.keep_alive,
-            expects_continue: request.expects_continue,
-            upgrade: span_in(received, request.upgrade),
-            path_and_query: span_in(received, head.path_and_query),
-            path: span_in(received, head.path),
-            form: head.form,
-            body: request.body,
-            connection_options: request.connection_options,
-        }
-    }
-
-    /// The request as it was read, as long as the worker's scratch still has its lines. `None` for the few targets that do not
-    /// stand in the buffer as they are: those are read again.
-    pub(super) fn request<'a>(&self, received: &'a [u8], lines: &'a [Line]) -> Option<Request<'a>> {
-        let (path_and_query, path) = (self.path_and_query.of(received), self.path.of(received));
-        let head = RequestHead {
-            bytes: received.get(..self.length)?,
-            lines,
-            method: self.method.of(received),
-            target: self.target.of(received),
-            form: self.form,
-            path_and_query,
-            path,
-            authority: self.authority.of(received),
-            version: self.version,
-        };
-        (!path_and_query.is_empty() && !path.is_empty()).then_some(Request {
-            head,
-            body: self.body,
-            keep_alive: self.keep_alive,
-            connection_options: self.connection_options,
-            expects_continue: self.expects_continue,
-            upgrade: self.upgrade.of(received),
-        })
-    }
-}
-
-/// Where a slice of `buffer` lies in it.
-fn span_in(buffer: &[u8], slice: &[u8]) -> Span {
-    let start = (slice.as_ptr() as usize).wrapping_sub(buffer.as_ptr() as usize);
-    if start > buffer.len() {
-        return Span::default();
-    }
-    Span {
-        start: start as u32,
-        end: (start + slice.len()) as u32,
     }
 }
 

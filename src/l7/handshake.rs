@@ -19,7 +19,9 @@ use crate::http::forwarding::Source;
 use crate::http::head::{RequestHead, host_of};
 use crate::metrics::worker::TlsFailure;
 use crate::net::backlog::Backlog;
+use crate::net::stream::Stream;
 use crate::net::tls::handshake::{Handshake, Refusal};
+use crate::net::tls::secure;
 use crate::state::backend::Backend;
 use crate::upstream::local::Local;
 
@@ -32,7 +34,7 @@ const TELL: Duration = Duration::from_secs(1);
 /// For whoever speaks HTTP where TLS is spoken.
 const PLAIN_HTTP: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
-    Content-Length: 60\r\nConnection: close\r\n\r\n\
+    Content-Length: 61\r\nConnection: close\r\n\r\n\
     400 Bad Request\nThis port speaks TLS: ask with https:// here\n";
 
 impl Client {
@@ -134,13 +136,32 @@ pub(super) fn introduce(client: &Client, source: &Source, edits: &mut Edits) {
     }
 }
 
+impl Exchange<'_> {
+    /// Connects to a backend within the route's time, the handshake of TLS included.
+    pub(super) async fn connect(
+        &mut self,
+        pool: usize,
+        backend: &Backend,
+    ) -> Result<Stream, Failure> {
+        let generation = self.generation.clone();
+        let (pool, address) = (&generation.snapshot.pools[pool], backend.live.address);
+        let connecting = async {
+            let stream = Stream::connect(address).await?;
+            match &pool.tls {
+                Some(tls) => secure(stream, tls, address).await,
+                None => Ok(stream),
+            }
+        };
+        let stream = self.within_connect(connecting).await?;
+        stream.map_err(|refusal| match (&refusal, &pool.tls) {
+            (Refusal::System(error), None) => Failure::Connect(error.kind()),
+            _ => failure_of(&refusal, &pool.name, backend, &self.client.local),
+        })
+    }
+}
+
 /// The failure that a backend's refusal is. The log tells of it, seldom.
-pub(super) fn failure_of(
-    refusal: &Refusal,
-    pool: &str,
-    backend: &Backend,
-    local: &Local,
-) -> Failure {
+fn failure_of(refusal: &Refusal, pool: &str, backend: &Backend, local: &Local) -> Failure {
     let now = clock::now();
     let told = local.told_of_tls.get();
     if told.is_none_or(|told: Instant| now.saturating_duration_since(told) >= TELL) {

@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::ask::await_answer;
+use super::authenticate::await_verdict;
 use super::exchange::Exchange;
 use super::plan::{Attempts, Held, patience};
 use super::reject::Failure;
@@ -31,9 +32,11 @@ pub(super) async fn hold(
     let (Some(held), Some(route)) = (attempts.held.take(), exchange.facts.route) else {
         return Ok(());
     };
-    if let Held::Answer(question) = held {
-        return await_answer(exchange, question).await;
-    }
+    let held = match held {
+        Held::Answer(question) => return await_answer(exchange, question).await,
+        Held::Verdict(awaited) => return await_verdict(exchange, awaited).await,
+        held => held,
+    };
     let generation = exchange.generation.clone();
     let route = &generation.snapshot.routes[route];
     let Some(until) = patience(route, exchange.facts.started) else {
@@ -56,7 +59,7 @@ pub(super) async fn hold(
         let now = clock::now();
         let is_over = match held {
             Held::Change(epoch) => pool.epoch.value() != epoch,
-            Held::Pause | Held::Answer(_) => now - began >= PAUSE,
+            Held::Pause | Held::Answer(_) | Held::Verdict(_) => now - began >= PAUSE,
         };
         if is_over || now >= until {
             return Poll::Ready(Ok(()));

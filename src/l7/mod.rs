@@ -5,6 +5,7 @@
 mod answer;
 mod arrival;
 mod ask;
+mod authenticate;
 mod body;
 mod bulk;
 pub mod client;
@@ -14,6 +15,7 @@ mod exchange;
 mod filter;
 mod grpc;
 mod handshake;
+mod head;
 mod hold;
 pub mod http2;
 mod pace;

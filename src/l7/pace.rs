@@ -11,29 +11,31 @@ use crate::net::timer::TICK;
 /// So long a client may take over anything: slow starts and lost segments even out.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The time that a client was waited for, in turns of its worker's wheel.
+/// The time that a client was waited for, in turns of its worker's wheel. One word, since a request in flight is small: while the client
+/// is waited for, [`WAITS`] and the turn at which it would have been if nobody had waited for anybody else; else how long it was.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pace {
-    waited: Cell<u32>,
-    /// Since when it is waited for, and one; 0: it is not.
-    since: Cell<u32>,
-}
+pub(super) struct Pace(Cell<u32>);
+
+/// Set while the client is waited for; what is left counts more than a year of turns.
+const WAITS: u32 = 1 << 31;
 
 impl Pace {
     /// From `now` on the client is waited for, or is not.
     pub(super) fn turn(&self, waits: bool, now: u64) {
-        let (since, now) = (self.since.get(), now as u32);
-        if since != 0 {
-            let passed = now.wrapping_sub(since - 1);
-            self.waited.set(self.waited.get().saturating_add(passed));
-        }
-        self.since
-            .set(if waits { now.wrapping_add(1).max(1) } else { 0 });
+        let (word, now) = (self.0.get(), now as u32 & !WAITS);
+        let since = |turn: u32| now.wrapping_sub(turn) & !WAITS;
+        let waited = if word & WAITS != 0 { since(word) } else { word };
+        self.0
+            .set(if waits { since(waited) | WAITS } else { waited });
+    }
+
+    fn waited(&self) -> Duration {
+        TICK * (self.0.get() & !WAITS)
     }
 
     /// Whether so many bytes are less than `rate` a second, once there was time to tell. A rate of 0 is none.
     fn is_under(&self, rate: u64, bytes: u64) -> bool {
-        let waited = TICK * self.waited.get();
+        let waited = self.waited();
         let due = u128::from(rate) * waited.as_millis() / 1000;
         waited > GRACE && u128::from(bytes) < due
     }
@@ -70,21 +72,26 @@ mod tests {
         let pace = Pace::default();
         assert!(!pace.is_under(100, 0));
         pace.turn(true, 0);
-        pace.turn(true, 10 * SECOND);
+        pace.turn(true, 9 * SECOND);
+        pace.turn(false, 10 * SECOND);
         assert!(!pace.is_under(100, 0), "within the grace");
+        pace.turn(true, 10 * SECOND);
         pace.turn(false, 11 * SECOND);
         assert!(pace.is_under(100, 1099) && !pace.is_under(100, 1100));
         assert!(!pace.is_under(0, 0), "switched off");
+        pace.turn(false, 50 * SECOND);
         pace.turn(true, 100 * SECOND);
+        pace.turn(false, 100 * SECOND);
         assert!(!pace.is_under(100, 1100), "somebody else was slow");
-        pace.turn(true, 101 * SECOND);
+        pace.turn(true, 100 * SECOND);
+        pace.turn(false, 101 * SECOND);
         assert!(pace.is_under(100, 1199) && !pace.is_under(100, 1200));
     }
 
     #[test]
     fn turns_may_run_over() {
         let pace = Pace::default();
-        let late = u64::from(u32::MAX) - SECOND;
+        let late = u64::from(u32::MAX / 2) - SECOND;
         pace.turn(true, late);
         pace.turn(true, late + 20 * SECOND);
         pace.turn(false, late + 40 * SECOND);

@@ -6,18 +6,19 @@ use std::time::Instant;
 
 use super::arrival::FirstFlight;
 use super::ask::{Question, ask};
+use super::authenticate::Awaited;
 use super::client::Client;
 use super::exchange::{Exchange, Plan};
-use super::filter::{Entry, filter_request};
 use super::handshake::{check_host, introduce};
+use super::head::Head;
 use super::protect;
 use super::reject::Failure;
 use super::session::{Shown, look_up};
 use crate::clock;
-use crate::config::model::{OnFailure, PoolProtocol};
+use crate::config::model::{Limits, OnFailure, PoolProtocol};
 use crate::http::edits::Edits;
 use crate::http::forwarding::{self, Source};
-use crate::http::head::{AnswerHead, Field, RequestHead, TargetForm, Version};
+use crate::http::head::{AnswerHead, Field, Line, RequestHead, TargetForm, Version};
 use crate::http::path;
 use crate::http::request::{self, Request};
 use crate::http::upgrade;
@@ -63,6 +64,8 @@ pub(super) enum Held {
     Pause,
     /// For what a store says of its session.
     Answer(Question),
+    /// For whether its client is who it says.
+    Verdict(Awaited),
 }
 
 impl Attempts {
@@ -131,6 +134,13 @@ impl Attempts {
         exchange.backend = None;
         exchange.count_retry();
         Ok(())
+    }
+
+    /// Waits before the next plan.
+    fn wait(&mut self, held: Held) -> Result<Option<Plan>, Failure> {
+        self.is_planned = true;
+        self.held = Some(held);
+        Ok(None)
     }
 
     /// What becomes of a request for which no backend was chosen.
@@ -203,24 +213,14 @@ pub(super) fn plan(
     let scratch = &mut *local.scratch.borrow_mut();
     // No wait lies between the first plan and the reading of the head: the scratch still has its lines.
     let known = exchange.head.filter(|_| !attempts.is_planned);
-    let request = match known.and_then(|head| head.request(&exchange.received, &scratch.lines)) {
-        Some(request) => request,
-        None => request::parse(
-            &exchange.received,
-            &mut scratch.lines,
-            &snapshot.config.limits,
-        )
-        .map_err(Failure::Request)?
-        .ok_or(Failure::ClientGone)?,
-    };
+    let (limits, started) = (&snapshot.config.limits, exchange.facts.started);
+    let request = request_of(known, &exchange.received, &mut scratch.lines, limits)?;
     let head = &request.head;
     let trusted = &snapshot.config.trusted_proxies;
     let is_tls = exchange.client.tls.is_some();
     let source = Source::of(head, exchange.client.remote, is_tls, trusted);
-    exchange.facts.client = source.client;
-    exchange.facts.secure = source.secure;
+    (exchange.facts.client, exchange.facts.secure) = (source.client, source.secure);
     if !attempts.is_planned {
-        let started = exchange.facts.started;
         protect::ask_gate(snapshot, exchange.listener, &source, head, started)?;
         check_host(exchange, &source, head)?;
     }
@@ -234,7 +234,7 @@ pub(super) fn plan(
             path: path::normalize(head.path, &mut scratch.path, checks).map_err(Failure::Path)?,
             secure: source.secure,
         }),
-        now: exchange.facts.started,
+        now: started,
         wall_millis: exchange.facts.wall_millis,
     };
     let ordinal = snapshot.router.route(&facts).ok_or(Failure::NoRoute)?;
@@ -244,22 +244,12 @@ pub(super) fn plan(
     edits.clear();
     (route.sticky.iter()).for_each(|sticky| sticky.conceal(head, edits));
     if let Some(filters) = &route.filters {
-        let entry = Entry {
-            snapshot,
-            listener: exchange.listener,
-            route,
-            remote: exchange.client.remote,
-            id: exchange.facts.id,
-        };
-        let request = (head, &source, &facts);
-        filter_request(
-            filters,
-            entry,
-            request,
-            &mut exchange.filtered,
-            &local,
-            edits,
-        )?;
+        let (mut filtered, seen) = (exchange.filtered.take(), (head, &source, &facts));
+        let passed = exchange.filter_request(filters, seen, &mut filtered, edits);
+        exchange.filtered = filtered;
+        if let Some(awaited) = passed? {
+            return attempts.wait(Held::Verdict(awaited));
+        }
     }
     if request.body.exceeds(route.max_body) || exchange.upload.exceeds(route.max_body) {
         return Err(Failure::BodyTooLarge);
@@ -283,6 +273,20 @@ pub(super) fn plan(
     compose(&request, backend, pool.protocol, edits, &mut scratch.out);
     let flight = first_flight.map(|flight| flight.take(&choice, &facts, exchange.client));
     Ok(Some(Plan::new(route, &choice, flight.flatten())))
+}
+
+/// The request as it was read, if its lines are still there; else it is read again.
+fn request_of<'a>(
+    known: Option<Head>,
+    received: &'a [u8],
+    lines: &'a mut Vec<Line>,
+    limits: &Limits,
+) -> Result<Request<'a>, Failure> {
+    if let Some(head) = known.filter(Head::is_whole) {
+        return Ok(head.request(received, lines));
+    }
+    let parsed = request::parse(received, lines, limits).map_err(Failure::Request)?;
+    parsed.ok_or(Failure::ClientGone)
 }
 
 impl Plan {

@@ -3,8 +3,9 @@
 //! The walk ends here.
 
 use super::client::Client;
-use super::exchange::{Exchange, Facts, Head};
+use super::exchange::{Exchange, Facts};
 use super::filter::Shown;
+use super::head::Head;
 use super::reject::{CLIENT_GONE, Failure};
 use crate::config::model::Limits;
 use crate::http::head::{Field, Span, Version};

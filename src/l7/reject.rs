@@ -49,6 +49,10 @@ pub enum Failure {
     Denied,
     /// The client asks more often than it may.
     Limited(Limited),
+    /// The client did not say who it is, or said it wrongly.
+    Unauthorized,
+    /// Too many passwords wait to be checked.
+    DoorBusy,
     /// The client sends its body too slowly.
     BodyTooSlow,
     /// The client of a gRPC call does not wait any more.
@@ -84,7 +88,7 @@ const fn row(reason: &'static str, status: u16, text: &'static str) -> Row {
 }
 
 /// Every reason, in the order of [`Failure::ordinal`].
-pub const TABLE: [Row; 44] = [
+pub const TABLE: [Row; 46] = [
     row("start_line", 400, "The request line is malformed."),
     row("version", 505, "This server speaks HTTP/1.0 and HTTP/1.1."),
     row("target", 400, "The request target is malformed."),
@@ -181,6 +185,16 @@ pub const TABLE: [Row; 44] = [
         "This connection is not for that host: ask on another one.",
     ),
     row("unproven", 502, "The server could not be reached securely."),
+    row(
+        "unauthorized",
+        401,
+        "A name and a password are needed here.",
+    ),
+    row(
+        "door_busy",
+        503,
+        "Too many passwords are being checked at the moment.",
+    ),
 ];
 
 impl Failure {
@@ -228,6 +242,8 @@ impl Failure {
             Failure::Answered => 36,
             Failure::Denied => 37,
             Failure::Limited(_) => 38,
+            Failure::Unauthorized => 44,
+            Failure::DoorBusy => 45,
             Failure::BodyTooSlow => 39,
             Failure::DeadlineExceeded => 40,
             Failure::TlsHere => 41,

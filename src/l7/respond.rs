@@ -14,7 +14,7 @@ use crate::clock;
 use crate::http::fault::Fault;
 use crate::http::fields;
 use crate::http::framing::Framing;
-use crate::policy::filter::{Answer, Reason};
+use crate::policy::filter::{Answer, Body, Reason};
 
 /// Seconds after which trying again is worth while.
 const RETRY_AFTER: u32 = 5;
@@ -46,17 +46,22 @@ pub(super) async fn respond(exchange: &mut Exchange<'_>, failure: Failure) -> Ne
 async fn send(exchange: &mut Exchange<'_>, failure: Failure) -> Next {
     let keeps = keeps_connection(exchange, failure);
     let own = exchange.take_own_answer();
-    let answer = own.unwrap_or_else(|| refusal(exchange, failure));
+    let mut answer = own.unwrap_or_else(|| refusal(exchange, failure));
+    if answer.body.bytes.is_empty() {
+        let page = exchange.page(answer.status);
+        answer.body = page.unwrap_or_else(|| text(failure));
+    }
     let message = compose(exchange, &answer, keeps);
     exchange.answer.status = answer.status;
     exchange.facts.bytes_out += message.len() as u64;
-    if let Some(stream) = exchange.client.stream.http2() {
-        return match send_to_stream(stream, &message) {
-            Some(()) => Next::Request,
-            None => Next::Abort,
-        };
+    let keeps = keeps || exchange.client.stream.is_http2();
+    match exchange.client.stream.http2() {
+        Some(stream) => match begin_on_stream(stream, &message) {
+            Some(rest) => exchange.answer.backlog.push(rest),
+            None => return Next::Abort,
+        },
+        None => exchange.answer.backlog.push(&message),
     }
-    exchange.answer.backlog.push(&message);
     let wait = exchange.timeouts().response_idle;
     let mut is_first = true;
     let sent = poll_fn(|cx| {
@@ -74,6 +79,9 @@ async fn send(exchange: &mut Exchange<'_>, failure: Failure) -> Next {
         }
     })
     .await;
+    if sent {
+        exchange.client.stream.end(None);
+    }
     match (sent, keeps) {
         (false, _) => Next::Close,
         (true, true) => Next::Request,
@@ -81,14 +89,13 @@ async fn send(exchange: &mut Exchange<'_>, failure: Failure) -> Next {
     }
 }
 
-/// A message of weir's own is short enough to be queued whole. What the client still sends is of no use to anyone.
-fn send_to_stream(stream: &mut ClientStream, message: &[u8]) -> Option<()> {
+/// Sends the head, and the body if there is room for it; else returns it.
+fn begin_on_stream<'a>(stream: &mut ClientStream, message: &'a [u8]) -> Option<&'a [u8]> {
     let end = memchr::memmem::find(message, b"\r\n\r\n")? + "\r\n\r\n".len();
-    let answer = fields::read_answer(&message[..end])?;
-    let body = &message[end..];
+    let (head, body) = message.split_at(end);
+    let answer = fields::read_answer(head)?;
     let taken = stream.respond(answer, body, true).ok()?;
-    stream.finish(&body[taken..]);
-    Some(())
+    Some(&body[taken..])
 }
 
 /// After a fault of framing nobody knows where the next request begins; otherwise the connection may go on if this one is complete.
@@ -111,8 +118,7 @@ fn keeps_connection(exchange: &Exchange<'_>, failure: Failure) -> bool {
 fn refusal(exchange: &Exchange<'_>, failure: Failure) -> Answer {
     let row = failure.row();
     let status = row.status;
-    let mut fields =
-        "Content-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n".to_owned();
+    let mut fields = "Cache-Control: no-store\r\n".to_owned();
     if status == 503 {
         fields += &format!("Retry-After: {RETRY_AFTER}\r\n");
     }
@@ -126,9 +132,20 @@ fn refusal(exchange: &Exchange<'_>, failure: Failure) -> Answer {
         reason: Reason::Meant,
         status,
         fields: fields.into_bytes(),
-        body: format!("{status} {}\n{}\n", phrase(status), row.text)
-            .into_bytes()
-            .into(),
+        body: Body::default(),
+    }
+}
+
+/// The body that says what the table says; none where nothing failed.
+fn text(failure: Failure) -> Body {
+    let row = failure.row();
+    let text = format!("{} {}\n{}\n", row.status, phrase(row.status), row.text);
+    match failure {
+        Failure::Answered => Body::default(),
+        _ => Body {
+            content_type: "text/plain; charset=utf-8".into(),
+            bytes: text.into_bytes().into(),
+        },
     }
 }
 
@@ -138,8 +155,15 @@ fn compose(exchange: &Exchange<'_>, answer: &Answer, keeps: bool) -> Vec<u8> {
     head.extend_from_slice(&answer.fields);
     // These have no body, and must not speak of one (RFC 9110 section 8.6).
     let has_body = !matches!(status, 204 | 304);
+    let Body {
+        content_type,
+        bytes,
+    } = &answer.body;
+    if has_body && !bytes.is_empty() {
+        head.extend_from_slice(format!("Content-Type: {content_type}\r\n").as_bytes());
+    }
     if has_body {
-        head.extend_from_slice(format!("Content-Length: {}\r\n", answer.body.len()).as_bytes());
+        head.extend_from_slice(format!("Content-Length: {}\r\n", bytes.len()).as_bytes());
     }
     let is_old = exchange
         .head
@@ -152,7 +176,7 @@ fn compose(exchange: &Exchange<'_>, answer: &Answer, keeps: bool) -> Vec<u8> {
     head.extend_from_slice(b"\r\n");
     let mut message = exchange.filter_own(head);
     if has_body && exchange.head.is_none_or(|head| !head.is_head) {
-        message.extend_from_slice(&answer.body);
+        message.extend_from_slice(bytes);
     }
     message
 }

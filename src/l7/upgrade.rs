@@ -9,8 +9,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::client::{Client, Next};
-use super::exchange::{Exchange, Facts, Head, Plan};
+use super::exchange::{Exchange, Facts, Plan};
 use super::filter::Shown;
+use super::head::Head;
 use super::record::{self, Names, Subject};
 use super::reject::Failure;
 use crate::clock;

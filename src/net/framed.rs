@@ -1,8 +1,8 @@
-//! A stream as the HTTP/2 codec wants it: bytes that arrived before come first, and every frame that arrives is counted.
-//! It never looks into a frame. After a flood nothing arrives any more: whoever drives the codec finds out from the meter.
+//! A stream as the HTTP/2 codec wants it: bytes that arrived before come first, and the frames of both directions are counted as they pass.
+//! It never looks into a frame. After an offence nothing arrives any more: whoever drives the codec finds out from the gauge that both hold.
 //! The walk goes on in `http/meter.rs`, which counts.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,23 +12,72 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stream::Stream;
 use crate::clock;
-use crate::http::meter::Meter;
+use crate::http::meter::{Meter, Offence};
+
+/// Bytes that are read and thrown away after the end was sent: closing over unread ones would be a reset, which may take the last frames away
+/// from the other side. More is no accident.
+const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
 /// A stream whose frames are counted.
 #[derive(Debug)]
 pub struct Framed {
     stream: Stream,
     early: Vec<u8>,
-    meter: Option<Rc<RefCell<Meter>>>,
+    /// There for a client, whose frames are counted and whose last ones are awaited.
+    gauge: Option<Rc<Gauge>>,
+    /// Bytes that may still be thrown away.
+    linger: usize,
+}
+
+/// What whoever drives the codec must know of its stream.
+#[derive(Debug)]
+pub struct Gauge {
+    meter: RefCell<Meter>,
+    sent: Cell<u64>,
+    is_stalled: Cell<bool>,
+    is_ending: Cell<bool>,
+}
+
+impl Gauge {
+    /// A gauge for a stream of which nothing was read or written.
+    pub fn new(meter: Meter) -> Self {
+        Gauge {
+            meter: RefCell::new(meter),
+            sent: Cell::new(0),
+            is_stalled: Cell::new(false),
+            is_ending: Cell::new(false),
+        }
+    }
+
+    /// What the connection must be given up for.
+    pub fn offence(&self) -> Option<Offence> {
+        self.meter.borrow().offence()
+    }
+
+    /// What it must be, or was, given up for: the codec finds offences of its own.
+    pub fn verdict(&self) -> Option<Offence> {
+        self.meter.borrow().verdict()
+    }
+
+    /// Whether something waits to be sent that the other side does not take; if so, how many bytes it took before.
+    pub fn stalled_at(&self) -> Option<u64> {
+        self.is_stalled.get().then_some(self.sent.get())
+    }
+
+    /// Whether the end was sent.
+    pub fn is_ending(&self) -> bool {
+        self.is_ending.get()
+    }
 }
 
 impl Framed {
     /// A client's: reads `early` first, and then from the stream.
-    pub fn of_client(stream: Stream, early: Vec<u8>, meter: Rc<RefCell<Meter>>) -> Self {
+    pub fn of_client(stream: Stream, early: Vec<u8>, gauge: Rc<Gauge>) -> Self {
         Framed {
             stream,
             early,
-            meter: Some(meter),
+            gauge: Some(gauge),
+            linger: LINGER_BYTES,
         }
     }
 
@@ -37,21 +86,44 @@ impl Framed {
         Framed {
             stream,
             early: Vec::new(),
-            meter: None,
+            gauge: None,
+            linger: 0,
         }
     }
 
-    /// Hands over what stands behind `known` in `buffer`. After a flood nothing is handed over any more.
+    /// Hands over what stands behind `known` in `buffer`. After an offence nothing is handed over any more.
     fn count(&self, known: usize, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Some(meter) = &self.meter else {
+        let Some(gauge) = &self.gauge else {
             return Poll::Ready(Ok(()));
         };
         let bytes = &buffer.filled()[known..];
-        if meter.borrow_mut().count(bytes, clock::now()).is_ok() {
+        let mut meter = gauge.meter.borrow_mut();
+        if meter.count(bytes, clock::now()).is_ok() {
             return Poll::Ready(Ok(()));
         }
         buffer.set_filled(known);
         Poll::Pending
+    }
+
+    fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: &[u8],
+        second: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = self.stream.poll_write(cx, first, second);
+        let Some(gauge) = &self.gauge else {
+            return written;
+        };
+        gauge.is_stalled.set(written.is_pending());
+        let count = ready!(written)?;
+        gauge.sent.set(gauge.sent.get() + count as u64);
+        let now = clock::now();
+        let mut meter = gauge.meter.borrow_mut();
+        let from_first = count.min(first.len());
+        meter.count_sent(&first[..from_first], now);
+        meter.count_sent(&second[..count - from_first], now);
+        Poll::Ready(Ok(count))
     }
 }
 
@@ -69,8 +141,7 @@ impl AsyncRead for Framed {
             buffer.put_slice(&piece);
             return self.count(known, buffer);
         }
-        let count = ready!(self.stream.poll_read(cx, buffer.initialize_unfilled()))?;
-        buffer.advance(count);
+        ready!(self.stream.poll_read_buf(cx, buffer))?;
         self.count(known, buffer)
     }
 }
@@ -81,7 +152,7 @@ impl AsyncWrite for Framed {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.stream.poll_write(cx, bytes, &[])
+        self.write(cx, bytes, &[])
     }
 
     fn poll_write_vectored(
@@ -94,7 +165,7 @@ impl AsyncWrite for Framed {
         let (Some(first), second) = (first, second.map_or(&[][..], |slice| slice)) else {
             return Poll::Ready(Ok(0));
         };
-        self.stream.poll_write(cx, first, second)
+        self.write(cx, first, second)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -105,8 +176,19 @@ impl AsyncWrite for Framed {
         self.stream.poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().stream.shutdown_write();
+    /// Sends the end; to a client, and is done when it has sent its own.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let is_ending = |gauge: &Rc<Gauge>| gauge.is_ending.replace(true);
+        if !self.gauge.as_ref().is_some_and(is_ending) {
+            self.stream.shutdown_write();
+        }
+        let mut waste = [0; 4096];
+        while self.linger > 0 {
+            match ready!(self.stream.poll_read(cx, &mut waste)) {
+                Ok(count @ 1..) => self.linger = self.linger.saturating_sub(count),
+                _ => break,
+            }
+        }
         Poll::Ready(Ok(()))
     }
 }

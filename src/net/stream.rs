@@ -128,6 +128,22 @@ impl Stream {
         }
     }
 
+    /// Reads what is there into the room of `buffer`, which need not be initialised; nothing is the end of the stream.
+    #[inline]
+    pub fn poll_read_buf(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Stream::Tls(stream) => {
+                let read = stream.poll_read(cx, buffer.initialize_unfilled());
+                read.map_ok(|count| buffer.advance(count))
+            }
+        }
+    }
+
     /// Reads what is there to the end of `buffer`, within its capacity, which must not be used up; 0 is the end of the stream.
     #[inline]
     pub fn poll_read_into(

@@ -65,6 +65,7 @@ pub fn compile(
                 sticky(from_sticky, pool, secrets, idle)
             }),
             filters: Filters::new(&from.filters),
+            doors: Vec::new(),
             limits,
             store: None,
             timeouts: from.timeouts,
@@ -78,6 +79,7 @@ pub fn compile(
         pools: pools.chain(nobody).collect(),
         tls_files: Vec::new(),
         config: config.clone(),
+        files: Arc::default(),
     }
 }
 

@@ -7,6 +7,7 @@ pub mod access_log;
 pub mod backend;
 pub mod compile;
 pub mod diff;
+pub mod door;
 pub mod flights;
 pub mod gate;
 pub mod live_sessions;

@@ -3,11 +3,13 @@
 //! The walk goes on in `compile.rs`, which makes it, and `worker.rs`, which serves from it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::backend::{Backend, Epoch};
+use super::door::Door;
 use super::flights::Flights;
 use super::gate::Gate;
 use super::live_sessions::LiveSessions;
@@ -15,7 +17,7 @@ use super::route_limits::RouteLimits;
 use super::store::StoreEnd;
 use super::tls::{ListenerTls, PoolTls, TlsFile};
 use crate::config::model::{BalancerKind, Config, PathChecks, PoolProtocol, Protocol, Timeouts};
-use crate::policy::filter::Filters;
+use crate::policy::filter::{Files, Filters};
 use crate::policy::persist::Sticky;
 use crate::policy::rebalance::Moves;
 use crate::policy::rendezvous::Rendezvous;
@@ -36,6 +38,8 @@ pub struct Snapshot {
     pub router: Router,
     /// In the order of the file; after them one without backends, where routes lead whose filters answer.
     pub pools: Vec<Pool>,
+    /// What is in the files that filters name; control reads them.
+    pub files: Arc<Files>,
     /// The files behind TLS; control gives them.
     pub tls_files: Vec<TlsFile>,
 }
@@ -90,6 +94,8 @@ pub struct Route {
     pub pool: usize,
     /// Its steps; absent: requests and answers pass as they are.
     pub filters: Option<Box<Filters>>,
+    /// Where those of its filters ask that ask for a password; control gives them.
+    pub doors: Vec<Arc<Door>>,
     /// The rate limits among them; what they count survives reloads that say the same.
     pub limits: RouteLimits,
     /// Keeps a client where it is; absent: not sticky.
@@ -100,6 +106,15 @@ pub struct Route {
     pub timeouts: Timeouts,
     /// Bytes a request body may have; `u64::MAX`: no limit.
     pub max_body: u64,
+}
+
+impl Route {
+    /// The files of users of its doors, in their order.
+    pub fn users_files(&self) -> impl Iterator<Item = &Path> {
+        self.filters
+            .iter()
+            .flat_map(|filters| filters.users_files())
+    }
 }
 
 /// A pool as one generation sees it.

@@ -1,6 +1,6 @@
-//! The one kind of table that workers share: from 64-bit keys to 64-bit values, of a fixed size, without a lock.
+//! The table that workers share: from 64-bit keys to 64-bit values, of a fixed size, without a lock.
 //! It never grows, never waits and never gives a value under a key that it was not put under; what finds no place pushes out the oldest.
-//! The walk goes on in `sessions.rs`.
+//! The walk goes on in `sessions.rs`; `rates.rs` and `sources.rs` are of the same kind, for what must not be forgotten while it counts.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -15,6 +15,7 @@ from proxies import HOST, LOAD_CORE
 CONNECTIONS = 64
 TICK = os.sysconf("SC_CLK_TCK")
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3}
+SIZES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
 
 class Failure(Exception):
@@ -45,25 +46,53 @@ def fields(cookie):
     return [f"Host: {HOST}", f"Cookie: {cookie}", "User-Agent: wrk", "Accept: */*"]
 
 
-def wrk(proxy, path, seconds, cookie, close=False):
-    """One run of wrk: requests, their CPU time in µs each, the p99 in ms, and the share of a core."""
+def wrk(proxy, url, seconds, cookie, close=False, gzip=False):
+    """One run of wrk: requests, their CPU time in µs each, the p99 in ms, bytes of an answer, and the share of a core."""
     command = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency"]
-    for field in fields(cookie) + (["Connection: close"] if close else []):
+    for field in fields(cookie) + (["Connection: close"] if close else []) + (["Accept-Encoding: gzip"] if gzip else []):
         command += ["-H", field]
     before, began = cpu_seconds(proxy), time.monotonic()
-    done = subprocess.run([*command, proxy.url(path)], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, url], capture_output=True, text=True, check=False)
     used, took = cpu_seconds(proxy) - before, time.monotonic() - began
     text = done.stdout + done.stderr
     requests = re.search(r"(\d+) requests in", text)
     p99 = re.search(r"99%\s+([\d.]+)(us|ms|s|m)\b", text)
     if done.returncode or not requests or not p99 or "Socket errors" in text or "Non-2xx" in text:
-        raise Failure(f"{proxy.name} {path}: wrk said\n{text}")
+        raise Failure(f"{proxy.name} {url}: wrk said\n{text}")
     count = int(requests.group(1))
+    read = re.search(r"requests in [\d.]+\w+, ([\d.]+)([KMG]?)B read", text)
+    size = float(read.group(1)) * SIZES[read.group(2)] / max(count, 1) if read else 0.0
     return {
         "requests": count,
         "rate": count / took,
         "cpu": used * 1e6 / max(count, 1),
         "p99": float(p99.group(1)) * UNITS[p99.group(2)],
+        "size": size,
+        "busy": used / took,
+    }
+
+
+def h2load(proxy, url, seconds, cookie):
+    """One run of h2load with 32 connections and 16 streams each: the same figures but for the p99."""
+    command = ["taskset", "-c", str(LOAD_CORE), "h2load", "-t1", "-c32", "-m16", f"-D{seconds}"]
+    for field in fields(cookie):
+        name, _, value = field.partition(": ")
+        command += ["-H", f"{':authority' if name == 'Host' else name.lower()}: {value}"]
+    before, began = cpu_seconds(proxy), time.monotonic()
+    done = subprocess.run([*command, url], capture_output=True, text=True, check=False)
+    used, took = cpu_seconds(proxy) - before, time.monotonic() - began
+    text = done.stdout + done.stderr
+    counts = re.search(r"requests: .* (\d+) succeeded, (\d+) failed, (\d+) errored", text)
+    classes = re.search(r"status codes: (\d+) 2xx, 0 3xx, 0 4xx, 0 5xx", text)
+    size = re.search(r"traffic: .*\((\d+)\) total", text)
+    if done.returncode or not counts or not classes or not size or "protocol: h2" not in text:
+        raise Failure(f"{proxy.name} {url}: h2load said\n{text}")
+    count = int(counts.group(1))
+    return {
+        "requests": count,
+        "rate": count / took,
+        "cpu": used * 1e6 / max(count, 1),
+        "size": int(size.group(1)) / max(count, 1),
         "busy": used / took,
     }
 
@@ -99,7 +128,7 @@ def watched(command, proxy, seconds, cookie):
     """Runs wrk while `command` looks on; the number of requests."""
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as watcher:
         time.sleep(0.3)  # it says nothing when it has attached; what it misses at first is noise
-        requests = wrk(proxy, "/128", seconds, cookie)["requests"]
+        requests = wrk(proxy, proxy.url("/128"), seconds, cookie)["requests"]
         watcher.send_signal(signal.SIGINT)
         watcher.wait()
     return requests

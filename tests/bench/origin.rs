@@ -21,6 +21,9 @@ const SIZES: [(&str, usize); 9] = [
     ("/256k", 262_144),
     ("/1m", 1_048_576),
 ];
+/// The path of a body as an application's page is: a list of items in HTML, 64 KiB.
+const PAGE: &str = "/page";
+
 /// More than any request head of the benchmark.
 const BUFFER: usize = 16 * 1024;
 
@@ -60,7 +63,43 @@ fn answers() -> Answers {
         bytes.resize(bytes.len() + size, b'w');
         (format!("GET {path} "), bytes)
     };
-    SIZES.iter().map(answer).collect()
+    let page = page();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nServer: origin\r\nDate: Fri, 20 Nov 2026 20:00:00 GMT\r\n\
+         Content-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\n\r\n",
+        page.len()
+    );
+    let page = (format!("GET {PAGE} "), [head.into_bytes(), page].concat());
+    SIZES.iter().map(answer).chain([page]).collect()
+}
+
+/// Items with words and numbers that a fixed generator draws (Knuth's MMIX), so that it is as compressible as pages are.
+fn page() -> Vec<u8> {
+    const WORDS: [&str; 24] = [
+        "blue", "garden", "chair", "lamp", "wooden", "table", "cotton", "shirt", "summer",
+        "winter", "light", "heavy", "small", "large", "kitchen", "outdoor", "classic", "modern",
+        "set", "pair", "travel", "bag", "leather", "glass",
+    ];
+    let mut state = 1u64;
+    let mut draw = |below: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut page =
+        String::from("<!doctype html><html><head><title>Shop</title></head><body><ul>\n");
+    while page.len() < 65_000 {
+        let words: Vec<_> = (0..3 + draw(6)).map(|_| WORDS[draw(24) as usize]).collect();
+        let (id, price, stock) = (draw(100_000), draw(50_000), draw(300));
+        page += &format!(
+            "<li class=\"item\"><a href=\"/item/{id}\">{}</a> <b>{}.{:02}</b> <span>{stock} in stock</span></li>\n",
+            words.join(" "),
+            price / 100,
+            price % 100,
+        );
+    }
+    (page + "</ul></body></html>\n").into_bytes()
 }
 
 async fn accept(listener: TcpListener, answers: &'static Answers) -> io::Result<()> {

@@ -31,9 +31,12 @@ defaults
     balance roundrobin
 frontend web
     bind 127.0.0.1:{port}
+    bind 127.0.0.1:{secure} ssl crt {certificate}/both.pem alpn h2,http/1.1
     default_backend was
 backend was
     http-reuse always
+    compression algo gzip
+    compression type text/html
 {servers}
 """
 
@@ -57,6 +60,12 @@ http {{
     }}
     server {{
         listen 127.0.0.1:{port} reuseport backlog=4096;
+        listen 127.0.0.1:{secure} ssl http2 reuseport backlog=4096;
+        ssl_certificate {certificate}/cert.pem;
+        ssl_certificate_key {certificate}/key.pem;
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_session_cache shared:tls:10m;
+        gzip on; gzip_comp_level 1; gzip_proxied any; gzip_http_version 1.1;
         location / {{
             proxy_pass http://was;
             proxy_http_version 1.1;
@@ -84,6 +93,16 @@ access = "off"
 [listeners.web]
 bind = ["127.0.0.1:{port}"]
 
+[listeners.secure]
+bind = ["127.0.0.1:{secure}"]
+tls.certificates = [{{ cert = "{certificate}/cert.pem", key = "{certificate}/key.pem" }}]
+
+[[routes]]
+hosts = ["{host}"]
+path = "/page"
+pool = "was"
+filters = [{{ type = "compress", algorithms = ["gzip"] }}]
+
 [pools.was]
 balancer = "round-robin"
 max_idle = 600
@@ -108,12 +127,17 @@ sticky = {{ mode = "cookie-hash", sessions = "local" }}
 class Proxy:
     """A started proxy and the processes that belong to it."""
 
-    def __init__(self, name, version, port, child, log):
-        self.name, self.version, self.port, self.child, self.log = name, version, port, child, log
+    def __init__(self, name, version, ports, child, log):
+        self.name, self.version, self.child, self.log = name, version, child, log
+        self.port, self.secure = ports
 
     def url(self, path):
         """The address of `path` behind this proxy."""
         return f"http://127.0.0.1:{self.port}{path}"
+
+    def secure_url(self, path):
+        """The same within TLS."""
+        return f"https://127.0.0.1:{self.secure}{path}"
 
     def processes(self):
         """Process ids of the whole tree."""
@@ -215,11 +239,12 @@ def start(name, program, directory, origins):
     """Starts the proxy `name` before `origins` (ports) and waits until it answers."""
     directory = os.path.join(directory, f"{name}-{free_port()}")
     os.makedirs(directory)
-    port = free_port()
+    ports = free_port(), free_port()
+    certificate(directory)
     maker = {"weir": weir, "nginx": nginx}.get(name, haproxy)
-    command, asked = maker(name, program, directory, port, origins)
+    command, asked = maker(name, program, directory, ports, origins)
     log = os.path.join(directory, "log")
-    proxy = Proxy(name, version(asked), port, spawn(PROXY_CORE, command, log), log)
+    proxy = Proxy(name, version(asked), ports, spawn(PROXY_CORE, command, log), log)
     try:
         proxy.wait_ready()
     except BaseException:
@@ -228,25 +253,37 @@ def start(name, program, directory, origins):
     return proxy
 
 
-def haproxy(name, program, directory, port, origins):
+def certificate(directory):
+    """A P-256 certificate for this run."""
+    key, cert = f"{directory}/key.pem", f"{directory}/cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
+               "-subj", "/CN=bench", "-addext", f"subjectAltName=DNS:{HOST},IP:127.0.0.1", "-keyout", key, "-out", cert]
+    subprocess.run(command, check=True, capture_output=True)
+    with open(key, encoding="ascii") as one, open(cert, encoding="ascii") as other:
+        write(f"{directory}/both.pem", other.read() + one.read())
+
+
+def haproxy(name, program, directory, ports, origins):
     """`haproxy-big` has buffers that hold a whole 64 KiB answer."""
     servers = "\n".join(f"    server s{origin} 127.0.0.1:{origin}" for origin in origins)
     tune = "tune.bufsize 139264" if name == "haproxy-big" else ""
-    config = write(f"{directory}/haproxy.cfg", HAPROXY.format(port=port, servers=servers, tune=tune))
+    config = write(f"{directory}/haproxy.cfg", HAPROXY.format(
+        port=ports[0], secure=ports[1], certificate=directory, servers=servers, tune=tune))
     return [program, "-db", "-f", config], [program, "-v"]
 
 
-def nginx(_name, program, directory, port, origins):
+def nginx(_name, program, directory, ports, origins):
     """As root, the worker stays root: its directories may be out of reach of anybody else."""
     servers = "\n".join(f"        server 127.0.0.1:{origin};" for origin in origins)
     user = "user root;" if os.geteuid() == 0 else ""
-    config = NGINX.format(port=port, servers=servers, directory=directory, user=user)
+    config = NGINX.format(port=ports[0], secure=ports[1], certificate=directory, servers=servers, directory=directory, user=user)
     return [program, "-c", write(f"{directory}/nginx.conf", config)], [program, "-v"]
 
 
-def weir(_name, program, directory, port, origins):
+def weir(_name, program, directory, ports, origins):
     """With all that a product has on."""
     backends = ", ".join(f'"127.0.0.1:{origin}"' for origin in origins)
-    text = WEIR.format(port=port, admin=free_port(), backends=backends, directory=directory)
+    text = WEIR.format(port=ports[0], secure=ports[1], certificate=directory, host=HOST, admin=free_port(), backends=backends,
+                       directory=directory)
     text += "".join(WEIR_ROUTE.format(number=number) for number in range(200))
     return [program, "run", "-c", write(f"{directory}/weir.toml", text)], [program, "--version"]

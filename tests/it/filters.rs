@@ -176,3 +176,95 @@ fn requests_have_an_id() {
     ids.dedup();
     assert_eq!(ids.len(), 3);
 }
+
+#[test]
+fn a_browser_that_asks_before_is_answered_without_the_backend() {
+    let origin = Origin::answering(
+        "HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 4\r\n\r\nfine",
+    );
+    let weir = filtered(
+        &origin,
+        r#"{ type = "cors", origins = ["https://*.example.com"], methods = ["PUT"], credentials = true }"#,
+        "",
+    );
+    let mut client = weir.client();
+    let asks = "OPTIONS /x HTTP/1.1\r\nHost: a\r\nOrigin: https://app.example.com\r\nAccess-Control-Request-Method: PUT\r\n\r\n";
+    let answer = client.ask(asks);
+    assert_eq!((answer.status(), origin.hits()), (204, 0));
+    let allowed = answer.value("access-control-allow-origin");
+    assert_eq!(allowed.as_deref(), Some("https://app.example.com"));
+    assert_eq!(
+        answer.value("access-control-allow-methods").as_deref(),
+        Some("PUT")
+    );
+    assert_eq!(answer.value("vary").as_deref(), Some("Origin"));
+    for (from, allowed) in [
+        ("https://app.example.com", true),
+        ("https://evil.test", false),
+    ] {
+        let request = format!("GET /x HTTP/1.1\r\nHost: a\r\nOrigin: {from}\r\n\r\n");
+        let answer = client.ask(request);
+        assert_eq!(answer.text(), "fine");
+        let origin = answer.value("access-control-allow-origin");
+        assert_eq!(origin.as_deref(), allowed.then_some(from), "{from}");
+        assert_eq!(answer.has("access-control-allow-credentials"), allowed);
+    }
+}
+
+#[test]
+fn errors_of_weir_have_pages_that_a_reload_reads_again() {
+    let config = "[listeners.web]\nbind = [\"$web\"]\n[[routes]]\npool = \"was\"\n\
+        filters = [{ type = \"security-headers\" }, { type = \"error-pages\", pages = { \"502\" = \"$dir/502.html\" } }]\n\
+        [[routes]]\npath = \"/closed\"\nfilters = [{ type = \"respond\", status = 502 }, { type = \"error-pages\", pages = { \"5xx\" = \"$dir/502.html\" } }]\n\
+        [pools.was]\nbackends = [\"$dead\"]\nhealth.type = \"none\"\n";
+    let weir = Weir::start(
+        "[listeners.web]\nbind = [\"$web\"]\n[[routes]]\npool = \"was\"\n[pools.was]\nbackends = [\"$dead\"]\nhealth.type = \"none\"\n",
+    );
+    let page = weir.directory.join("502.html");
+    // Without its file the configuration is refused, and what was served goes on.
+    let generation = weir.generation();
+    weir.write(config);
+    let refused = weir.post("/api/v1/reload");
+    assert_eq!(refused.status(), 422, "{}", refused.text());
+    assert!(refused.text().contains("502.html"), "{}", refused.text());
+    assert_eq!(weir.generation(), generation);
+
+    std::fs::write(&page, "<h1>sorry</h1> {request_id}").unwrap();
+    assert_eq!(weir.post("/api/v1/reload").status(), 200);
+    for target in ["/", "/closed"] {
+        let answer = weir.get(target);
+        assert_eq!(answer.status(), 502);
+        assert!(
+            answer.text().starts_with("<h1>sorry</h1> "),
+            "{}",
+            answer.text()
+        );
+        assert_eq!(
+            answer.value("content-type").as_deref(),
+            Some("text/html; charset=utf-8")
+        );
+    }
+    let answer = weir.get("/");
+    assert_eq!(
+        answer.value("x-content-type-options").as_deref(),
+        Some("nosniff")
+    );
+    let id = answer.text()["<h1>sorry</h1> ".len()..].to_owned();
+    weir.access(|line| id.starts_with(line["id"].as_str().unwrap()));
+
+    std::fs::write(&page, "again").unwrap();
+    assert_eq!(weir.post("/api/v1/reload").status(), 200);
+    assert_eq!(weir.get("/").text(), "again");
+}
+
+#[test]
+fn explain_tells_the_filters_of_a_route() {
+    let weir = Weir::start(
+        "[listeners.web]\nbind = [\"$web\"]\n[[routes]]\nfilters = [{ type = \"request-id\" }, { type = \"redirect\", scheme = \"https\" }]\n",
+    );
+    let told = weir.admin("/api/v1/explain?url=http://a.example/");
+    let told: serde_json::Value = serde_json::from_slice(&told.body).unwrap();
+    let filters = serde_json::json!(["request-id", "redirect"]);
+    assert_eq!(told["route"]["filters"], filters, "{told}");
+    assert_eq!(told["outcome"]["answered"], true, "{told}");
+}

@@ -36,7 +36,9 @@ fn who_is_denied_is_closed_at_once() {
     }
     let labels = [("listener", "web"), ("limit", "access")];
     weir.settles("weir_limited_total", &labels, 2.0);
-    let log = weir.stderr();
+    let log = until("a line of the log", || {
+        Some(weir.stderr()).filter(|log| log.contains("may not connect"))
+    });
     assert_eq!(log.matches("may not connect").count(), 1, "{log}");
     assert_eq!(origin.hits(), 2);
 }

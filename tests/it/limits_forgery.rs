@@ -1,11 +1,14 @@
 //! Nobody but a trusted proxy says where a request comes from or whom it is for, however it spells or hides that.
 
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+
+use crate::support::http2::{self, Multiplexer};
 use crate::support::message::Message;
 use crate::support::weir::plain;
 use crate::support::{Origin, Weir};
 
 /// Spellings of the fields that speak for a client, one of each that a server might read.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 24] = [
     "X-Forwarded-For",
     "x-forwarded-for",
     "X-FORWARDED-FOR",
@@ -24,6 +27,12 @@ const NAMES: [&str; 18] = [
     "X_Real_IP",
     "Forwarded",
     "FORWARDED",
+    "Client-Cert",
+    "CLIENT_CERT",
+    "Client-Cert-Chain",
+    "X-Client-Cert-Subject",
+    "x_client_cert_subject",
+    "X-Client_Cert-Verify",
 ];
 
 /// What a forger claims, so that it is found wherever it went.
@@ -227,4 +236,31 @@ fn a_trusted_proxy_vouches_for_its_own_client_only() {
         status("Connection: X-Forwarded-For\r\nX-Forwarded-For: 192.0.2.1\r\n"),
         403
     );
+}
+
+#[test]
+fn http_2_hides_no_claim_either() {
+    let origin = Origin::named("fine");
+    let weir = Weir::before(&[&origin]);
+    let mut client = Multiplexer::connect(weir.address("web"));
+    for name in NAMES {
+        let name = HeaderName::try_from(name).unwrap();
+        let mut request = http2::get("/");
+        for value in [FORGED, FORGED] {
+            let value = HeaderValue::from_static(value);
+            request.headers_mut().append(name.clone(), value);
+        }
+        let before = origin.hits();
+        assert_eq!(client.send(request, b"").status(), 200, "{name}");
+        is_honest(&origin.requests().remove(before), name.as_str());
+        // The same behind the body.
+        let request = Request::post("http://shop.example.com/").body(()).unwrap();
+        let (answer, mut stream) = client.begin(request, false);
+        let trailers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static(FORGED))]);
+        stream.send_data("ok".into(), false).unwrap();
+        stream.send_trailers(trailers).unwrap();
+        let answer = client.wait(answer).unwrap();
+        assert_eq!(answer.status(), 200, "{name}");
+        is_honest(&origin.requests().remove(before + 1), name.as_str());
+    }
 }

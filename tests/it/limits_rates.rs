@@ -1,5 +1,6 @@
 //! Rate limits: a burst passes, what comes above it is told when to come again, and nobody pays for another's requests.
 
+use crate::support::http2::Multiplexer;
 use crate::support::message::Message;
 use crate::support::weir::{get, plain};
 use crate::support::{Origin, Weir, until};
@@ -46,7 +47,9 @@ fn above_the_burst_a_client_is_told_when_to_come_again() {
     weir.settles("weir_http_refused_total", &[("reason", "limited")], 2.0);
     let line = weir.access(|line| line["status"] == 429);
     assert_eq!(line["error"], "limited");
-    let log = weir.stderr();
+    let log = until("a line of the log", || {
+        Some(weir.stderr()).filter(|log| log.contains("is over the limit"))
+    });
     let told = log.matches("listener web: 127.0.0.1 is over the limit of 10/h source");
     assert_eq!(told.count(), 1, "one line for two: {log}");
 }
@@ -141,4 +144,26 @@ fn a_request_with_a_body_is_refused_before_its_body() {
     assert_eq!(answer.status(), 429);
     assert_eq!(answer.value("connection").as_deref(), Some("close"));
     assert_eq!(origin.hits(), 1);
+}
+
+#[test]
+fn streams_and_connections_are_counted_alike() {
+    let origin = Origin::named("fine");
+    let weir = Weir::start(&limited(&origin, "{ rate = \"10/h\", burst = 3 }"));
+    let mut multiplexer = Multiplexer::connect(weir.address("web"));
+    assert_eq!(weir.get("/").status(), 200);
+    assert_eq!(multiplexer.get("/").status(), 200);
+    assert_eq!(multiplexer.get("/").status(), 200);
+    let answer = multiplexer.get("/");
+    assert_eq!(answer.status(), 429);
+    assert_eq!(
+        answer.value("ratelimit-policy"),
+        Some("\"source\";q=3;w=1080")
+    );
+    let wait = answer.value("retry-after").unwrap().to_owned();
+    let told = format!("\"source\";r=0;t={wait}");
+    assert_eq!(answer.value("ratelimit"), Some(&*told));
+    assert_eq!(weir.get("/").status(), 429);
+    assert!(multiplexer.is_open());
+    assert_eq!(origin.hits(), 3);
 }

@@ -166,37 +166,95 @@ fn blank_lines_buy_no_time() {
 }
 
 #[test]
+fn a_handshake_that_dribbles_in_has_the_time_of_a_head() {
+    let made = rcgen::generate_simple_self_signed(["shop.example.com".to_owned()]).unwrap();
+    let directory = std::env::temp_dir().join(format!("weir-it-slow-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let (cert, key) = (directory.join("cert.pem"), directory.join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let origin = Origin::named("fine");
+    let tls =
+        format!("bind = [\"$web\"]\ntls.certificates = [{{ cert = {cert:?}, key = {key:?} }}]");
+    let config = plain(&[&origin], "[timeouts]\nheader = \"500ms\"");
+    let weir = Weir::start(&config.replace("bind = [\"$web\"]", &tls));
+    // A record of 512 bytes that begins a ClientHello; the rest never comes so far.
+    let hello = [&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3][..], &[7; 400]].concat();
+    let mut client = weir.client();
+    let begun = Instant::now();
+    for byte in hello {
+        if client.try_send(&[byte]).is_err() || !client.is_silent(Duration::from_millis(40)) {
+            break;
+        }
+        assert!(begun.elapsed() < DEADLINE, "it is waited for");
+    }
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(400), "{took:?}");
+    let _ = std::fs::remove_dir_all(directory);
+}
+
+#[test]
 fn a_body_that_dribbles_in_is_408_and_leaves_the_backend() {
     let origin = Origin::echo();
     let weir = Weir::start(&plain(&[&origin], "[limits]\nmin_body_rate = \"100B\""));
-    let (mut slow, mut fair) = (weir.client(), weir.client());
-    for client in [&mut slow, &mut fair] {
-        client.send("POST / HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 100000\r\n\r\n");
-    }
+    // A body that is copied, one that the kernel may move, and one of unknown length.
+    let framings = [
+        "Content-Length: 10000",
+        "Content-Length: 10000000",
+        "Transfer-Encoding: chunked",
+    ];
+    let begin = |framing: &&str| {
+        let mut client = weir.client();
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: shop.example.com\r\n{framing}\r\n\r\n"
+        ));
+        client
+    };
+    let mut slow: Vec<Client> = framings.iter().map(begin).collect();
+    let mut fair: Vec<Client> = framings.iter().map(begin).collect();
     let begun = Instant::now();
-    // One brings 20 bytes a second, the other 400 at least.
-    while slow.try_send(b"ab").is_ok() && slow.is_silent(Duration::from_millis(100)) {
-        fair.send([b'c'; 50]);
+    // Some bring 20 bytes a second at most, others 400 and more.
+    while slow
+        .iter_mut()
+        .any(|client| client.is_silent(Duration::from_millis(30)))
+    {
         assert!(begun.elapsed() < DEADLINE * 3, "it is waited for");
+        for (client, framing) in slow.iter_mut().zip(framings) {
+            let piece = if framing.starts_with('T') {
+                "1\r\na\r\n"
+            } else {
+                "ab"
+            };
+            let _ = client.try_send(piece.as_bytes());
+        }
+        for (client, framing) in fair.iter_mut().zip(framings) {
+            let piece = "c".repeat(0x40);
+            client.send(match framing.starts_with('T') {
+                true => format!("40\r\n{piece}\r\n"),
+                false => piece,
+            });
+        }
+        thread::sleep(Duration::from_millis(50));
     }
-    assert!(
-        begun.elapsed() >= Duration::from_secs(10),
-        "{:?}",
-        begun.elapsed()
-    );
-    assert_eq!(slow.answer().status(), 408);
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_secs(9), "{took:?}");
+    for client in &mut slow {
+        assert_eq!(client.answer().status(), 408);
+    }
     weir.settles(
         "weir_http_refused_total",
         &[("reason", "body_too_slow")],
-        1.0,
+        3.0,
     );
-    until("the upstream connection to end", || {
-        (origin.open() == 1).then_some(())
+    until("the upstream connections to end", || {
+        (origin.open() == 3).then_some(())
     });
-    assert!(
-        fair.is_silent(Duration::from_millis(10)),
-        "a fair pace is enough"
-    );
+    for client in &mut fair {
+        assert!(
+            client.is_silent(Duration::from_millis(10)),
+            "a fair pace is enough"
+        );
+    }
 }
 
 #[test]

@@ -284,6 +284,42 @@ pub fn status_documents(sources: &[Source], page: &str) -> Vec<String> {
         .collect()
 }
 
+/// The rows of a page that begin with a limit: its name, the file of a constant, and its value.
+fn limit_rows(page: &str) -> impl Iterator<Item = (&str, Option<&str>, &str)> {
+    page.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);
+        let (limit, value) = (cells.next()?, cells.next()?);
+        let value = value.strip_prefix('`')?.strip_suffix('`')?;
+        let mut words = limit.split('`');
+        let (name, _, file) = (words.next()?, words.next(), words.next());
+        Some((name, file, value))
+    })
+}
+
+/// Every limit of the page is what it says: keys by their defaults, constants by their text.
+pub fn limits<'k>(
+    sources: &[Source],
+    default: impl Fn(&str) -> Option<&'k str>,
+    page: &str,
+) -> Vec<String> {
+    let constant = |file: &str, name: &str| {
+        let path = format!("src/{file}");
+        let source = sources.iter().find(|source| source.path == path)?;
+        let mut lines = source.text.lines();
+        let line = lines.find(|line| line.contains(&format!("const {name}: ")))?;
+        line.split_once(" = ")?.1.strip_suffix(';')
+    };
+    limit_rows(page)
+        .filter_map(|(name, file, value)| {
+            let real = match file {
+                Some(file) => constant(file, name),
+                None => default(name),
+            };
+            (real != Some(value)).then(|| format!("`{name}` is not `{value}` but {real:?}"))
+        })
+        .collect()
+}
+
 /// The ```` ```toml ```` blocks of a page with the line that each begins on.
 pub fn toml_blocks(page: &str) -> Vec<(usize, String)> {
     let mut blocks = Vec::new();

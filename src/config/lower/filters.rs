@@ -1,6 +1,9 @@
 //! The filters of a route; a key that its type has no use for is a mistake.
 //! It opens no file and renders nothing.
-//! Here the walk ends.
+//! The walk goes on in `filters/browser.rs` and `filters/files.rs`.
+
+mod browser;
+mod files;
 
 mod compress;
 
@@ -48,12 +51,37 @@ const KEYS_OF_TYPES: &[(&str, &[&str])] = &[
     ("redirect", &["scheme", "host", "port", "path", "code"]),
     ("respond", &["status", "body", "content_type"]),
     ("request-id", &["header"]),
-    ("compress", &["algorithms", "min_size", "types", "level"]),
+    (
+        "cors",
+        &[
+            "origins",
+            "methods",
+            "headers",
+            "expose",
+            "credentials",
+            "max_age",
+        ],
+    ),
+    (
+        "security-headers",
+        &[
+            "hsts",
+            "hsts_subdomains",
+            "nosniff",
+            "frame_options",
+            "referrer_policy",
+            "content_security_policy",
+            "permissions_policy",
+        ],
+    ),
+    ("error-pages", &["pages"]),
+    ("basic-auth", &["realm", "users_file", "forward"]),
     ("access", &["allow", "deny"]),
     (
         "rate-limit",
         &["rate", "burst", "key", "prefix_v4", "prefix_v6", "max_keys"],
     ),
+    ("compress", &["algorithms", "min_size", "types", "level"]),
 ];
 
 fn lower_one(report: &mut Report, table: &DeTable<'_>, span: Span) -> Option<(Filter, Span)> {
@@ -78,9 +106,13 @@ fn lower_one(report: &mut Report, table: &DeTable<'_>, span: Span) -> Option<(Fi
         "request-id" => Filter::RequestId {
             header: section.text(report, "header", |name| free_header(name, ""))?,
         },
-        "compress" => Filter::Compress(compress::lower(report, &section)),
+        "cors" => Filter::Cors(browser::cors(report, &section)?),
+        "security-headers" => Filter::SecurityHeaders(browser::security_headers(report, &section)),
+        "error-pages" => Filter::ErrorPages(files::error_pages(report, &section)?),
+        "basic-auth" => Filter::BasicAuth(files::basic_auth(report, &section)?),
         "access" => Filter::Access(access(report, &section)?),
         "rate-limit" => Filter::RateLimit(rate_limit(report, &section)?),
+        "compress" => Filter::Compress(compress::lower(report, &section)),
         _ => return None,
     };
     Some((filter, section.place("type")))

@@ -3,6 +3,8 @@
 //! The walk goes on in `policy/filter/`, which carries them out.
 
 use super::{Access, RateLimit};
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// A step on a route.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,17 +19,25 @@ pub enum Filter {
     Redirect(Redirect),
     /// Answers every request.
     Respond(Respond),
+    /// Lets scripts of other origins read answers (Fetch Standard, section 3.2).
+    Cors(Cors),
+    /// Tells browsers what a page may do.
+    SecurityHeaders(SecurityHeaders),
+    /// What weir's own answers look like.
+    ErrorPages(Vec<ErrorPage>),
+    /// Asks for a name and a password (RFC 7617).
+    BasicAuth(BasicAuth),
     /// Gives each request an id that the backend and the client see.
     RequestId {
         /// Field name as written.
         header: String,
     },
-    /// Compresses answers for clients that take it.
-    Compress(Compress),
     /// Turns clients away by their address.
     Access(Access),
     /// Turns clients away that ask too often.
     RateLimit(RateLimit),
+    /// Compresses answers for clients that take it.
+    Compress(Compress),
 }
 
 impl Filter {
@@ -39,16 +49,29 @@ impl Filter {
             Filter::RewritePath(_) => "rewrite-path",
             Filter::Redirect(_) => "redirect",
             Filter::Respond(_) => "respond",
+            Filter::Cors(_) => "cors",
+            Filter::SecurityHeaders(_) => "security-headers",
+            Filter::ErrorPages(_) => "error-pages",
+            Filter::BasicAuth(_) => "basic-auth",
             Filter::RequestId { .. } => "request-id",
-            Filter::Compress(_) => "compress",
             Filter::Access(_) => "access",
             Filter::RateLimit(_) => "rate-limit",
+            Filter::Compress(_) => "compress",
         }
     }
 
     /// Whether it does something to answers, so that it matters after the end of a request's way too.
     pub fn changes_answers(&self) -> bool {
-        matches!(self, Filter::ResponseHeaders(_) | Filter::RequestId { .. })
+        !matches!(
+            self,
+            Filter::RequestHeaders(_)
+                | Filter::RewritePath(_)
+                | Filter::Redirect(_)
+                | Filter::Respond(_)
+                | Filter::BasicAuth(_)
+                | Filter::Access(_)
+                | Filter::RateLimit(_)
+        )
     }
 
     /// Whether no request goes on after it, but one that a redirect would lead to where it is.
@@ -150,6 +173,68 @@ pub struct Respond {
     pub body: String,
     /// What the body is.
     pub content_type: String,
+}
+
+/// Which scripts of other origins may do what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// At least one; [`Origins::Any`] stands alone, and without credentials.
+    pub origins: Vec<Origins>,
+    /// Beside those that need no asking.
+    pub methods: Vec<String>,
+    /// Request headers beside those that need no asking.
+    pub headers: Vec<String>,
+    /// Answer headers that scripts may read beside the usual ones.
+    pub expose: Vec<String>,
+    /// Whether cookies are sent.
+    pub credentials: bool,
+    /// How long a browser need not ask again.
+    pub max_age: Duration,
+}
+
+/// Origins (RFC 6454 section 6.2), as browsers write them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Origins {
+    /// `*`.
+    Any,
+    /// This one.
+    Exact(String),
+    /// `https://*.example.com`: any labels between the two.
+    Between {
+        /// `https://`.
+        scheme: String,
+        /// `.example.com`, perhaps with a port.
+        suffix: String,
+    },
+}
+
+/// Headers that answers get unless they have them; absent ones are not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecurityHeaders {
+    /// `Strict-Transport-Security`, to clients that came by TLS.
+    pub hsts: Option<String>,
+    /// The others, with their values.
+    pub always: Vec<(&'static str, String)>,
+}
+
+/// A file that is the body of weir's own answers with some statuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorPage {
+    /// First and last status.
+    pub statuses: (u16, u16),
+    /// Where it is.
+    pub file: PathBuf,
+}
+
+/// Who may pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BasicAuth {
+    /// What the client's dialogue shows.
+    pub realm: String,
+    /// Lines of `name:hash`.
+    pub users_file: PathBuf,
+    /// Whether the backend sees name and password too.
+    pub forward: bool,
 }
 
 /// Which answers are compressed, and how.

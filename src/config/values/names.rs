@@ -275,7 +275,9 @@ pub fn header_name(text: &str) -> Read<String> {
 }
 
 /// Headers that frame a message, end at this hop, or tell a backend for whom weir speaks: weir keeps them right by itself.
-const KEPT_BY_WEIR: [&str; 17] = [
+const KEPT_BY_WEIR: [&str; 20] = [
+    "client-cert",
+    "client-cert-chain",
     "connection",
     "content-length",
     "expect",
@@ -290,6 +292,7 @@ const KEPT_BY_WEIR: [&str; 17] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "x-client-cert-subject",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",

@@ -94,6 +94,14 @@ fn variable(name: &str, direction: Direction) -> Read<Variable> {
     ))
 }
 
+/// The value of a header, without variables.
+pub fn plain_value(text: &str) -> Read<String> {
+    super::names::header_value(text).map_err(|flaw| Flaw {
+        help: "write the value as it is sent, without blanks around it".to_owned(),
+        ..flaw
+    })
+}
+
 /// The value of a header, with variables.
 pub fn request_value(text: &str) -> Read<Template> {
     template(text, Direction::Request)

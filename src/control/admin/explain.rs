@@ -13,7 +13,7 @@ use super::outcome::{ClientSeen, Outcome, Seen, outcome};
 use super::status::balancer_word;
 use crate::clock::{self, Rfc3339};
 use crate::config::duration_text;
-use crate::config::model::{OnFailure, Protocol, Sessions};
+use crate::config::model::{Filter, OnFailure, Protocol, Sessions};
 use crate::control::effective::Effective;
 use crate::control::shared::Shared;
 use crate::http::forwarding::Source;
@@ -65,6 +65,9 @@ struct Route {
     name: String,
     matches: String,
     pool: String,
+    /// The types of its filters, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    filters: Vec<&'static str>,
     because: String,
 }
 
@@ -187,10 +190,9 @@ fn follow(
 ) -> Result<(), Failure> {
     let (mut lines, mut memory) = (Vec::new(), Vec::new());
     let parsed = request::parse(&asked.head, &mut lines, &snapshot.config.limits);
-    let parsed = parsed
-        .map_err(Failure::Request)?
-        .ok_or(Failure::ClientGone)?;
-    let head = &parsed.head;
+    let head = &(parsed.map_err(Failure::Request)?)
+        .ok_or(Failure::ClientGone)?
+        .head;
     let remote = SocketAddr::new(asked.client, 0);
     let is_tls = snapshot.listeners[listener].tls.is_some();
     let source = Source::of(head, remote, is_tls, &snapshot.config.trusted_proxies);
@@ -262,6 +264,11 @@ fn routes(
         name: snapshot.routes[route].name.to_string(),
         matches: match_text(&rules[route]),
         pool: snapshot.pools[snapshot.routes[route].pool].name.to_string(),
+        filters: snapshot.config.routes[route]
+            .filters
+            .iter()
+            .map(Filter::kind)
+            .collect(),
         because,
     };
     let listener = &snapshot.listeners[facts.listener].name;

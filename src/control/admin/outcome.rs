@@ -33,6 +33,9 @@ pub(super) struct Outcome {
     /// The status that weir itself would answer with.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
+    /// Whether a filter answers, since the route has no pool.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    answered: bool,
     because: String,
 }
 
@@ -58,6 +61,9 @@ pub(super) struct ClientSeen<'a> {
 
 /// What the request comes to.
 pub(super) fn outcome(seen: &Seen<'_>) -> Outcome {
+    if seen.pool.backends.is_empty() {
+        return Outcome::of_filters();
+    }
     let Some(client) = &seen.client else {
         return balanced(seen, None, "the route is not sticky");
     };
@@ -85,6 +91,15 @@ pub(super) fn outcome(seen: &Seen<'_>) -> Outcome {
 }
 
 impl Outcome {
+    /// On a route without a pool.
+    fn of_filters() -> Outcome {
+        Outcome {
+            answered: true,
+            because: "the route has no pool: one of its filters answers".to_owned(),
+            ..Outcome::default()
+        }
+    }
+
     /// Of a request that weir refuses.
     pub(super) fn refused(failure: Failure) -> Outcome {
         let row = failure.row();

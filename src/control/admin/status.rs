@@ -15,6 +15,7 @@ use crate::policy::balance::BackendIndex;
 use crate::policy::health::slow_start::{FULL, share};
 use crate::state::backend;
 use crate::state::snapshot;
+use crate::state::tls::{Shown, TlsFile};
 
 /// The whole document.
 #[derive(Debug, Serialize)]
@@ -45,6 +46,18 @@ struct Listener {
     addresses: Vec<String>,
     protocol: &'static str,
     connections: usize,
+    /// Absent where TLS is not spoken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificates: Option<Vec<Certificate>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Certificate {
+    file: String,
+    names: Vec<String>,
+    not_after: String,
+    /// Why the file cannot be used as it is now; what it held before is served.
+    problem: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -111,7 +124,9 @@ pub(super) fn status(shared: &Shared) -> Status {
         uptime_seconds: uptime.as_secs(),
         workers: shared.workers.len(),
         last_reload: last_reload(&shared.reload.borrow()),
-        listeners: snapshot.listeners.iter().map(listener).collect(),
+        listeners: (snapshot.listeners.iter())
+            .map(|from| listener(from, &snapshot.tls_files))
+            .collect(),
         routes: snapshot.config.routes.iter().map(route).collect(),
         pools: pools.collect(),
     }
@@ -130,7 +145,18 @@ fn last_reload(reload: &ReloadStatus) -> LastReload {
     }
 }
 
-fn listener(listener: &snapshot::Listener) -> Listener {
+fn certificate(shown: &Shown, files: &[TlsFile]) -> Certificate {
+    let state = files.iter().find(|state| state.file == shown.file);
+    let not_after = u64::try_from(shown.not_after).unwrap_or_default();
+    Certificate {
+        file: shown.file.to_string(),
+        names: shown.names.clone(),
+        not_after: Rfc3339(not_after.saturating_mul(1000)).to_string(),
+        problem: state.and_then(|state| state.problem.clone()),
+    }
+}
+
+fn listener(listener: &snapshot::Listener, files: &[TlsFile]) -> Listener {
     Listener {
         name: listener.name.to_string(),
         addresses: listener
@@ -144,6 +170,10 @@ fn listener(listener: &snapshot::Listener) -> Listener {
             Protocol::Udp => "udp",
         },
         connections: listener.connections.load(Relaxed),
+        certificates: (listener.tls.as_ref()).map(|tls| {
+            let shown = tls.certificates.iter();
+            shown.map(|shown| certificate(shown, files)).collect()
+        }),
     }
 }
 

@@ -99,6 +99,14 @@ families! {
         "HTTP/2 connections that were cut off because of too many frames of one kind in a second.");
     HTTP2_ERRORS = counter("weir_http2_errors_total", [],
         "HTTP/2 connections that ended in an error of the client's.");
+    TLS_HANDSHAKES = counter("weir_tls_handshakes_total", ["version", "resumed"],
+        "TLS handshakes of clients that succeeded, by version, and whether an earlier session was resumed.");
+    TLS_ERRORS = counter("weir_tls_handshake_errors_total", ["reason"],
+        "TLS handshakes of clients that failed, by reason.");
+    TLS_NOT_AFTER = gauge("weir_tls_certificate_not_after_timestamp_seconds", ["listener", "certificate"],
+        "When a certificate that a listener shows expires, Unix time.");
+    TLS_FILE_SUCCESSFUL = gauge("weir_tls_file_reload_successful", ["file"],
+        "Whether a file behind TLS can be used as it is now (1), or what it held before is served (0).");
     ACCEPT_ERRORS = counter("weir_accept_errors_total", [],
         "Attempts to accept a connection that failed.");
     BACKEND_UP = gauge("weir_backend_up", ["pool", "backend"],

@@ -19,15 +19,15 @@ use h2::{Reason, RecvStream, ext::Protocol};
 
 use super::stream::ClientStream;
 use crate::clock;
-use crate::config::model::Config;
+use crate::config::model::{Config, Timeouts};
 use crate::http::fault::Fault;
 use crate::http::fields::{self, Shape};
-use crate::http::meter::Meter;
+use crate::http::meter::{Meter, Offence};
 use crate::l7::client::{Client, Next, Origin};
 use crate::l7::proxy::proxy;
 use crate::l7::side::Side;
 use crate::net::duplex::Duplex;
-use crate::net::framed::Framed;
+use crate::net::framed::{Framed, Gauge};
 use crate::net::timer::Timer;
 use crate::policy::persist::Remembered;
 use crate::upstream::local::Local;
@@ -36,10 +36,10 @@ use crate::upstream::local::Local;
 const STREAM_WINDOW: u32 = 64 * 1024 - 1;
 
 /// Bytes of one answer that may wait for the client's room.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 32 * 1024;
 
-/// Streams that a client may reset before they were even looked at.
-const MAX_UNSEEN_RESETS: usize = 20;
+/// Requests under way, of streams or of what streams left behind, for each stream that may be open.
+const TASKS_PER_STREAM: usize = 2;
 
 /// How long a client may take to acknowledge that the connection ends.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -51,8 +51,8 @@ pub async fn serve(client: Client, early: Vec<u8>) {
         return;
     };
     let config = origin.view.generation().snapshot.config.clone();
-    let meter = Rc::new(RefCell::new(Meter::new(&config.http2, clock::now())));
-    let framed = Framed::of_client(stream, early, meter.clone());
+    let gauge = Rc::new(Gauge::new(Meter::new(&config.http2, clock::now())));
+    let framed = Framed::of_client(stream, early, gauge.clone());
     let mut handshake = pin!(builder(&config).handshake(framed));
     let opened = poll_fn(|cx| match handshake.as_mut().poll(cx) {
         // The deadline is that of a request head, from the accept on.
@@ -69,12 +69,15 @@ pub async fn serve(client: Client, early: Vec<u8>) {
     };
     let mut multiplexed = Multiplexed {
         codec,
-        meter,
+        gauge,
         timer,
         origin,
         remembered: Rc::default(),
+        tasks: Rc::new(()),
+        max_tasks: config.http2.streams as usize * TASKS_PER_STREAM,
         phase: Phase::Busy,
         has_served: false,
+        is_judged: false,
     };
     poll_fn(|cx| multiplexed.poll(cx)).await;
 }
@@ -87,7 +90,8 @@ fn builder(config: &Config) -> server::Builder {
         .initial_window_size(STREAM_WINDOW.min(config.http2.window))
         .initial_connection_window_size(config.http2.window)
         .max_send_buffer_size(SEND_BUFFER)
-        .max_pending_accept_reset_streams(MAX_UNSEEN_RESETS)
+        // The meter's limit comes first.
+        .max_pending_accept_reset_streams(config.http2.resets as usize)
         .enable_connect_protocol();
     builder
 }
@@ -95,13 +99,18 @@ fn builder(config: &Config) -> server::Builder {
 /// A connection with its streams.
 struct Multiplexed {
     codec: Connection<Framed, Bytes>,
-    meter: Rc<RefCell<Meter>>,
+    gauge: Rc<Gauge>,
     timer: Timer,
     origin: Origin,
     /// The sticky token that was checked last on it.
     remembered: Rc<RefCell<Option<Remembered>>>,
+    /// As many more owners as there are requests under way.
+    tasks: Rc<()>,
+    max_tasks: usize,
     phase: Phase,
     has_served: bool,
+    /// Whether its end was counted.
+    is_judged: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,10 +119,12 @@ enum Phase {
     Busy,
     /// It has none, and the deadline is running.
     Idle,
+    /// The client takes nothing of what is to be sent, after so many bytes of it, and the deadline is running.
+    Stalled(u64),
     /// The client was told that no more requests are taken.
     Leaving,
-    /// The client was told of its fault; nothing is taken any more.
-    CutOff,
+    /// The client was told that it is over; nothing is taken any more.
+    Ending,
 }
 
 impl Multiplexed {
@@ -122,81 +133,130 @@ impl Multiplexed {
         loop {
             match self.codec.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => self.start(request, respond),
-                Poll::Ready(Some(Err(error))) => {
-                    self.tell(&error);
+                Poll::Ready(_) => {
+                    self.note_verdict();
                     return Poll::Ready(());
                 }
-                Poll::Ready(None) => return Poll::Ready(()),
                 Poll::Pending if self.cuts_off(cx) => {}
                 Poll::Pending => break,
             }
         }
+        self.note_verdict();
         self.keep_time(cx)
     }
 
-    /// Whether the client must be cut off from now on, because of a flood.
+    /// Whether the client must be cut off from now on.
     fn cuts_off(&mut self, cx: &mut Context<'_>) -> bool {
-        let flood = self.meter.borrow().flood();
-        let Some(flood) = flood.filter(|_| self.phase != Phase::CutOff) else {
+        let offence = self.gauge.offence();
+        let Some(offence) = offence.filter(|_| self.phase != Phase::Ending) else {
             return false;
         };
-        self.phase = Phase::CutOff;
-        self.timer.set(cx, FAREWELL);
-        self.origin.local.counts.floods[flood as usize].increment();
-        let remote = self.origin.remote;
-        log::debug!(
-            "{remote}: too many {} on an HTTP/2 connection",
-            flood.as_str()
-        );
-        self.codec.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        let reason = match offence {
+            Offence::Flood(_) => Reason::ENHANCE_YOUR_CALM,
+            Offence::FrameSize => Reason::FRAME_SIZE_ERROR,
+            Offence::Other => Reason::PROTOCOL_ERROR,
+        };
+        self.end(cx, reason);
         true
     }
 
-    /// Notes why the codec gave the connection up; it has told the client.
-    fn tell(&self, error: &h2::Error) {
-        if error.is_library() {
-            self.origin.local.counts.http2_errors.increment();
-            log::debug!("{}: HTTP/2: {error}", self.origin.remote);
+    /// Counts, once, what the client is cut off for, by weir or by the codec.
+    fn note_verdict(&mut self) {
+        let verdict = self.gauge.verdict().filter(|_| !self.is_judged);
+        let Some(verdict) = verdict else { return };
+        self.is_judged = true;
+        let (counts, remote) = (&self.origin.local.counts, self.origin.remote);
+        match verdict {
+            Offence::Flood(flood) => {
+                counts.floods[flood as usize].increment();
+                let what = flood.as_str();
+                log::debug!("{remote}: too many {what} on an HTTP/2 connection");
+            }
+            Offence::FrameSize | Offence::Other => {
+                counts.http2_errors.increment();
+                log::debug!("{remote}: an HTTP/2 connection that breaks the protocol");
+            }
         }
     }
 
-    /// Ends the connection when its listener closes or nothing was asked for long.
+    /// Looks what the connection is up to, and ends it when its time has come.
     fn keep_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let is_idle = !self.codec.has_streams();
-        match self.phase {
-            Phase::Busy | Phase::Idle if self.origin.view.is_closing() => return self.leave(cx),
-            Phase::Busy if is_idle => {
-                self.phase = Phase::Idle;
-                let generation = self.origin.view.generation();
-                let timeouts = &generation.snapshot.config.timeouts;
-                if self.has_served {
-                    self.timer.set(cx, timeouts.keep_alive);
+        let has_fired = self.timer.has_fired();
+        match (self.phase, self.gauge.stalled_at()) {
+            (Phase::Ending, _) if has_fired => return Poll::Ready(()),
+            (Phase::Ending, _) => {}
+            _ if self.gauge.is_ending() => self.enter(cx, Phase::Ending, FAREWELL),
+            (Phase::Stalled(before), Some(sent)) if before == sent => {
+                if has_fired {
+                    return Poll::Ready(());
                 }
             }
-            Phase::Idle if !is_idle => self.phase = Phase::Busy,
-            Phase::Idle if self.timer.has_fired() => return self.leave(cx),
-            Phase::Leaving if is_idle && self.timer.has_fired() => return Poll::Ready(()),
-            Phase::CutOff if self.timer.has_fired() => return Poll::Ready(()),
+            (_, Some(sent)) => {
+                let wait = self.timeouts().response_idle;
+                self.enter(cx, Phase::Stalled(sent), wait);
+            }
+            (Phase::Stalled(_), None) => {
+                self.phase = Phase::Busy;
+                return self.keep_time(cx);
+            }
+            (Phase::Leaving, None) if is_idle && has_fired => {
+                self.end(cx, Reason::NO_ERROR);
+                return self.poll(cx);
+            }
+            (Phase::Busy | Phase::Idle, None) if self.origin.view.is_closing() => {
+                return self.leave(cx);
+            }
+            (Phase::Idle, None) if !is_idle => self.phase = Phase::Busy,
+            (Phase::Idle, None) if has_fired => return self.leave(cx),
+            (Phase::Busy, None) if is_idle && self.has_served => {
+                let wait = self.timeouts().keep_alive;
+                self.enter(cx, Phase::Idle, wait);
+            }
+            // The deadline of a head is that of the first request, too.
+            (Phase::Busy, None) if is_idle => self.phase = Phase::Idle,
             _ => {}
         }
         self.timer.attach(cx);
         Poll::Pending
     }
 
+    fn timeouts(&self) -> Timeouts {
+        let generation = self.origin.view.generation();
+        generation.snapshot.config.timeouts
+    }
+
+    fn enter(&mut self, cx: &mut Context<'_>, phase: Phase, wait: Duration) {
+        self.phase = phase;
+        self.timer.set(cx, wait);
+    }
+
     /// Tells the client to ask elsewhere from now on; what it asked before is answered (RFC 9113 section 6.8).
     fn leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.phase = Phase::Leaving;
-        self.timer.set(cx, FAREWELL);
+        self.enter(cx, Phase::Leaving, FAREWELL);
         self.codec.graceful_shutdown();
         self.poll(cx)
     }
 
-    /// Gives a request a task of its own.
-    fn start(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    /// Tells the client that it is over, and why.
+    fn end(&mut self, cx: &mut Context<'_>, reason: Reason) {
+        self.enter(cx, Phase::Ending, FAREWELL);
+        self.codec.abrupt_shutdown(reason);
+    }
+
+    /// Gives a request a task of its own, unless the client has no right to another one.
+    fn start(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         self.has_served = true;
+        let is_late = self.phase == Phase::Leaving && self.timer.has_fired();
+        if is_late || Rc::strong_count(&self.tasks) > self.max_tasks {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return;
+        }
         let origin = self.origin.clone();
         let remembered = self.remembered.clone();
+        let task = self.tasks.clone();
         tokio::task::spawn_local(async move {
+            let _task = task;
             let _panic = CountsPanic(origin.local.clone());
             serve_stream(request, respond, origin, remembered).await;
         });
@@ -217,18 +277,18 @@ impl Drop for CountsPanic {
 /// Serves one request.
 async fn serve_stream(
     request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
+    mut respond: SendResponse<Bytes>,
     origin: Origin,
     remembered: Rc<RefCell<Option<Remembered>>>,
 ) {
+    // Who gave up meanwhile costs no backend anything.
+    if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
+        return;
+    }
     let (parts, body) = request.into_parts();
     let mut head = origin.local.buffers.take();
     let read = read_head(&parts, &body, &origin.local, &mut head);
-    let mut stream = ClientStream::new(body, respond, read.err());
-    // Who gave up meanwhile costs no backend anything.
-    if poll_fn(|cx| Poll::Ready(stream.is_gone(cx))).await {
-        return;
-    }
+    let stream = ClientStream::new(body, respond, read.err());
     let mut client = Client::new(Side::Http2(Box::new(stream)), origin);
     client.remembered = remembered.take();
     let next = proxy(&mut client, head).await;

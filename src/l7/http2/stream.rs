@@ -12,9 +12,6 @@ use h2::{Reason, RecvStream, SendStream};
 
 use crate::http::fault::Fault;
 
-/// Bytes of an answer that may be queued at its end without regard to the client's room, which saves a frame and a turn.
-const LAST: usize = 16 * 1024;
-
 /// One stream.
 pub struct ClientStream {
     body: RecvStream,
@@ -74,7 +71,8 @@ impl ClientStream {
         self.respond.send_informational(answer).map_err(error)
     }
 
-    /// Sends an answer's head with the first bytes of its body, all of it when `is_whole`. Returns how many bytes were taken.
+    /// Sends an answer's head; with it all of its body, if `is_whole` says that `body` is that and the client has room for it. Returns how many bytes
+    /// were taken.
     ///
     /// # Errors
     /// The client is gone.
@@ -87,28 +85,18 @@ impl ClientStream {
         let is_end = is_whole && body.is_empty();
         let mut answer = self.respond.send_response(answer, is_end).map_err(error)?;
         self.is_ended = is_end;
-        let taken = match is_whole && !is_end && body.len() <= LAST {
-            true => {
+        let mut taken = 0;
+        if is_whole && !is_end {
+            answer.reserve_capacity(body.len());
+            if answer.capacity() >= body.len() {
                 let body = Bytes::copy_from_slice(body);
-                let taken = body.len();
+                taken = body.len();
                 answer.send_data(body, true).map_err(error)?;
                 self.is_ended = true;
-                taken
             }
-            false => 0,
-        };
+        }
         self.answer = Some(answer);
         Ok(taken)
-    }
-
-    /// Queues the rest of a body whole, whatever room the client has: for weir's own answers, which are short.
-    pub fn finish(&mut self, rest: &[u8]) {
-        let Some(answer) = self.answer.as_mut().filter(|_| !self.is_ended) else {
-            return;
-        };
-        self.is_ended = true;
-        // It fails only when the client is gone.
-        let _ = answer.send_data(Bytes::copy_from_slice(rest), true);
     }
 
     /// Ends the answer. It does nothing for one that ended, or had no head.
@@ -132,10 +120,11 @@ impl ClientStream {
     }
 
     /// The trailers of a request whose body was read to its end.
-    pub fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Option<HeaderMap>> {
-        self.body
-            .poll_trailers(cx)
-            .map(|trailers| trailers.ok().flatten())
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<HeaderMap>>> {
+        self.body.poll_trailers(cx).map_err(error)
     }
 
     /// Reads what is there of the body; 0 is its end.

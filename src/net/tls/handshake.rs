@@ -160,7 +160,9 @@ fn reason(error: &Error) -> TlsFailure {
             | PeerIncompatible::Tls12NotOfferedOrEnabled
             | PeerIncompatible::ServerDoesNotSupportTls12Or13
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
-            | PeerIncompatible::SupportedVersionsExtensionRequired,
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            // Every client of TLS 1.2 has it.
+            | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
         ) => TlsFailure::Version,
         Error::AlertReceived(_) => TlsFailure::Alert,
         _ => TlsFailure::Other,

@@ -7,6 +7,9 @@ use std::cell::RefCell;
 /// Bytes of application data that are sealed for one system call: four full records.
 pub(super) const BATCH: usize = 64 * 1024;
 
+/// Bytes of application data that a record holds (RFC 8446 section 5.1).
+pub(super) const PLAIN: usize = 16 * 1024;
+
 /// Bytes that go out in front of application data at most, such as the end of a handshake.
 pub(super) const FRONT: usize = 4 * 1024;
 
@@ -22,12 +25,15 @@ pub(super) struct Memory {
     pub(super) incoming: Box<[u8]>,
     /// Records on their way out.
     pub(super) outgoing: Box<[u8]>,
+    /// Application data of two pieces that go into one record.
+    pub(super) joined: Box<[u8]>,
 }
 
 thread_local! {
     static MEMORY: RefCell<Memory> = RefCell::new(Memory {
         incoming: vec![0; INCOMING].into(),
         outgoing: vec![0; FRONT + BATCH + FRAMING].into(),
+        joined: vec![0; PLAIN].into(),
     });
 }
 

@@ -408,7 +408,11 @@ impl TlsStream {
         memory: &mut Memory,
         pieces: [&[u8]; 2],
     ) -> io::Result<usize> {
-        let out = &mut memory.outgoing[..];
+        let Memory {
+            outgoing, joined, ..
+        } = memory;
+        let out = &mut outgoing[..];
+        let pieces = join(pieces, joined);
         let front = self.outgoing.len() - self.sent;
         out[..front].copy_from_slice(&self.outgoing[self.sent..]);
         let sealed = self
@@ -462,6 +466,18 @@ impl TlsStream {
             _ => error.into(),
         }
     }
+}
+
+/// The same bytes cut elsewhere: a short first piece, such as a frame's head, goes into one record with what follows it.
+fn join<'a>(pieces: [&'a [u8]; 2], joined: &'a mut [u8]) -> [&'a [u8]; 2] {
+    let [first, second] = pieces;
+    if first.is_empty() || second.is_empty() || first.len() >= joined.len() {
+        return pieces;
+    }
+    let more = second.len().min(joined.len() - first.len());
+    joined[..first.len()].copy_from_slice(first);
+    joined[first.len()..first.len() + more].copy_from_slice(&second[..more]);
+    [&joined[..first.len() + more], &second[more..]]
 }
 
 /// A close without a word would look like a cut to the other side.

@@ -16,6 +16,12 @@ pub struct Memory {
     salt: u64,
     /// The id that a trusted proxy gave it; empty: none.
     pub(super) given_id: Vec<u8>,
+    /// The origin that its script may tell the answer; empty: none.
+    pub(super) origin: Vec<u8>,
+    /// Whether what it claimed is true, until the filter that asked knows.
+    pub(super) verdict: Option<bool>,
+    /// Who it is; empty: nobody was asked.
+    pub(super) user: String,
     /// The codings that its client takes, if answers may be compressed.
     pub(super) accepts: Vec<u8>,
     /// Whether its id is shown to others.
@@ -29,6 +35,16 @@ impl Memory {
             salt,
             ..Memory::default()
         }
+    }
+
+    /// Tells the filter that asked whether the claim is true.
+    pub fn judge(&mut self, verdict: bool) {
+        self.verdict = Some(verdict);
+    }
+
+    /// Who it is; empty: nobody was asked.
+    pub fn user(&self) -> &str {
+        &self.user
     }
 
     /// Path and query as they stand.
@@ -51,12 +67,7 @@ impl Memory {
 
     /// The id of the request, for whoever is shown one: 32 hexadecimal digits, of which the log's id is the first half, or what a
     /// trusted proxy gave.
-    pub fn push_id(&self, view: &View<'_>, out: &mut Vec<u8>) {
-        self.push_id_of(view.id, out);
-    }
-
-    /// The same from the log's id.
-    fn push_id_of(&self, id: u64, out: &mut Vec<u8>) {
+    pub fn push_id(&self, id: u64, out: &mut Vec<u8>) {
         if self.given_id.is_empty() {
             push_id(id, out);
             push_id(self.salt, out);
@@ -69,7 +80,7 @@ impl Memory {
     pub fn shown_id(&self, id: u64) -> Option<Vec<u8>> {
         self.shows_id.then(|| {
             let mut out = Vec::with_capacity(32);
-            self.push_id_of(id, &mut out);
+            self.push_id(id, &mut out);
             out
         })
     }

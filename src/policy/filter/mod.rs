@@ -2,17 +2,24 @@
 //! They decide over facts and list edits; they send nothing, and what must wait or be counted elsewhere is asked for by a [`Flow`].
 //! Read this file, then the step you are after; the walk goes on in `l7/filter.rs`, which runs them.
 
+mod basic_auth;
 pub mod compress;
+mod cors;
 mod headers;
 mod memory;
+mod pages;
 mod path;
 mod protect;
 mod redirect;
 mod request_id;
 mod respond;
+mod security;
 mod template;
+mod users;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,14 +29,20 @@ use crate::http::edits::Edits;
 use crate::http::head::{AnswerHead, RequestHead};
 use crate::http::path::PathFault;
 
+use basic_auth::BasicAuth;
+pub use basic_auth::Claim;
 use compress::{Compress, Wish};
+use cors::Cors;
 use headers::Headers;
 pub use memory::Memory;
+use pages::ErrorPages;
 use path::RewritePath;
 pub use protect::Limits;
 use redirect::Redirect;
 use request_id::RequestId;
 use respond::Respond;
+use security::SecurityHeaders;
+pub use users::Users;
 
 /// The filters of a route in the order written.
 #[derive(Debug)]
@@ -44,9 +57,22 @@ enum AnyFilter {
     Redirect(Redirect),
     Respond(Respond),
     RequestId(RequestId),
-    Compress(Compress),
+    Cors(Cors),
+    SecurityHeaders(SecurityHeaders),
+    ErrorPages(ErrorPages),
+    BasicAuth(BasicAuth),
     Access(protect::Access),
     RateLimit(protect::RateLimit),
+    Compress(Compress),
+}
+
+/// What is in the files that filters name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Of `error-pages`.
+    pub pages: HashMap<PathBuf, Arc<[u8]>>,
+    /// Of `basic-auth`.
+    pub users: HashMap<PathBuf, Arc<Users>>,
 }
 
 /// What is known of a request on its way out and back.
@@ -104,6 +130,8 @@ pub enum Flow {
     Answer(Answer),
     /// It is not sent.
     Refuse(Refusal),
+    /// It goes on if the claim is true: [`Memory::judge`], then [`Filters::resume`], or all over again.
+    Ask(Claim),
 }
 
 /// Why a request is not sent: what a change made of it, or whose it is.
@@ -131,10 +159,19 @@ pub struct Answer {
     pub reason: Reason,
     /// Its status, 200 to 599.
     pub status: u16,
-    /// Its field lines, each with its CRLF; without framing.
+    /// Its field lines, each with its CRLF; without framing and the type of the body.
     pub fields: Vec<u8>,
     /// Its body.
-    pub body: Arc<[u8]>,
+    pub body: Body,
+}
+
+/// The body of an answer of weir's own.
+#[derive(Clone, Debug, Default)]
+pub struct Body {
+    /// What it is.
+    pub content_type: Arc<str>,
+    /// What it says; empty: nothing, nor what it would be.
+    pub bytes: Arc<[u8]>,
 }
 
 /// Why a filter answers.
@@ -142,16 +179,49 @@ pub struct Answer {
 pub enum Reason {
     /// Because it was told to: nothing is wrong.
     Meant,
+    /// Nobody said who it is, or somebody said it wrongly.
+    Unauthorized,
 }
 
 impl Filters {
     /// Compiles them; `None` when there are none.
     pub fn new(filters: &[Filter]) -> Option<Box<Filters>> {
+        let mut doors = 0..;
         let filters = filters.iter().enumerate();
-        let list: Vec<AnyFilter> = filters
-            .filter_map(|(place, filter)| AnyFilter::new(filter, place))
-            .collect();
+        let list = filters.filter_map(|(place, filter)| match filter {
+            Filter::BasicAuth(auth) => {
+                let auth = BasicAuth::new(auth, doors.next()?);
+                Some(AnyFilter::BasicAuth(auth))
+            }
+            filter => AnyFilter::new(filter, place),
+        });
+        let list: Vec<AnyFilter> = list.collect();
         (!list.is_empty()).then(|| Box::new(Filters(list)))
+    }
+
+    /// Takes what is in the files that its filters name.
+    pub fn attach(&mut self, files: &Files) {
+        for filter in &mut self.0 {
+            if let AnyFilter::ErrorPages(pages) = filter {
+                pages.attach(files);
+            }
+        }
+    }
+
+    /// The files of users, one for each door that its filters ask at, in order.
+    pub fn users_files(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().filter_map(|filter| match filter {
+            AnyFilter::BasicAuth(auth) => Some(auth.users_file()),
+            _ => None,
+        })
+    }
+
+    /// What an answer of weir's own with this status looks like, where a filter says so.
+    pub fn page(&self, status: u16, push_id: impl Fn(&mut Vec<u8>)) -> Option<Body> {
+        self.0.iter().find_map(|filter| match filter {
+            AnyFilter::ErrorPages(pages) => pages.page(status, &push_id),
+            _ => None,
+        })
     }
 
     /// Takes a request through the steps, from the first one each time; what they found out is in `memory`. `edits` are those of the
@@ -164,7 +234,29 @@ impl Filters {
         edits: &mut Edits,
     ) -> Flow {
         memory.target.clear();
-        for (ordinal, filter) in self.0.iter().enumerate() {
+        self.run(0, request, limits, memory, edits)
+    }
+
+    /// Goes on where a filter asked, with what is known now.
+    pub fn resume(
+        &self,
+        request: Request<'_>,
+        limits: &dyn Limits,
+        memory: &mut Memory,
+        edits: &mut Edits,
+    ) -> Flow {
+        self.run(memory.passed, request, limits, memory, edits)
+    }
+
+    fn run(
+        &self,
+        from: usize,
+        request: Request<'_>,
+        limits: &dyn Limits,
+        memory: &mut Memory,
+        edits: &mut Edits,
+    ) -> Flow {
+        for (ordinal, filter) in self.0.iter().enumerate().skip(from) {
             let again = ordinal < memory.passed;
             let request = Request { again, ..request };
             match filter.request(&request, limits, memory, edits) {
@@ -216,9 +308,16 @@ impl AnyFilter {
             Filter::Redirect(redirect) => AnyFilter::Redirect(Redirect::new(redirect)),
             Filter::Respond(respond) => AnyFilter::Respond(Respond::new(respond)),
             Filter::RequestId { header } => AnyFilter::RequestId(RequestId::new(header)),
-            Filter::Compress(settings) => AnyFilter::Compress(Compress::new(settings)),
+            Filter::Cors(cors) => AnyFilter::Cors(Cors::new(cors)),
+            Filter::SecurityHeaders(headers) => {
+                AnyFilter::SecurityHeaders(SecurityHeaders::new(headers))
+            }
+            Filter::ErrorPages(pages) => AnyFilter::ErrorPages(ErrorPages::new(pages)),
+            // It has a door, which is numbered above.
+            Filter::BasicAuth(_) => return None,
             Filter::Access(rule) => AnyFilter::Access(protect::Access::new(rule)?),
             Filter::RateLimit(_) => AnyFilter::RateLimit(protect::RateLimit::new(place)),
+            Filter::Compress(settings) => AnyFilter::Compress(Compress::new(settings)),
         })
     }
 
@@ -235,10 +334,14 @@ impl AnyFilter {
             AnyFilter::Redirect(filter) => filter.request(request, memory),
             AnyFilter::Respond(filter) => filter.request(),
             AnyFilter::RequestId(filter) => filter.request(request, memory, edits),
-            AnyFilter::Compress(filter) => filter.request(request, memory),
+            AnyFilter::Cors(filter) => filter.request(request, memory),
+            AnyFilter::BasicAuth(filter) => filter.request(request, memory, edits),
+            AnyFilter::ResponseHeaders(_)
+            | AnyFilter::SecurityHeaders(_)
+            | AnyFilter::ErrorPages(_) => Flow::Continue,
             AnyFilter::Access(filter) => filter.request(request),
             AnyFilter::RateLimit(filter) => filter.request(request, limits),
-            AnyFilter::ResponseHeaders(_) => Flow::Continue,
+            AnyFilter::Compress(filter) => filter.request(request, memory),
         }
     }
 
@@ -246,13 +349,17 @@ impl AnyFilter {
         match self {
             AnyFilter::ResponseHeaders(filter) => filter.answer(view, memory, head, edits),
             AnyFilter::RequestId(filter) => filter.answer(view, memory, head, edits),
+            AnyFilter::Cors(filter) => filter.answer(memory, head, edits),
+            AnyFilter::SecurityHeaders(filter) => filter.answer(view, head, edits),
             AnyFilter::RequestHeaders(_)
+            | AnyFilter::ErrorPages(_)
+            | AnyFilter::BasicAuth(_)
             | AnyFilter::RewritePath(_)
             | AnyFilter::Redirect(_)
             | AnyFilter::Respond(_)
-            | AnyFilter::Compress(_)
             | AnyFilter::Access(_)
-            | AnyFilter::RateLimit(_) => {}
+            | AnyFilter::RateLimit(_)
+            | AnyFilter::Compress(_) => {}
         }
     }
 }
@@ -271,7 +378,7 @@ impl Answer {
             reason: Reason::Meant,
             status,
             fields,
-            body: Arc::default(),
+            body: Body::default(),
         }
     }
 }

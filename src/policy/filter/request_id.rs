@@ -31,7 +31,7 @@ impl RequestId {
         }
         memory.shows_id = true;
         edits.remove_named(head.bytes, head.lines, self.0.as_bytes());
-        edits.append_with(&self.0, |out| memory.push_id(request.view, out));
+        edits.append_with(&self.0, |out| memory.push_id(request.view.id, out));
         Flow::Continue
     }
 
@@ -43,7 +43,7 @@ impl RequestId {
         edits: &mut Edits,
     ) {
         edits.remove_named(head.bytes, head.lines, self.0.as_bytes());
-        edits.append_with(&self.0, |out| memory.push_id(view, out));
+        edits.append_with(&self.0, |out| memory.push_id(view.id, out));
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Flow};
+use super::{Answer, Body, Flow};
 use crate::config::model;
 
 /// The answer.
@@ -13,13 +13,12 @@ pub(super) struct Respond(Answer);
 
 impl Respond {
     pub(super) fn new(respond: &model::Respond) -> Respond {
-        let fields = match respond.body.is_empty() {
-            true => Vec::new(),
-            false => format!("Content-Type: {}\r\n", respond.content_type).into_bytes(),
-        };
         Respond(Answer {
-            body: Arc::from(respond.body.as_bytes()),
-            ..Answer::meant(respond.status, fields)
+            body: Body {
+                content_type: respond.content_type.as_str().into(),
+                bytes: Arc::from(respond.body.as_bytes()),
+            },
+            ..Answer::meant(respond.status, Vec::new())
         })
     }
 

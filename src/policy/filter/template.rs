@@ -32,7 +32,7 @@ pub(super) fn push_variable(
                 push_number(port.into(), out);
             }
         }
-        Variable::RequestId => memory.push_id(view, out),
+        Variable::RequestId => memory.push_id(view.id, out),
         Variable::Host => push_clean(host_of(view.authority), out),
         Variable::Method => push_clean(view.method, out),
         Variable::Path => push_clean(path, out),
@@ -43,7 +43,7 @@ pub(super) fn push_variable(
         Variable::Pool => push_clean(view.pool.as_bytes(), out),
         Variable::Backend => push_clean(view.backend.as_bytes(), out),
         Variable::Sni => push_clean(view.sni.as_bytes(), out),
-        Variable::User => {}
+        Variable::User => push_clean(memory.user.as_bytes(), out),
     }
 }
 

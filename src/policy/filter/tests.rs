@@ -58,6 +58,7 @@ enum Became {
     Sent { target: String, fields: String },
     Answered(Answer),
     Refused(Refusal),
+    Asked(Claim),
 }
 
 fn run_with(
@@ -107,6 +108,7 @@ fn run(
         }
         Flow::Answer(answer) => Became::Answered(answer),
         Flow::Refuse(refusal) => Became::Refused(refusal),
+        Flow::Ask(claim) => Became::Asked(claim),
     }
 }
 
@@ -129,7 +131,7 @@ fn location(list: &str, target: &str, secure: bool) -> Option<String> {
             let place = text.strip_prefix("Location: ").unwrap();
             Some(place.strip_suffix("\r\n").unwrap().to_owned())
         }
-        Became::Refused(refusal) => Some(format!("{refusal:?}")),
+        other => Some(format!("{other:?}")),
     }
 }
 
@@ -221,7 +223,10 @@ fn a_rewrite_leads_nowhere_else() {
             &[("Host", "a")],
             |_| {},
         );
-        assert!(matches!(became, Became::Refused(_)), "{target}: {became:?}");
+        assert!(
+            matches!(became, Became::Refused(Refusal::Path(_))),
+            "{target}: {became:?}"
+        );
     }
     let slashes = r#"{ type = "rewrite-path", regex = "^/x(.*)$", to = "$1" }"#;
     let (made, _) = sent(slashes, "GET /x//evil HTTP/1.1", &[("Host", "a")]);
@@ -322,6 +327,262 @@ fn answers_are_changed_whoever_gave_them() {
     );
 }
 
+/// What the answer to a request becomes, after the request went through.
+fn answered(list: &str, request: (&str, &[(&str, &str)]), secure: bool, answer: &str) -> String {
+    let filters = filters(list);
+    let sample = Sample::new(request.0, request.1);
+    let head = sample.request();
+    let view = View {
+        secure,
+        ..view(&head)
+    };
+    let facts = Facts {
+        client: view.client,
+        listener: 0,
+        request: None,
+        session: None,
+        now: Instant::now(),
+        wall_millis: 0,
+    };
+    let seen = Request {
+        view: &view,
+        facts: &facts,
+        head: &head,
+        checks: PathChecks::Strict,
+        again: false,
+    };
+    let (mut memory, mut edits, mut out) = (Memory::new(1), Edits::default(), Vec::new());
+    if let Flow::Answer(own) = filters.request(seen, &Generous, &mut memory, &mut edits) {
+        out.extend_from_slice(format!("{} ", own.status).as_bytes());
+        out.extend_from_slice(&own.fields);
+    }
+    let wire = format!("HTTP/1.1 200 OK\r\n{answer}\r\n");
+    let mut lines = Vec::new();
+    let parsed = answer::parse(wire.as_bytes(), &mut lines, &LIMITS, true);
+    let parsed = parsed.unwrap().unwrap();
+    edits.clear();
+    filters.answer(&view, &memory, &parsed.head, &mut edits);
+    edits.apply(parsed.head.bytes, parsed.head.lines, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn scripts_of_other_origins_read_what_they_may() {
+    let list = r#"{ type = "cors", origins = ["https://a.example", "https://*.b.example"], methods = ["PUT"], headers = ["X-Token"], expose = ["X-Total"], credentials = true }"#;
+    let get = |origin| {
+        let fields = [("Host", "h"), ("Origin", origin)];
+        let own = "Access-Control-Allow-Origin: *\r\n";
+        answered(list, ("GET / HTTP/1.1", &fields), false, own)
+    };
+    for origin in [
+        "https://a.example",
+        "https://x.b.example",
+        "https://x.y.b.example",
+    ] {
+        assert_eq!(
+            get(origin),
+            format!(
+                "Vary: Origin\r\nAccess-Control-Allow-Origin: {origin}\r\nAccess-Control-Allow-Credentials: true\r\nAccess-Control-Expose-Headers: X-Total\r\n"
+            )
+        );
+    }
+    for origin in [
+        "https://evil.example",
+        "http://a.example",
+        "https://a.example.evil.example",
+        "https://b.example",
+        "https://.b.example",
+        "https://evil.example/.b.example",
+        "https://evilb.example",
+        "null",
+        "",
+    ] {
+        assert_eq!(get(origin), "Vary: Origin\r\n", "{origin}");
+    }
+    let any = r#"{ type = "cors", origins = ["*"] }"#;
+    let fields = [("Host", "h"), ("Origin", "https://x.example")];
+    assert_eq!(
+        answered(any, ("GET / HTTP/1.1", &fields), false, ""),
+        "Access-Control-Allow-Origin: *\r\n"
+    );
+}
+
+#[test]
+fn browsers_that_ask_before_are_answered() {
+    let list = r#"{ type = "cors", origins = ["https://a.example"], methods = ["PUT", "DELETE"], headers = ["X-Token"], max_age = "1h" }"#;
+    let asks = |origin| {
+        let fields = [
+            ("Host", "h"),
+            ("Origin", origin),
+            ("Access-Control-Request-Method", "PUT"),
+        ];
+        answered(list, ("OPTIONS / HTTP/1.1", &fields), false, "")
+    };
+    assert_eq!(
+        asks("https://a.example"),
+        "204 Access-Control-Allow-Methods: PUT, DELETE\r\nAccess-Control-Allow-Headers: X-Token\r\nAccess-Control-Max-Age: 3600\r\nVary: Origin\r\nAccess-Control-Allow-Origin: https://a.example\r\n"
+    );
+    assert_eq!(asks("https://b.example"), "204 Vary: Origin\r\n");
+    let plain = [("Host", "h"), ("Origin", "https://a.example")];
+    let passes = answered(list, ("OPTIONS / HTTP/1.1", &plain), false, "");
+    assert!(!passes.starts_with("204"), "{passes}");
+}
+
+#[test]
+fn a_backend_knows_its_pages_better() {
+    let list = r#"{ type = "security-headers", hsts = "8760h", hsts_subdomains = true, content_security_policy = "default-src 'self'" }"#;
+    let request: (&str, &[(&str, &str)]) = ("GET / HTTP/1.1", &[("Host", "h")]);
+    let own = "x-frame-options: DENY\r\n";
+    assert_eq!(
+        answered(list, request, false, own),
+        "x-frame-options: DENY\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: strict-origin-when-cross-origin\r\nContent-Security-Policy: default-src 'self'\r\n"
+    );
+    let secure = answered(list, request, true, own);
+    let hsts = "Strict-Transport-Security: max-age=31536000; includeSubDomains\r\n";
+    assert!(secure.ends_with(hsts), "{secure}");
+}
+
+#[test]
+fn errors_have_pages() {
+    let mut filters = filters(
+        r#"{ type = "error-pages", pages = { "5xx" = "/p/5xx.json", "503" = "/p/503.html" } }"#,
+    );
+    let pages = [
+        ("/p/5xx.json", "{}"),
+        ("/p/503.html", "<p>{request_id}, {request_id}</p>"),
+    ];
+    let files = Files {
+        pages: pages
+            .map(|(file, text)| (file.into(), Arc::from(text.as_bytes())))
+            .into(),
+        ..Files::default()
+    };
+    filters.attach(&files);
+    let page = |status| {
+        let page = filters.page(status, |out| out.extend_from_slice(b"id"))?;
+        let text = String::from_utf8(page.bytes.to_vec()).unwrap();
+        Some((text, page.content_type.to_string()))
+    };
+    assert_eq!(
+        page(503),
+        Some(("<p>id, id</p>".into(), "text/html; charset=utf-8".into()))
+    );
+    assert_eq!(page(500), Some(("{}".into(), "application/json".into())));
+    assert_eq!(page(404), None);
+}
+
+const DOOR: &str = r#"{ type = "basic-auth", realm = "a \"b\"", users_file = "/u" }"#;
+
+#[test]
+fn who_claims_to_be_somebody_is_asked_about() {
+    let asked = |line: &str| {
+        let fields = [("Host", "h"), ("Authorization", line)];
+        match run_with(DOOR, "GET / HTTP/1.1", &fields, |_| {}) {
+            Became::Asked(claim) => Some((claim.name, String::from_utf8(claim.password).unwrap())),
+            Became::Answered(answer) if answer.status == 401 => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    let jane = Some(("jane".to_owned(), "se:cret".to_owned()));
+    assert_eq!(asked("Basic amFuZTpzZTpjcmV0"), jane);
+    assert_eq!(asked("bASIC  amFuZTpzZTpjcmV0"), jane);
+    assert_eq!(asked("Basic Og=="), Some((String::new(), String::new())));
+    assert_eq!(asked("Basic Og"), Some((String::new(), String::new())));
+    let huge = format!("Basic {}", "a".repeat(60_000));
+    for line in [
+        "",
+        "Basic",
+        "Basic ",
+        "Basic !",
+        "Basic amFuZQ==",
+        "Bearer amFuZTpzZTpjcmV0",
+        "Basic amFu ZTpz",
+        // A name with a line end in it.
+        "Basic amEKbmU6eA==",
+        &huge,
+    ] {
+        assert_eq!(asked(line), None, "{line}");
+    }
+    let twice = [
+        ("Host", "h"),
+        ("Authorization", "Basic Og=="),
+        ("authorization", "Basic Og=="),
+    ];
+    let became = run_with(DOOR, "GET / HTTP/1.1", &twice, |_| {});
+    let Became::Answered(answer) = became else {
+        panic!("{became:?}")
+    };
+    let fields = String::from_utf8(answer.fields).unwrap();
+    assert!(
+        fields.starts_with("WWW-Authenticate: Basic realm=\"a \\\"b\\\"\", charset=\"UTF-8\"\r\n"),
+        "{fields}"
+    );
+}
+
+#[test]
+fn a_request_goes_on_where_it_was_asked() {
+    let list = format!(
+        r#"{{ type = "request-headers", add = {{ X-Before = "1" }} }}, {DOOR}, {{ type = "request-headers", set = {{ X-User = "{{user}}" }} }}"#
+    );
+    let filters = filters(&list);
+    let sample = Sample::new(
+        "GET / HTTP/1.1",
+        &[("Host", "h"), ("Authorization", "Basic amFuZTpzZTpjcmV0")],
+    );
+    let head = sample.request();
+    let view = view(&head);
+    let facts = Facts {
+        client: view.client,
+        listener: 0,
+        request: None,
+        session: None,
+        now: Instant::now(),
+        wall_millis: 0,
+    };
+    let request = Request {
+        view: &view,
+        facts: &facts,
+        head: &head,
+        checks: PathChecks::Strict,
+        again: false,
+    };
+    let (mut memory, mut edits) = (Memory::new(1), Edits::default());
+    assert!(matches!(
+        filters.request(request, &Generous, &mut memory, &mut edits),
+        Flow::Ask(_)
+    ));
+    memory.judge(true);
+    assert!(matches!(
+        filters.resume(request, &Generous, &mut memory, &mut edits),
+        Flow::Continue
+    ));
+    let wanted = "Host: h\r\nX-Before: 1\r\nX-User: jane\r\n";
+    let fields = |edits: &mut Edits| {
+        let mut out = Vec::new();
+        edits.apply(head.bytes, head.lines, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(fields(&mut edits), wanted);
+    // Tried again it is not asked again, and the backend still does not see the password.
+    edits.clear();
+    assert!(matches!(
+        filters.request(request, &Generous, &mut memory, &mut edits),
+        Flow::Continue
+    ));
+    assert_eq!(fields(&mut edits), wanted);
+
+    let (mut memory, mut edits) = (Memory::new(1), Edits::default());
+    assert!(matches!(
+        filters.request(request, &Generous, &mut memory, &mut edits),
+        Flow::Ask(_)
+    ));
+    memory.judge(false);
+    let Flow::Answer(answer) = filters.resume(request, &Generous, &mut memory, &mut edits) else {
+        panic!("let in")
+    };
+    assert_eq!((answer.status, answer.reason), (401, Reason::Unauthorized));
+}
+
 proptest! {
     /// Whatever is known of a request, a header line stays one line.
     #[test]
@@ -359,7 +620,7 @@ proptest! {
     fn a_redirect_names_its_host(path in "[/a.%2e\\\\:@;?x-]{0,24}") {
         let list = r#"{ type = "redirect", scheme = "https" }"#;
         if let Some(place) = location(list, &format!("/{path}"), false) {
-            prop_assert!(place.starts_with("https://shop.example/") || place.starts_with("Path("), "{}", place);
+            prop_assert!(place.starts_with("https://shop.example/") || place.starts_with("Refused("), "{}", place);
             prop_assert!(!place.contains('\\'));
         }
     }

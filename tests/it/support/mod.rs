@@ -6,16 +6,19 @@
 
 pub mod client;
 pub mod clock;
+pub mod http2;
 pub mod message;
 pub mod origin;
 pub mod process;
 pub mod random;
 pub mod redis;
+pub mod tls;
 pub mod weir;
 
 use std::time::{Duration, Instant};
 
 pub use client::Client;
+pub use http2::{Multiplexer, Wire};
 pub use message::Message;
 pub use origin::Origin;
 pub use redis::Redis;

@@ -242,6 +242,13 @@ impl Visit {
         }
     }
 
+    /// Reads nothing more until the origin stops.
+    pub fn hold(&self) {
+        while !self.shared.stopped.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Ends the connection with a reset when the script returns.
     pub fn reset(&mut self) {
         process::reset_on_close(&self.reader.stream);
