@@ -290,7 +290,7 @@ impl<'a> Facts<'a> {
 }
 
 /// The chunked coding with the limits of a head for its trailers.
-pub(super) fn chunked(limits: &Limits) -> Framing {
+pub fn chunked(limits: &Limits) -> Framing {
     Framing::Chunked(Chunked::new(TrailerLimits {
         bytes: limits.head as u32,
         lines: limits.header_lines as u32,

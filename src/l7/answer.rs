@@ -42,7 +42,6 @@ impl Exchange<'_> {
             }
             let local = self.client.local.clone();
             let body = &mut *local.body.borrow_mut();
-            let body = self.client.stream.portion(body);
             let room = self.first_read(body.len());
             let Some(upstream) = &mut self.backend else {
                 return Poll::Ready(Err(Failure::BackendClosed));
@@ -204,8 +203,8 @@ impl Exchange<'_> {
         write_head(head, edits, out);
     }
 
-    /// What the body of an answer of HTTP/2 is: all until the end of its stream, whatever its length. True when a client of HTTP/1.1
-    /// is told of the end in another way than by the end of its connection.
+    /// What the body of an answer of HTTP/2 is: all until the end of its stream, whatever its length. True when a client of HTTP/1 is
+    /// told of the end in another way than by the end of its connection.
     fn reads_to_end(&mut self, answer: &Answer<'_>, edits: &mut Edits) -> bool {
         let stream = (self.backend.as_mut()).and_then(|upstream| upstream.stream.http2());
         let Some(stream) = stream.filter(|_| answer.body != Framing::NONE) else {
@@ -228,7 +227,7 @@ impl Exchange<'_> {
             }
             _ => {}
         }
-        is_http11
+        is_http11 || has_length
     }
 
     /// Sends the head with the body bytes that came with it, which begin at `from`. A head that fits takes the place of the one

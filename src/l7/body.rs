@@ -4,13 +4,16 @@
 
 use std::task::{Context, Poll, ready};
 
-use super::exchange::{Coding, Exchange};
+use super::exchange::{Coding, Exchange, Upstream};
 use super::reject::Failure;
 use super::side::Side;
 use crate::http::framing::Framing;
 use crate::http::{chunk, fields};
 use crate::net::duplex::Duplex;
 use crate::upstream::http2::BackendStream;
+
+/// Bytes of a request that are kept while a backend that speaks HTTP/2 may still say that it did nothing for it.
+const MAX_KEPT: usize = 16 * 1024;
 
 /// Bytes of later requests that are read while an answer is awaited, to notice a client that goes away; more stays in the kernel.
 const MAX_EARLY: usize = 16 * 1024;
@@ -63,6 +66,9 @@ impl Exchange<'_> {
         }
         .map_err(Failure::Request)?;
         self.facts.bytes_in += taken as u64;
+        if self.upload_coding == Coding::AsIs {
+            keep(&self.backend, &mut self.received, &body[..taken]);
+        }
         // Decoded data moved to the front; what follows the body stands where it was.
         self.client.early.extend_from_slice(&body[taken..count]);
         if self.facts.route.is_some_and(|route| {
@@ -102,6 +108,11 @@ impl Exchange<'_> {
         if count == 0 {
             return self.poll_upload_end(cx);
         }
+        keep(
+            &self.backend,
+            &mut self.received,
+            &memory[room.start..][..count],
+        );
         let framed = match self.upload_coding {
             Coding::Encode => chunk::frame(memory, count),
             _ => room.start..room.start + count,
@@ -142,6 +153,8 @@ impl Exchange<'_> {
                         .is_err();
                 }
                 Some(mut trailers) => {
+                    // They are not kept for another attempt.
+                    self.facts.bytes_in += trailers.len() as u64;
                     fields::clean_trailers(&mut trailers);
                     upstream.stream.end(Some(trailers));
                 }
@@ -150,6 +163,14 @@ impl Exchange<'_> {
         }
         self.await_upload(cx);
         Poll::Ready(Ok(()))
+    }
+
+    /// Begins the wait after the head: for the backend, when the client holds its body back until it is asked for it.
+    pub(super) fn await_first(&self, cx: &mut Context<'_>) {
+        match self.head.is_some_and(|head| head.expects_continue) {
+            true => self.wait(cx, self.timeouts().response),
+            false => self.await_upload(cx),
+        }
     }
 
     /// Begins the wait for whoever must move next: the backend when it has all of the body, or has not taken what came; else the client.
@@ -243,7 +264,6 @@ impl Exchange<'_> {
         };
         let local = self.client.local.clone();
         let memory = &mut *local.body.borrow_mut();
-        let memory = self.client.stream.portion(memory);
         let room = match self.answer.coding {
             Coding::Encode => chunk::room(memory),
             _ => 0..memory.len(),
@@ -290,5 +310,13 @@ impl Exchange<'_> {
         }
         self.answer.body = Framing::NONE;
         Ok(())
+    }
+}
+
+/// Keeps the next bytes of a body for another attempt, if all before them were kept. In HTTP/1 no backend can say that it did nothing.
+fn keep(upstream: &Option<Upstream>, received: &mut Vec<u8>, piece: &[u8]) {
+    let may_be_refused = (upstream.as_ref()).is_some_and(|upstream| upstream.stream.is_http2());
+    if may_be_refused && received.len() + piece.len() <= MAX_KEPT {
+        received.extend_from_slice(piece);
     }
 }

@@ -255,7 +255,6 @@ impl<'c> Exchange<'c> {
             if matches!(upload, Framing::Chunked(_)) {
                 // What ends it is the end of the stream.
                 upload = Framing::Close;
-                head.body = upload;
             }
         }
         let taken = upload
@@ -424,7 +423,7 @@ impl<'c> Exchange<'c> {
             .get(facts.length..)
             .unwrap_or_default()
             .to_vec();
-        let mut framing = facts.body;
+        let mut framing = facts.framing(&self.generation.snapshot.config.limits);
         let decoded = framing.advance_and_decode(&mut body);
         let (_, kept) = decoded.map_err(Failure::Request)?;
         self.upload_coding = match self.upload {
@@ -439,7 +438,7 @@ impl<'c> Exchange<'c> {
             let sent = (upstream.backlog).send(&mut upstream.stream, cx, &body[..kept], &[]);
             sent.map_err(|_| Failure::BackendClosed)?;
         }
-        self.await_upload(cx);
+        self.await_first(cx);
         Ok(())
     }
 
@@ -461,11 +460,7 @@ impl<'c> Exchange<'c> {
         // What is kept stands behind bytes that may have left already: only a first write that fails has sent nothing.
         upstream.sent = result.is_ok() || !upstream.backlog.is_empty();
         result.map_err(|_| Failure::BackendClosed)?;
-        if facts.expects_continue {
-            self.wait(cx, self.timeouts().response);
-        } else {
-            self.await_upload(cx);
-        }
+        self.await_first(cx);
         Ok(())
     }
 

@@ -2,9 +2,10 @@
 //! It holds no slice; what it says of a buffer holds for the one that it was made of.
 //! The walk goes back to `exchange.rs`, which keeps it, and `plan.rs`, which makes a request of it again.
 
+use crate::config::model::Limits;
 use crate::http::framing::Framing;
 use crate::http::head::{Line, RequestHead, Span, TargetForm, Version};
-use crate::http::request::Request;
+use crate::http::request::{self, Request};
 use crate::policy::retry;
 
 /// A request head by its places in the buffer, and what follows from it.
@@ -26,7 +27,8 @@ pub(super) struct Head {
     pub(super) path_and_query: Span,
     path: Span,
     form: TargetForm,
-    pub(super) body: Framing,
+    /// Bytes of the body, if they are known; the framing itself is too large to be kept twice.
+    declared: Option<u64>,
     connection_options: bool,
 }
 
@@ -50,9 +52,18 @@ impl Head {
             path_and_query: span_in(received, head.path_and_query),
             path: span_in(received, head.path),
             form: head.form,
-            body: request.body,
+            declared: match request.body {
+                Framing::Length(length) => Some(length),
+                Framing::Chunked(_) | Framing::Close => None,
+            },
             connection_options: request.connection_options,
         }
+    }
+
+    /// The framing of the body before its first byte, in HTTP/1.
+    pub(super) fn framing(&self, limits: &Limits) -> Framing {
+        let chunked = || request::chunked(limits);
+        self.declared.map_or_else(chunked, Framing::Length)
     }
 
     /// Whether all of it stands in the buffer as it is: a few targets do not, and are read again.
@@ -76,7 +87,7 @@ impl Head {
         };
         Request {
             head,
-            body: self.body,
+            body: self.declared.map_or(Framing::Close, Framing::Length),
             keep_alive: self.keep_alive,
             connection_options: self.connection_options,
             expects_continue: self.expects_continue,

@@ -1,18 +1,19 @@
 //! HTTP/2 toward backends: the connections of one worker toward one backend, which its requests share, and a request's stream on one.
-//! A connection is opened when the others are full, by one request while those that come meanwhile wait for it.
+//! A connection is opened when the others are full, by one request while those that come meanwhile wait for it and for the backend to say
+//! how many it takes.
 //! The walk goes on in `side.rs`.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
-use std::rc::Rc;
+use std::pin::{Pin, pin};
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use ::http::{HeaderMap, Request};
 use bytes::{Buf, Bytes, BytesMut};
-use h2::client::{self, ResponseFuture, SendRequest};
+use h2::client::{self, Connection, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 
 use crate::http::fields;
@@ -31,6 +32,9 @@ const MAX_HEAD: u32 = 1024 * 1024;
 
 /// Connections of one worker toward one backend. Beyond them requests wait on those for a place.
 const MAX_CONNECTIONS: usize = 64;
+
+/// What stands for the number of requests that a backend takes at once until it said so; none can say this.
+const UNSAID: usize = usize::MAX - 1;
 
 /// The connections of one worker toward one backend.
 #[derive(Debug, Default)]
@@ -81,28 +85,30 @@ pub enum Found {
 pub struct Opening(Rc<Connections>);
 
 impl Connections {
-    /// A place on a connection, or the turn to open one. The one that was used last comes first, so that the others become idle.
+    /// A place on a connection, or the turn to open one. The one that was opened last comes first, so that the others become idle.
     pub fn poll_place(self: &Rc<Self>, cx: &mut Context<'_>, now: Instant) -> Poll<Found> {
         let mut open = self.open.borrow_mut();
-        let is_full = open.len() >= MAX_CONNECTIONS;
-        let mut at = open.len();
-        while at > 0 {
-            at -= 1;
-            let shared = &mut open[at];
-            if !is_alive(&mut shared.sender) {
-                open.swap_remove(at);
-                continue;
-            }
-            let room = shared.sender.current_max_send_streams();
-            if is_full || shared.active.get() < room {
-                return Poll::Ready(Found::Place(shared.place(now)));
-            }
+        open.retain_mut(|shared| is_alive(&mut shared.sender));
+        let mut with_room = open.iter_mut().rev().filter(|shared| shared.has_room());
+        if let Some(shared) = with_room.next() {
+            return Poll::Ready(Found::Place(shared.place(now)));
         }
-        if self.opening.replace(true) {
+        let is_full = open.len() >= MAX_CONNECTIONS;
+        let is_unsaid = open.iter().any(|shared| shared.room() == UNSAID);
+        if is_unsaid || !is_full && self.opening.replace(true) {
             self.waiting.borrow_mut().push(cx.waker().clone());
             return Poll::Pending;
         }
-        Poll::Ready(Found::Open(Opening(self.clone())))
+        let least = open.iter_mut().min_by_key(|shared| shared.active.get());
+        Poll::Ready(match least.filter(|_| is_full) {
+            Some(shared) => Found::Place(shared.place(now)),
+            None => Found::Open(Opening(self.clone())),
+        })
+    }
+
+    /// Wakes who waits for a connection to come about.
+    fn wake(&self) {
+        self.waiting.take().into_iter().for_each(Waker::wake);
     }
 
     /// Lets go of what was not used for `idle`; connections with requests stay.
@@ -121,6 +127,20 @@ impl Connections {
 }
 
 impl Shared {
+    /// How many requests the backend takes at once on it.
+    fn room(&self) -> usize {
+        self.sender.current_max_send_streams()
+    }
+
+    /// Until the backend said how many it takes, it is sent one.
+    fn has_room(&self) -> bool {
+        let active = self.active.get();
+        match self.room() {
+            UNSAID => active == 0,
+            room => active < room,
+        }
+    }
+
     fn place(&mut self, now: Instant) -> Place {
         self.used = now;
         self.active.set(self.active.get() + 1);
@@ -146,16 +166,14 @@ impl Opening {
         let mut builder = client::Builder::new();
         builder
             .enable_push(false)
+            .initial_max_send_streams(UNSAID)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(WINDOW)
             .max_send_buffer_size(SEND_BUFFER)
             .max_header_list_size(MAX_HEAD);
         let handshake = builder.handshake(Framed::of_backend(stream));
         let (sender, connection) = handshake.await.map_err(error)?;
-        tokio::task::spawn_local(async move {
-            // Who waits for an answer is told; nobody else needs to know.
-            let _ = connection.await;
-        });
+        tokio::task::spawn_local(drive(connection, Rc::downgrade(&self.0)));
         let mut shared = Shared {
             sender,
             active: Rc::default(),
@@ -170,8 +188,22 @@ impl Opening {
 impl Drop for Opening {
     fn drop(&mut self) {
         self.0.opening.set(false);
-        self.0.waiting.take().into_iter().for_each(Waker::wake);
+        self.0.wake();
     }
+}
+
+/// Moves a connection's frames until it has ended. Who waits for an answer is told of that; nobody else needs to know.
+async fn drive(connection: Connection<Framed, Bytes>, connections: Weak<Connections>) {
+    let mut connection = pin!(connection);
+    poll_fn(|cx| {
+        let ended = connection.as_mut().poll(cx);
+        // What came may have been how many requests the backend takes.
+        if let Some(connections) = connections.upgrade() {
+            connections.wake();
+        }
+        ended.map(drop)
+    })
+    .await;
 }
 
 /// Waits for a place, or the turn to open a connection.

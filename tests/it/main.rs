@@ -47,4 +47,5 @@ mod tls_backends;
 mod tls_files;
 mod tls_openssl;
 mod upgrade;
+mod upstream_http2;
 mod waiting;

@@ -4,6 +4,7 @@
 
 #![allow(dead_code)] // each subject uses its part
 
+pub mod backend;
 pub mod client;
 pub mod clock;
 pub mod http2;
@@ -17,6 +18,7 @@ pub mod weir;
 
 use std::time::{Duration, Instant};
 
+pub use backend::Backend;
 pub use client::Client;
 pub use http2::{Multiplexer, Wire};
 pub use message::Message;
