@@ -265,7 +265,7 @@ mod tests {
             .collect();
         for algorithm in ALL {
             let mut out = Vec::new();
-            let mut coder = Coder::new(algorithm, 1).unwrap();
+            let mut coder = Coder::new(algorithm, algorithm.usual_level()).unwrap();
             coder.code(&noise, Then::End, &mut out).unwrap();
             assert!(
                 out.len() < noise.len() + noise.len() / 16,

@@ -42,7 +42,6 @@ impl Exchange<'_> {
             }
             let local = self.client.local.clone();
             let body = &mut *local.body.borrow_mut();
-            let body = self.client.stream.portion(body);
             let room = self.first_read(body.len());
             let Some(upstream) = &mut self.backend else {
                 return Poll::Ready(Err(Failure::BackendClosed));

@@ -264,7 +264,6 @@ impl Exchange<'_> {
         };
         let local = self.client.local.clone();
         let memory = &mut *local.body.borrow_mut();
-        let memory = self.client.stream.portion(memory);
         let room = match self.answer.coding {
             Coding::Encode => chunk::room(memory),
             _ => 0..memory.len(),

@@ -36,6 +36,7 @@ pub(super) async fn respond(exchange: &mut Exchange<'_>, failure: Failure) -> Ne
         // The client must not take what it has for the whole answer.
         (_, _) if exchange.answer.body == Framing::Close => Next::Abort,
         (_, _) if exchange.answer.coding == Coding::Decode => Next::Abort,
+        (_, _) if exchange.is_coded() => Next::Abort,
         (_, _) => Next::Close,
     };
     exchange.facts.ended = clock::now();

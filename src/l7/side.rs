@@ -12,9 +12,6 @@ use super::http2::stream::ClientStream;
 use crate::net::duplex::Duplex;
 use crate::net::stream::Stream;
 
-/// Bytes of an answer that are read at once for a stream of HTTP/2: as many as a frame has.
-const PORTION: usize = 16 * 1024;
-
 /// Where a request came from, and its answer goes.
 #[derive(Debug)]
 pub enum Side {
@@ -56,15 +53,6 @@ impl Side {
         match self {
             Side::Http1(stream) => stream.poll_read_into(cx, buffer),
             Side::Http2(_) => Poll::Ready(Ok(0)),
-        }
-    }
-
-    /// How much of `memory` an answer is read into at once: of an HTTP/2 connection many wait at the same time, and go out frame by frame.
-    #[inline]
-    pub fn portion<'a>(&self, memory: &'a mut [u8]) -> &'a mut [u8] {
-        match self {
-            Side::Http1(_) => memory,
-            Side::Http2(_) => &mut memory[..PORTION],
         }
     }
 

@@ -277,9 +277,9 @@ impl Algorithm {
     /// The level that makes answers small enough for what it costs.
     pub fn usual_level(self) -> u8 {
         match self {
-            Algorithm::Zstd => 1,
+            Algorithm::Zstd => 3,
             Algorithm::Brotli => 1,
-            Algorithm::Gzip => 1,
+            Algorithm::Gzip => 2,
         }
     }
 }

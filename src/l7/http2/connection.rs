@@ -36,7 +36,7 @@ use crate::upstream::local::Local;
 const STREAM_WINDOW: u32 = 64 * 1024 - 1;
 
 /// Bytes of one answer that may wait for the client's room.
-const SEND_BUFFER: usize = 32 * 1024;
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// Requests under way, of streams or of what streams left behind, for each stream that may be open.
 const TASKS_PER_STREAM: usize = 2;

@@ -208,7 +208,7 @@ fn a_drain_cuts_no_answer_short() {
         while let Some(piece) = stream.data().await {
             let piece = piece.unwrap();
             taken += piece.len();
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
             stream.flow_control().release_capacity(piece.len()).unwrap();
         }
     });
