@@ -424,8 +424,15 @@ impl<'c> Exchange<'c> {
             .unwrap_or_default()
             .to_vec();
         let mut framing = facts.framing(&self.generation.snapshot.config.limits);
-        let decoded = framing.advance_and_decode(&mut body);
-        let (_, kept) = decoded.map_err(Failure::Request)?;
+        let kept = match self.client.stream.is_http2() {
+            // A body of HTTP/2 has no framing; what was kept of it is all that is here.
+            true => body.len(),
+            false => {
+                (framing.advance_and_decode(&mut body))
+                    .map_err(Failure::Request)?
+                    .1
+            }
+        };
         self.upload_coding = match self.upload {
             Framing::Chunked(_) => Coding::Decode,
             _ => Coding::AsIs,

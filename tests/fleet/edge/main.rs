@@ -10,6 +10,7 @@ mod ports;
 #[path = "../process.rs"]
 mod process;
 mod stage;
+mod web;
 
 use std::fs;
 use std::panic::catch_unwind;
@@ -29,6 +30,14 @@ const CLAIMS: &[Claim] = &[
     ("edge::grpc_killed", grpc::missing, grpc::killed),
     ("edge::grpc_restart", grpc::missing, grpc::restart),
     ("edge::grpc_health", grpc::missing, grpc::health),
+    ("edge::tomcat_servlets", web::missing_tools, web::servlets),
+    ("edge::tls_tools", web::missing_tools, web::tools),
+    (
+        "edge::tomcat_websocket",
+        web::missing_websockets,
+        web::websocket,
+    ),
+    ("edge::browser", web::missing_browser, web::browser),
 ];
 
 fn main() -> ExitCode {

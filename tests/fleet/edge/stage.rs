@@ -61,6 +61,16 @@ pub struct Stage {
 impl Stage {
     /// Starts weir with one listener and `text` as what else the file says, and waits until `backends` of its backends are up.
     pub fn start(directory: &Path, text: &str, backends: usize) -> Self {
+        Self::start_watching(directory, text, backends, || None)
+    }
+
+    /// The same, until `broken` says that a party has ended.
+    pub fn start_watching(
+        directory: &Path,
+        text: &str,
+        backends: usize,
+        mut broken: impl FnMut() -> Option<String>,
+    ) -> Self {
         let (web, admin) = (ports::free(), ports::free());
         let text = format!(
             "workers = 2\nstate_dir = \"{}\"\n{}\n[admin]\nbind = \"{admin}\"\n[listeners.web]\nbind = [\"{web}\"]\n{text}",
@@ -86,11 +96,19 @@ impl Stage {
             if let Some(status) = stage.weir.ended() {
                 panic!("weir ended, {status}:\n{}", stage.weir.tail(40));
             }
+            if let Some(said) = broken() {
+                panic!("a backend ended:\n{said}");
+            }
             let up = stage.metric("weir_backend_up", "");
             let listens = TcpStream::connect(web).is_ok();
             (listens && up == backends as f64).then_some(())
         });
         stage
+    }
+
+    /// The lines of the access log.
+    pub fn access(&self) -> String {
+        fs::read_to_string(self.directory.join("access.log")).unwrap_or_default()
     }
 
     /// The sum of the samples of a metric whose labels contain this; 0 when there are none.
@@ -109,8 +127,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let access = fs::read_to_string(self.directory.join("access.log"));
-            let access = access.unwrap_or_default();
+            let access = self.access();
             let lines: Vec<&str> = access.lines().collect();
             let last = lines[lines.len().saturating_sub(5)..].join("\n");
             eprintln!("-- weir's log --\n{}\n{last}", self.weir.tail(20));
