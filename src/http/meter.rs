@@ -242,7 +242,7 @@ impl Frame<'_> {
             2 => length == 5,
             3 | 8 => length == 4,
             4 if self.has_flag(1) => length == 0,
-            4 => length % 6 == 0,
+            4 => length.is_multiple_of(6),
             6 => length == 8,
             _ => true,
         }

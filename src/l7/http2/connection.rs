@@ -187,11 +187,10 @@ impl Multiplexed {
             (Phase::Ending, _) if has_fired => return Poll::Ready(()),
             (Phase::Ending, _) => {}
             _ if self.gauge.is_ending() => self.enter(cx, Phase::Ending, FAREWELL),
-            (Phase::Stalled(before), Some(sent)) if before == sent => {
-                if has_fired {
-                    return Poll::Ready(());
-                }
+            (Phase::Stalled(before), Some(sent)) if before == sent && has_fired => {
+                return Poll::Ready(());
             }
+            (Phase::Stalled(before), Some(sent)) if before == sent => {}
             (_, Some(sent)) => {
                 let wait = self.timeouts().response_idle;
                 self.enter(cx, Phase::Stalled(sent), wait);

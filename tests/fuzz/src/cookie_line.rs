@@ -56,8 +56,9 @@ fn value<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let at = pair.iter().position(|byte| *byte == b'=')?;
     let value = pair[at + 1..].trim_ascii();
     let is_named = pair[..at].trim_ascii() == name;
-    is_named.then(|| match value {
+    let bare = match value {
         [b'"', quoted @ .., b'"'] => quoted,
         _ => value,
-    })
+    };
+    is_named.then_some(bare)
 }

@@ -76,11 +76,11 @@ impl Tokens for Unlimited {
 /// The route that asks who it is.
 const DOOR: usize = 4;
 
-static FILTERS: LazyLock<Vec<Box<Filters>>> = LazyLock::new(|| {
+static FILTERS: LazyLock<Vec<Filters>> = LazyLock::new(|| {
     let loaded = parse("filters.toml", CONFIG).unwrap_or_else(|found| panic!("{found}"));
     let routes = loaded.config.routes.iter();
     routes
-        .filter_map(|route| Filters::new(&route.filters))
+        .filter_map(|route| Filters::new(&route.filters).map(|filters| *filters))
         .collect()
 });
 

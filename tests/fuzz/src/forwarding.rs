@@ -44,7 +44,7 @@ pub fn run(bytes: &[u8]) {
 
     let (mut edits, mut out) = (Edits::default(), b"GET / HTTP/1.1\r\n".to_vec());
     let options = Forwarding {
-        forwarded: which % 2 == 0,
+        forwarded: which.is_multiple_of(2),
         via: true,
     };
     edit(head, &source, options, &mut edits);

@@ -51,8 +51,11 @@ pub fn folded(name: &[u8]) -> String {
     text.to_ascii_lowercase().replace('_', "-")
 }
 
+/// A name and a value.
+pub type Pair<'a> = (&'a [u8], &'a [u8]);
+
 /// Reads a head that weir took, without its help, and holds `lines` against it; returns the first line and the fields.
-pub fn read_plainly<'a>(head: &'a [u8], lines: &[Line]) -> (&'a [u8], Vec<(&'a [u8], &'a [u8])>) {
+pub fn read_plainly<'a>(head: &'a [u8], lines: &[Line]) -> (&'a [u8], Vec<Pair<'a>>) {
     let text = head
         .strip_suffix(b"\r\n\r\n")
         .expect("an empty line ends it");
