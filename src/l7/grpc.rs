@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn timeouts_have_a_unit() {
         for (text, wanted) in [
-            ("1H", Some(3600_000_000_000u128)),
+            ("1H", Some(3_600_000_000_000u128)),
             ("2M", Some(120_000_000_000)),
             ("3S", Some(3_000_000_000)),
             ("99999999m", Some(99_999_999_000_000)),
