@@ -290,7 +290,8 @@ async fn serve_stream(
     let stream = ClientStream::new(body, respond, read.err());
     let mut client = Client::new(Side::Http2(Box::new(stream)), origin);
     client.remembered = remembered.take();
-    let next = proxy(&mut client, head).await;
+    // Boxed, so that what the runtime moves about is small.
+    let next = Box::pin(proxy(&mut client, head)).await;
     if let Some(known) = client.remembered.take() {
         remembered.replace(Some(known));
     }
