@@ -45,6 +45,7 @@ impl Exchange<'_> {
         let Some(upstream) = &mut self.backend else {
             return first.end;
         };
+        let is_large = is_large && upstream.stream.plain().is_some();
         let was_expected = std::mem::replace(&mut upstream.is_large, is_large);
         // A failure or an end that this read meets is met again by the next one, and only there, where it ends the message, would
         // the second of two be told from the first.
