@@ -22,7 +22,9 @@ GRACE = 10
 
 
 def say(text):
-    print(text, flush=True)
+    # One write: those of several threads would mix a line with the end of another.
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def tell(context):
