@@ -12,12 +12,13 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use ::http::{HeaderMap, Request};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use h2::client::{self, Connection, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 
 use crate::http::fields;
 use crate::net::framed::Framed;
+use crate::net::room::{self, error};
 use crate::net::stream::Stream;
 
 /// Bytes of one answer that may wait for the client, and of all answers on a connection.
@@ -354,7 +355,7 @@ impl BackendStream {
         let Some(upload) = &mut self.upload else {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         };
-        write(upload, cx, first, second)
+        room::write(upload, cx, first, second)
     }
 
     fn broken(&mut self, broken: h2::Error) -> io::Error {
@@ -372,40 +373,5 @@ fn head(answer: &::http::response::Parts) -> io::Result<Bytes> {
     match fields::write_answer(answer, &mut head) {
         Ok(()) => Ok(head.into()),
         Err(_) => Err(io::ErrorKind::InvalidData.into()),
-    }
-}
-
-/// Writes as much as the other end has room for.
-pub fn write(
-    stream: &mut SendStream<Bytes>,
-    cx: &mut Context<'_>,
-    first: &[u8],
-    second: &[u8],
-) -> Poll<io::Result<usize>> {
-    let wanted = first.len() + second.len();
-    stream.reserve_capacity(wanted);
-    let mut room = stream.capacity();
-    while room == 0 {
-        room = match ready!(stream.poll_capacity(cx)) {
-            Some(room) => room.map_err(error)?,
-            None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-        };
-    }
-    let count = room.min(wanted);
-    let from_first = count.min(first.len());
-    let mut data = BytesMut::with_capacity(count);
-    data.extend_from_slice(&first[..from_first]);
-    data.extend_from_slice(&second[..count - from_first]);
-    stream.send_data(data.freeze(), false).map_err(error)?;
-    Poll::Ready(Ok(count))
-}
-
-/// The codec's errors as those of a socket.
-pub fn error(error: h2::Error) -> io::Error {
-    match error.is_io() {
-        true => error
-            .into_io()
-            .unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()),
-        false => io::ErrorKind::ConnectionReset.into(),
     }
 }

@@ -6,11 +6,12 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use ::http::{HeaderMap, Response};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 
 use crate::http::fault::Fault;
+use crate::net::room::{self, error};
 
 /// One stream.
 pub struct ClientStream {
@@ -155,31 +156,6 @@ impl ClientStream {
         let Some(answer) = self.answer.as_mut().filter(|_| !self.is_ended) else {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         };
-        let wanted = first.len() + second.len();
-        answer.reserve_capacity(wanted);
-        let mut room = answer.capacity();
-        while room == 0 {
-            room = match ready!(answer.poll_capacity(cx)) {
-                Some(room) => room.map_err(error)?,
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            };
-        }
-        let count = room.min(wanted);
-        let from_first = count.min(first.len());
-        let mut data = BytesMut::with_capacity(count);
-        data.extend_from_slice(&first[..from_first]);
-        data.extend_from_slice(&second[..count - from_first]);
-        answer.send_data(data.freeze(), false).map_err(error)?;
-        Poll::Ready(Ok(count))
-    }
-}
-
-/// The codec's errors as those of a socket: whatever it is, the client is gone.
-fn error(error: h2::Error) -> io::Error {
-    match error.is_io() {
-        true => error
-            .into_io()
-            .unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()),
-        false => io::ErrorKind::ConnectionReset.into(),
+        room::write(answer, cx, first, second)
     }
 }
