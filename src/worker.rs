@@ -50,6 +50,9 @@ const SWEEP: u32 = 50;
 /// Turns of the wheel between two flushes of the access log.
 const FLUSH: u32 = 10;
 
+/// Tasks that run before the worker looks for new events; a message costs two (`net/turn.rs`).
+const TASKS_PER_LOOK: u32 = 256;
+
 /// What a worker is made with.
 pub struct Setup {
     /// Its ordinal.
@@ -106,6 +109,7 @@ pub fn spawn(setup: Setup) -> io::Result<Handle> {
         let runtime = Builder::new_current_thread()
             .enable_io()
             .enable_time()
+            .event_interval(TASKS_PER_LOOK)
             .build_local(LocalOptions::default());
         match runtime {
             Ok(runtime) => {
