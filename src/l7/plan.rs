@@ -229,6 +229,7 @@ pub(super) fn plan(
         client: source.client,
         listener: exchange.listener,
         session: None,
+        hello: None,
         request: Some(RequestFacts {
             head,
             path: path::normalize(head.path, &mut scratch.path, checks).map_err(Failure::Path)?,

@@ -7,6 +7,7 @@ pub mod descriptors;
 pub mod duplex;
 pub mod framed;
 pub mod listener;
+pub mod relay;
 pub mod room;
 pub mod splice;
 pub mod stream;

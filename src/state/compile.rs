@@ -303,10 +303,12 @@ pub fn matches(config: &Config) -> Vec<RouteMatch> {
                 .iter()
                 .map(|name| listeners[name.as_str()])
                 .collect(),
-            hosts: route.hosts.clone(),
+            // No route has both: the one is of requests, the other of connections.
+            hosts: route.hosts.iter().chain(&route.sni).cloned().collect(),
             path: route.path.clone(),
             methods: route.methods.clone(),
             headers: route.headers.clone(),
+            alpn: route.alpn.clone(),
         })
         .collect()
 }

@@ -211,6 +211,7 @@ fn follow(
             path,
             secure: source.secure,
         }),
+        hello: None,
         session: None,
         now: clock::now(),
         wall_millis: clock::wall_millis(),
