@@ -3,6 +3,7 @@
 //! Read `listener.rs`, then `stream.rs` and `timer.rs`.
 
 pub mod backlog;
+pub mod client_hello;
 pub mod descriptors;
 pub mod duplex;
 pub mod framed;
