@@ -131,7 +131,9 @@ impl Relay {
             let up = self.up.poll_piece(cx, client, backend, pipes, memory);
             let down = self.down.poll_piece(cx, backend, client, pipes, memory);
             if self.up.state != State::Open || self.down.state != State::Open {
-                let first = *self.first.get_or_insert_with(|| self.up.state.blames(&self.down.state));
+                let first = *self
+                    .first
+                    .get_or_insert_with(|| self.up.state.blames(&self.down.state));
                 if let Some(end) = end(self.up.state, self.down.state, first) {
                     return Poll::Ready(end);
                 }

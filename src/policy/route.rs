@@ -280,6 +280,7 @@ mod tests {
     use super::*;
     use crate::http::Sample;
     use crate::policy::balance::facts;
+    use crate::policy::facts::HelloFacts;
     use crate::policy::judge::judge;
 
     struct Asked<'a> {
@@ -446,6 +447,37 @@ mod tests {
         assert_eq!(chosen(&routes, ASKED), Some(3));
     }
 
+    #[test]
+    fn a_connection_goes_by_what_its_client_asks_for() {
+        let with_alpn = |hosts, alpn: &[&str]| RouteMatch {
+            alpn: alpn.iter().map(|&word| word.to_owned()).collect(),
+            ..rule(hosts, "/")
+        };
+        let routes = [
+            rule(&[], "/"),
+            rule(&["*.example.com"], "/"),
+            rule(&["a.example.com"], "/"),
+            with_alpn(&["a.example.com"], &["h2", "h3"]),
+            with_alpn(&[], &["postgresql"]),
+        ];
+        let router = Router::compile(&routes);
+        let chosen = |server_name, protocols| {
+            router.route(&Facts {
+                hello: Some(HelloFacts {
+                    server_name,
+                    protocols,
+                }),
+                ..facts()
+            })
+        };
+        assert_eq!(chosen(b"A.Example.com", b"\x02h2"), Some(3));
+        assert_eq!(chosen(b"a.example.com", b"\x08http/1.1"), Some(2));
+        assert_eq!(chosen(b"b.c.example.com", b"\x0apostgresql"), Some(1));
+        assert_eq!(chosen(b"other.org", b"\x02h2\x0apostgresql"), Some(4));
+        assert_eq!(chosen(b"", b""), Some(0), "who asks for nothing");
+        assert_eq!(router.route(&facts()), Some(0), "who speaks no TLS");
+    }
+
     fn rules() -> impl Strategy<Value = RouteMatch> {
         let header = ("x-[ab]", proptest::option::of("[12]"))
             .prop_map(|(name, value)| HeaderMatch { name, value });
@@ -466,6 +498,7 @@ mod tests {
                 },
                 methods,
                 headers,
+                alpn: Vec::new(),
             })
     }
 

@@ -21,12 +21,18 @@ pub(super) fn check(report: &mut Report, draft: &Draft) {
     let known = (draft.config.listeners.iter()).map(|own| (own.name.as_str(), own));
     let listeners: HashMap<&str, &Listener> = known.collect();
     for (route, places) in draft.config.routes.iter().zip(&draft.routes) {
-        let named = route.listeners.iter().find_map(|name| listeners.get(&**name));
+        let named = route
+            .listeners
+            .iter()
+            .find_map(|name| listeners.get(&**name));
         let Some(first) = named else {
             continue;
         };
         report.extend(mixed(first, places, &listeners));
-        let useless = places.keys.iter().filter(|key| !fits(first.protocol, key.0));
+        let useless = places
+            .keys
+            .iter()
+            .filter(|key| !fits(first.protocol, key.0));
         for (key, place) in useless {
             report.push(other_protocol(first, key, place.clone(), places));
         }
@@ -74,11 +80,7 @@ fn not_served(listener: &Listener, places: &ListenerPlaces) -> Option<Diagnostic
     (listener.protocol == Protocol::Udp).then(found)
 }
 
-fn other_listener(
-    listener: &Listener,
-    key: &str,
-    places: &ListenerPlaces,
-) -> Option<Diagnostic> {
+fn other_listener(listener: &Listener, key: &str, places: &ListenerPlaces) -> Option<Diagnostic> {
     let place = places.keys.iter().find(|found| found.0 == key)?.1.clone();
     let protocol = listener.protocol.as_str();
     let found = Diagnostic::at(
@@ -101,7 +103,10 @@ fn mixed(
     let (other, listener) = (places.listeners.iter())
         .filter_map(|named| Some((named, known(named)?)))
         .find(|(_, listener)| listener.protocol != first.protocol)?;
-    let named = places.listeners.iter().find(|own| own.value == first.name)?;
+    let named = places
+        .listeners
+        .iter()
+        .find(|own| own.value == first.name)?;
     let found = Diagnostic::at(
         Code::MixedProtocols,
         other.span.clone(),
@@ -116,12 +121,7 @@ fn mixed(
     )
 }
 
-fn other_protocol(
-    listener: &Listener,
-    key: &str,
-    place: Span,
-    places: &RoutePlaces,
-) -> Diagnostic {
+fn other_protocol(listener: &Listener, key: &str, place: Span, places: &RoutePlaces) -> Diagnostic {
     let (name, protocol) = (brief(&listener.name), listener.protocol.as_str());
     let why = match protocol {
         "http" => "requests are matched by `hosts`",
@@ -138,9 +138,15 @@ fn other_protocol(
         None => found,
     };
     let help = match (listener.protocol, key) {
-        (Protocol::Http, "sni") => "write `hosts`, or protocol = \"tcp\" for a listener that passes TLS through".into(),
-        (Protocol::Http, _) => format!("leave `{key}` out, or write protocol = \"tcp\" for a listener that passes TLS through"),
-        (Protocol::Tcp, "hosts") => "write `sni`, which is the name that a TLS client asks for".into(),
+        (Protocol::Http, "sni") => {
+            "write `hosts`, or protocol = \"tcp\" for a listener that passes TLS through".into()
+        }
+        (Protocol::Http, _) => format!(
+            "leave `{key}` out, or write protocol = \"tcp\" for a listener that passes TLS through"
+        ),
+        (Protocol::Tcp, "hosts") => {
+            "write `sni`, which is the name that a TLS client asks for".into()
+        }
         _ => format!("leave `{key}` out, or name an http listener"),
     };
     found.help(help)
@@ -194,13 +200,21 @@ fn offers_nothing(
     listeners: &HashMap<&str, &Listener>,
 ) -> Option<Diagnostic> {
     let place = places.keys.iter().find(|key| key.0 == "alpn")?.1.clone();
-    let known = || route.listeners.iter().filter_map(|name| listeners.get(&**name));
+    let known = || {
+        route
+            .listeners
+            .iter()
+            .filter_map(|name| listeners.get(&**name))
+    };
     let listener = known().find(|own| own.protocol == Protocol::Tcp && own.tls.is_some())?;
     Some(
         Diagnostic::at(
             Code::OtherProtocol,
             place,
-            format!("TLS ends at the listener `{}`, which agrees on no protocol", brief(&listener.name)),
+            format!(
+                "TLS ends at the listener `{}`, which agrees on no protocol",
+                brief(&listener.name)
+            ),
             "nothing matches",
         )
         .help("leave `alpn` out, or leave `tls` out of the listener to pass TLS through"),
