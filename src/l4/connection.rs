@@ -215,6 +215,6 @@ mod tests {
             size_of::<F>()
         }
         let size = size_of::<Connection>() + size_of_future(Connection::serve);
-        assert!(size <= 768, "{size} bytes");
+        assert!(size <= 832, "{size} bytes");
     }
 }

@@ -2,6 +2,7 @@
 //! It knows nothing of what they mean, and reads from no side while the other has not taken what came before.
 //! The walk goes on in `backlog.rs` and `splice.rs`; `l4/connection.rs` and `l7/upgrade.rs` drive it.
 
+use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -206,9 +207,18 @@ impl Way {
             Some(moved) => moved,
             None => ready!(source.poll_read(cx, memory)),
         };
-        let Ok(count) = moved else {
-            self.state = State::SourceFailed;
-            return Poll::Ready(());
+        let count = match moved {
+            Ok(count) => count,
+            // Within TLS many end without a word. Whoever is behind a reset might lose what came before it.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                target.cut_write();
+                self.state = State::Ended;
+                return Poll::Ready(());
+            }
+            Err(_) => {
+                self.state = State::SourceFailed;
+                return Poll::Ready(());
+            }
         };
         self.bytes += count as u64;
         self.is_bulk = self.bytes >= BULK && count >= LARGE;
