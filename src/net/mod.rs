@@ -8,6 +8,7 @@ pub mod descriptors;
 pub mod duplex;
 pub mod framed;
 pub mod listener;
+pub mod proxy_protocol;
 pub mod room;
 pub mod splice;
 pub mod stream;
