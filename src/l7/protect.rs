@@ -65,7 +65,8 @@ pub fn admit(view: &ListenerView, remote: IpAddr) -> Option<Option<Seat>> {
     None
 }
 
-fn is_trusted(remote: IpAddr, trusted: &[Cidr]) -> bool {
+/// Whether an address is that of a trusted proxy.
+pub fn is_trusted(remote: IpAddr, trusted: &[Cidr]) -> bool {
     trusted.iter().any(|network| network.contains(remote))
 }
 
@@ -155,7 +156,7 @@ fn tell_of(limit: &RateLimit, (kind, name): (&str, &str), client: IpAddr, now: I
 }
 
 /// Counts a refusal, and writes a line if one is due.
-fn tell(refusals: &Refusals, now: Instant, what: impl FnOnce() -> String) {
+pub fn tell(refusals: &Refusals, now: Instant, what: impl FnOnce() -> String) {
     match refusals.count(now) {
         None => {}
         Some(1) => log::warn!("{}", what()),

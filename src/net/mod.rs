@@ -7,6 +7,7 @@ pub mod client_hello;
 pub mod descriptors;
 pub mod duplex;
 pub mod framed;
+pub mod introduction;
 pub mod listener;
 pub mod proxy_protocol;
 pub mod room;

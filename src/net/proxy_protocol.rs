@@ -44,15 +44,6 @@ pub mod kind {
     pub const SSL_VERSION: u8 = 0x21;
 }
 
-/// The form of a header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// A line of text.
-    V1,
-    /// Binary, with extensions.
-    V2,
-}
-
 /// What the connection that is told of carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -284,6 +275,11 @@ impl<'a> Extensions<'a> {
     /// Those that stand in `bytes`, as far as they are well-formed.
     pub fn new(bytes: &'a [u8]) -> Self {
         Extensions(bytes)
+    }
+
+    /// All of them as they stand.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.0
     }
 
     /// The value of the first one of a kind.
@@ -594,7 +590,7 @@ mod tests {
         }
     }
 
-    /// The check value of the catalogue, and a header whose sum was worked out by another program.
+    /// The first sum is the check value that catalogues of checksums give for this one.
     #[test]
     fn a_checksum_must_be_right() {
         assert_eq!(crc32c([b"1234", b"", b"56789"]), 0xe306_9283);
