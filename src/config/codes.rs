@@ -84,7 +84,7 @@ codes! {
 
     AddressTwice "E0301" Value "Two listeners want the same address, so that the kernel would refuse one."
     ProtocolNotServed "E0302" Value "A listener speaks a protocol that this version does not serve."
-    ProxyNobody "E0304" Value "A listener wants PROXY headers, and nobody is trusted to send them."
+    ProxyNobody "E0304" File "A listener wants PROXY headers, and nobody is trusted to send them."
 
     IdenticalRoutes "E0401" Tables "Two routes match exactly the same requests."
     UnreachableRoute "E0402" Tables "Every request that a route matches is taken by another one."
@@ -119,7 +119,7 @@ codes! {
     BadTlsFile "E0804" Value "A file of certificates or a key that cannot be used."
 
     DeniedAnyway "W0303" Value "An allowed network that lies in a denied one, so that nobody of it may come in."
-    ProxyUnheard "W0304" Value "A listener accepts PROXY headers, and nobody is trusted to send them."
+    ProxyUnheard "W0304" File "A listener accepts PROXY headers, and nobody is trusted to send them."
 
     NoRoutes "W0401" File "There is no route, so that every request is answered 404."
     HostTaken "W0402" Tables "One of a route's hosts is taken by an earlier route with the same match."

@@ -33,7 +33,8 @@ const HEAD: &str = "\
 const ALWAYS: [&str; 2] = ["pools.*.health.type", "routes[].pool"];
 
 /// Comments always: they could not stand beside the mode that the reference has.
-const OF_OTHER_MODES: [&str; 8] = [
+const OF_OTHER_MODES: [&str; 9] = [
+    "pools.*.proxy_protocol",
     "pools.*.health.service",
     "routes[].sticky.rebalance_idle",
     "routes[].sticky.rebalance_rate",
