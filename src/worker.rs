@@ -1,6 +1,7 @@
 //! One data-plane thread: a single-threaded runtime, its listening sockets, its upstream connections, its counters.
 //! It shares nothing with other workers but the live words of backends, and never waits for control.
-//! The walk goes on in `worker/introduction.rs` where a proxy may stand before the client, and in `l7/connection.rs`.
+//! The walk goes on in `worker/introduction.rs` where a proxy may stand before the client, in `l7/connection.rs` (requests) and in
+//! `l4/connection.rs` (bytes).
 
 mod introduction;
 
@@ -24,9 +25,10 @@ use tokio::task::coop::has_budget_remaining;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
+use crate::config::model::Protocol;
+use crate::l4::connection::Connection;
 use crate::l7::client::{Client, Origin};
 use crate::l7::http2::connection as http2;
-use crate::l7::protect;
 use crate::l7::side::Side;
 use crate::metrics::rows::{Budget, NewRow, Rows};
 use crate::metrics::worker::{TlsFailure, WorkerCounts};
@@ -38,6 +40,7 @@ use crate::rng::Rng;
 use crate::state::access_log::AccessLog;
 use crate::state::snapshot::{ListenerKey, Snapshot};
 use crate::state::sources::Seat;
+use crate::upstream::admission::admit;
 use crate::upstream::generation::{Generation, IdleStacks};
 use crate::upstream::local::{Buffers, ListenerView, Local, Scratch, body_memory};
 
@@ -391,7 +394,7 @@ struct Accepted {
 }
 
 fn start(stream: TcpStream, remote: SocketAddr, view: &Rc<ListenerView>, local: &Rc<Local>) {
-    let Some(seat) = protect::admit(view, remote.ip()) else {
+    let Some(seat) = admit(view, remote.ip()) else {
         return;
     };
     let accepted = Accepted {
@@ -402,18 +405,18 @@ fn start(stream: TcpStream, remote: SocketAddr, view: &Rc<ListenerView>, local: 
         open: Open::new(view, local, seat),
     };
     if !introduction::is_expected(view) {
-        return serve(accepted, view, local);
+        return serve(accepted, view.clone(), local.clone());
     }
     let (view, local) = (view.clone(), local.clone());
     tokio::task::spawn_local(async move {
         if let Some(accepted) = introduction::meet(accepted, &view, &local).await {
-            serve(accepted, &view, &local);
+            serve(accepted, view, local);
         }
     });
 }
 
 /// Gives a connection a task of its own.
-fn serve(accepted: Accepted, view: &Rc<ListenerView>, local: &Rc<Local>) {
+fn serve(accepted: Accepted, view: Rc<ListenerView>, local: Rc<Local>) {
     let Accepted {
         stream,
         remote,
@@ -421,24 +424,38 @@ fn serve(accepted: Accepted, view: &Rc<ListenerView>, local: &Rc<Local>) {
         mut early,
         open,
     } = accepted;
-    let origin = Origin {
-        local: local.clone(),
-        view: view.clone(),
-        remote,
-        introduction,
-        tls: None,
-    };
-    let Some(stream) = begin_tls(stream, &mut early, view, local) else {
+    let Some(stream) = begin_tls(stream, &mut early, &view, &local) else {
         return;
     };
-    let mut client = Client::new(Side::Http1(stream), origin);
-    client.early = early;
-    tokio::task::spawn_local(async move {
-        let _open = open;
-        if let Some(early) = client.serve().await {
-            Box::pin(http2::serve(client, early)).await;
+    match view.protocol() {
+        Protocol::Http => {
+            let origin = Origin {
+                local,
+                view,
+                remote,
+                introduction,
+                tls: None,
+            };
+            let mut client = Client::new(Side::Http1(stream), origin);
+            client.early = early;
+            tokio::task::spawn_local(async move {
+                let _open = open;
+                if let Some(early) = client.serve().await {
+                    Box::pin(http2::serve(client, early)).await;
+                }
+            });
         }
-    });
+        Protocol::Tcp => {
+            let mut connection = Connection::new(stream, remote, local, view);
+            (connection.introduction, connection.early) = (introduction, early);
+            tokio::task::spawn_local(async move {
+                let _open = open;
+                connection.serve().await;
+            });
+        }
+        // Datagrams come without a connection.
+        Protocol::Udp => {}
+    }
 }
 
 /// The stream with its handshake before it, where the listener speaks TLS; what was read of it is the handshake's then.

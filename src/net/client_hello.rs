@@ -72,6 +72,11 @@ impl<'a> ClientHello<'a> {
         std::iter::from_fn(move || left.vector8().ok())
     }
 
+    /// The same as it stands in the message: each behind a byte of its length.
+    pub fn protocol_list(&self) -> &'a [u8] {
+        self.alpn
+    }
+
     fn parse(body: &'a [u8]) -> Result<Self, Fault> {
         let mut hello = ClientHello {
             server_name: None,

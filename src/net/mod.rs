@@ -10,6 +10,7 @@ pub mod framed;
 pub mod introduction;
 pub mod listener;
 pub mod proxy_protocol;
+pub mod relay;
 pub mod room;
 pub mod splice;
 pub mod stream;

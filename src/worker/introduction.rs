@@ -10,10 +10,10 @@ use std::task::Poll;
 use super::Accepted;
 use crate::clock;
 use crate::config::model::ProxyProtocol;
-use crate::l7::protect;
 use crate::metrics::worker::ProxyFailure;
 use crate::net::introduction::{Introduction, Refusal, poll_header};
 use crate::net::proxy_protocol::Fault;
+use crate::upstream::admission;
 use crate::upstream::local::{ListenerView, Local};
 
 /// Whether connections of a listener may begin with a header.
@@ -34,7 +34,7 @@ pub(super) async fn meet(
     let remote = accepted.remote;
     let is_required = proxy_protocol(view) == ProxyProtocol::Require;
     let trusted = &view.generation().snapshot.config.trusted_proxies;
-    let failure = match protect::is_trusted(remote.ip(), trusted) {
+    let failure = match admission::is_trusted(remote.ip(), trusted) {
         false if is_required => ProxyFailure::Untrusted,
         false => return Some(accepted),
         true => match read(&mut accepted, view, local).await {
@@ -86,7 +86,7 @@ fn admit(
         return Some(accepted);
     };
     accepted.remote = introduction.ends.source;
-    accepted.open.seat = protect::admit(view, accepted.remote.ip())?;
+    accepted.open.seat = admission::admit(view, accepted.remote.ip())?;
     accepted.introduction = Some(Rc::new(introduction));
     Some(accepted)
 }
@@ -116,7 +116,7 @@ fn refuse(failure: ProxyFailure, remote: SocketAddr, view: &ListenerView, local:
         ProxyFailure::Closed => "went away within its PROXY header",
     };
     let name = &listener.name;
-    protect::tell(&listener.gate.counts.strangers, clock::now(), || {
+    admission::tell(&listener.gate.counts.strangers, clock::now(), || {
         format!("listener {name}: {} {why}", remote.ip())
     });
 }

@@ -296,6 +296,17 @@ impl TlsStream {
         }
     }
 
+    /// Ends what is sent without saying that no more is coming. Reading goes on.
+    pub fn cut_write(&mut self) {
+        self.silent = true;
+        self.end_socket();
+    }
+
+    /// The socket behind it.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
     /// Waits until the socket may have something to read.
     #[cfg(test)]
     pub async fn readable(&self) {
