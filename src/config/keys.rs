@@ -309,7 +309,7 @@ pub const KEYS: &[Key] = &[
     row("pools.*.protocol", Kind::Choice(&POOL_PROTOCOL), Is("\"http1\""), Instant, "\"http2\"",
         "What the backends speak; \"http2\" is for gRPC, and needs backends that take it without an upgrade. WebSockets need \"http1\"."),
     row("pools.*.proxy_protocol", Kind::Choice(&PROXY_VERSION), Is("\"off\""), Instant, "\"v2\"",
-        "The PROXY header that each connection to a backend begins with, checks included: a line of text, or the binary one, which also tells of TLS. A connection then serves one request, since it speaks for one client."),
+        "The PROXY header that each connection to a backend begins with, checks included: a line of text, or the binary one, which also tells of TLS. A connection speaks for one client, and so serves one request of HTTP."),
     row("pools.*.balancer", Kind::Choice(&BALANCER), Is("\"round-robin\""), Instant, "\"least-connections\"",
         "Chooses a backend for new work."),
     row("pools.*.max_idle", Kind::Count { min: 0, max: 65_536 }, Is("256"), Instant, "32",

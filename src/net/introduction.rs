@@ -1,6 +1,6 @@
 //! How connections are introduced: what a proxy before weir says of a client, and what weir says of it to a backend in turn.
 //! It decides nothing: who may introduce whom, and for how long that is waited for, is the accepting side's business.
-//! The walk goes on in `worker/introduction.rs` (in), and in `l7/handshake.rs` and `control/probes/` (out).
+//! The walk goes on in `worker/introduction.rs` (in), and in `l7/handshake.rs`, `l4/connection.rs` and `control/probes/` (out).
 
 use std::io;
 use std::net::SocketAddr;
