@@ -40,6 +40,7 @@ pub(super) struct ListenerPlaces {
     pub name: Span,
     pub bind: Vec<Span>,
     pub protocol: Span,
+    pub proxy_protocol: Span,
     pub allow: protection::AllowPlaces,
     /// Its keys that only some protocols have a use for.
     pub keys: Vec<(&'static str, Span)>,
@@ -67,6 +68,8 @@ pub(super) struct RoutePlaces {
 
 /// Where the parts of a pool stand.
 pub(super) struct PoolPlaces {
+    pub protocol: Span,
+    pub proxy_protocol: Span,
     pub balancer: Span,
     pub name: Span,
     /// Where TLS is told to verify nothing, if it is.

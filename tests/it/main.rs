@@ -28,6 +28,7 @@ mod limits_rates;
 mod live_sessions;
 mod machinery;
 mod placement;
+mod proxy_protocol;
 mod rebalance;
 mod regressions;
 mod reload;
