@@ -338,6 +338,8 @@ pub enum BalancerKind {
     LeastSessions,
     /// The less loaded of two drawn at random.
     RandomTwo,
+    /// A fixed table that the client's address finds its place in.
+    Maglev,
 }
 
 /// One server address.

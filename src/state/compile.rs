@@ -17,6 +17,7 @@ use super::snapshot::{Listener, Pool, Route, Snapshot};
 use crate::clock;
 use crate::config::model::{self, BalancerKind, Check, Config, PoolProtocol, Rebalance, Sessions};
 use crate::metrics::rows::NONE;
+use crate::policy::balance::Maglev;
 use crate::policy::filter::Filters;
 use crate::policy::health::Health;
 use crate::policy::persist::token::Secrets;
@@ -167,6 +168,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
                 .iter()
                 .map(|backend| (backend.name.as_str(), backend.weight)),
         ),
+        maglev: maglev(from, known),
         epoch: epoch.clone(),
         sessions: None,
         flights: None,
@@ -176,6 +178,22 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
             |known| known.moves.clone(),
         ),
     }
+}
+
+/// The table of a pool whose balancer is `maglev`: the one that it had, if it says the same.
+fn maglev(from: &model::Pool, known: Option<&&Pool>) -> Arc<Maglev> {
+    if from.balancer != BalancerKind::Maglev {
+        return Arc::default();
+    }
+    let backends = || from.backends.iter().map(|b| (b.name.as_str(), b.weight));
+    let kept = known.filter(|known| {
+        let before = known.backends.iter().map(|b| (&*b.name, b.weight));
+        known.balancer == BalancerKind::Maglev && before.eq(backends())
+    });
+    kept.map_or_else(
+        || Arc::new(Maglev::new(backends())),
+        |known| known.maglev.clone(),
+    )
 }
 
 /// The pool of routes that lead nowhere.
@@ -188,6 +206,7 @@ fn nobody() -> Pool {
         slow_start: None,
         backends: Vec::new(),
         ring: Rendezvous::new(std::iter::empty()),
+        maglev: Arc::default(),
         epoch: Arc::default(),
         sessions: None,
         flights: None,

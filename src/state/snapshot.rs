@@ -17,6 +17,7 @@ use super::route_limits::RouteLimits;
 use super::store::StoreEnd;
 use super::tls::{ListenerTls, PoolTls, TlsFile};
 use crate::config::model::{BalancerKind, Config, PathChecks, PoolProtocol, Protocol, Timeouts};
+use crate::policy::balance::Maglev;
 use crate::policy::filter::{Files, Filters};
 use crate::policy::persist::Sticky;
 use crate::policy::rebalance::Moves;
@@ -134,6 +135,8 @@ pub struct Pool {
     pub backends: Vec<Backend>,
     /// The backends, ranked for every client by name and weight.
     pub ring: Rendezvous,
+    /// What `maglev` looks clients up in; empty with another balancer.
+    pub maglev: Arc<Maglev>,
     /// Advances when the state of one of its backends changes; survives reloads under the same name.
     pub epoch: Arc<Epoch>,
     /// New clients under way, if a route to the pool wants them found; survive reloads under the same name.

@@ -103,7 +103,13 @@ impl Generation {
                 let idle = idle.collect();
                 let sets = Sets::new(pool);
                 PoolView {
-                    balancer: AnyBalancer::new(pool.balancer, index, workers, reloads),
+                    balancer: AnyBalancer::new(
+                        pool.balancer,
+                        &pool.maglev,
+                        index,
+                        workers,
+                        reloads,
+                    ),
                     sets: RefCell::new(sets),
                     held: Cell::new(0),
                     idle,

@@ -55,6 +55,7 @@ pub(super) fn lower(
                     ("least-connections", BalancerKind::LeastConnections),
                     ("least-sessions", BalancerKind::LeastSessions),
                     ("random-two", BalancerKind::RandomTwo),
+                    ("maglev", BalancerKind::Maglev),
                 ],
             ),
             max_idle: section.count(report, "max_idle").unwrap_or_default() as usize,

@@ -234,7 +234,7 @@ fn follow(
         .zip(pool.sessions.as_ref())
         .map(|(shown, sessions)| sessions.look(shown, facts.now));
     let view = PoolView {
-        balancer: &AnyBalancer::new(pool.balancer, 0, 1, 0),
+        balancer: &AnyBalancer::new(pool.balancer, &pool.maglev, 0, 1, 0),
         ring: &pool.ring,
         sets: &sets,
         loads: &PoolLoads(pool),
