@@ -1,6 +1,6 @@
 //! One data-plane thread: a single-threaded runtime, its listening sockets, its upstream connections, its counters.
 //! It shares nothing with other workers but the live words of backends, and never waits for control.
-//! The walk goes on in `l7/connection.rs`.
+//! The walk goes on in `l7/connection.rs` (requests) and `l4/connection.rs` (bytes).
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -22,9 +22,10 @@ use tokio::task::coop::has_budget_remaining;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
+use crate::config::model::Protocol;
+use crate::l4::connection::Connection;
 use crate::l7::client::{Client, Origin};
 use crate::l7::http2::connection as http2;
-use crate::l7::protect;
 use crate::l7::side::Side;
 use crate::metrics::rows::{Budget, NewRow, Rows};
 use crate::metrics::worker::{TlsFailure, WorkerCounts};
@@ -35,6 +36,7 @@ use crate::rng::Rng;
 use crate::state::access_log::AccessLog;
 use crate::state::snapshot::{ListenerKey, Snapshot};
 use crate::state::sources::Seat;
+use crate::upstream::admission::admit;
 use crate::upstream::generation::{Generation, IdleStacks};
 use crate::upstream::local::{Buffers, ListenerView, Local, Scratch, body_memory};
 
@@ -376,26 +378,40 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 fn start(stream: TcpStream, remote: SocketAddr, view: &Rc<ListenerView>, local: &Rc<Local>) {
-    let Some(seat) = protect::admit(view, remote.ip()) else {
+    let Some(seat) = admit(view, remote.ip()) else {
         return;
     };
     let open = Open::new(view, local, seat);
-    let origin = Origin {
-        local: local.clone(),
-        view: view.clone(),
-        remote,
-        tls: None,
-    };
     let Some(stream) = begin_tls(Stream::accepted(stream), view, local) else {
         return;
     };
-    let mut client = Client::new(Side::Http1(stream), origin);
-    tokio::task::spawn_local(async move {
-        let _open = open;
-        if let Some(early) = client.serve().await {
-            Box::pin(http2::serve(client, early)).await;
+    let (local, view) = (local.clone(), view.clone());
+    match view.protocol() {
+        Protocol::Http => {
+            let origin = Origin {
+                local,
+                view,
+                remote,
+                tls: None,
+            };
+            let mut client = Client::new(Side::Http1(stream), origin);
+            tokio::task::spawn_local(async move {
+                let _open = open;
+                if let Some(early) = client.serve().await {
+                    Box::pin(http2::serve(client, early)).await;
+                }
+            });
         }
-    });
+        Protocol::Tcp => {
+            let mut connection = Connection::new(stream, remote, local, view);
+            tokio::task::spawn_local(async move {
+                let _open = open;
+                connection.serve().await;
+            });
+        }
+        // Datagrams come without a connection.
+        Protocol::Udp => {}
+    }
 }
 
 /// The stream with its handshake before it, where the listener speaks TLS.

@@ -84,6 +84,7 @@ codes! {
 
     AddressTwice "E0301" Value "Two listeners want the same address, so that the kernel would refuse one."
     ProtocolNotServed "E0302" Value "A listener speaks a protocol that this version does not serve."
+    OtherListener "E0303" Tables "A listener key that its protocol has no use for."
 
     IdenticalRoutes "E0401" Tables "Two routes match exactly the same requests."
     UnreachableRoute "E0402" Tables "Every request that a route matches is taken by another one."
@@ -91,7 +92,9 @@ codes! {
     BadPath "E0404" Value "A path that no request has once it is in normal form."
     BadMethod "E0405" Value "A request method that is none, or that never reaches a route."
     BadHeader "E0406" Value "A header condition or a header value that cannot be one."
-    NotHttp "E0407" Value "A route names a listener that does not speak HTTP."
+    MixedProtocols "E0408" File "A route names listeners of different protocols."
+    OtherProtocol "E0409" File "A route key that means nothing on listeners of its protocol."
+    BadAlpn "E0410" Value "A protocol name that no ClientHello has room for."
 
     StickyNeedsHttp "E0501" Value "Stickiness by a cookie or header on a listener that carries none."
     BadCookieName "E0502" Value "A cookie name that is not a token."

@@ -30,6 +30,11 @@ const HOST: Form = form(
     r"^(\*\.)?[A-Za-z0-9_.-]+$|^\[[0-9A-Fa-f:.]+\]$",
 );
 const PATH: Form = form("a path such as \"/cart\"", "^/");
+const SNI: Form = form(
+    "a server name such as \"db.example.com\" or \"*.example.com\"",
+    r"^(\*\.)?[A-Za-z0-9_.-]+$",
+);
+const ALPN: Form = form("a protocol such as \"h2\"", "^[!-~]{1,255}$");
 const METHOD: Form = form("a method such as \"GET\"", "^[!#$%&'*+.^_`|~0-9A-Z-]+$");
 const COOKIE_NAME: Form = form("a cookie name", "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$");
 const COOKIE_PATH: Form = form("a path such as \"/\"", "^/[^;]*$");
@@ -166,7 +171,7 @@ pub const KEYS: &[Key] = &[
     row("trusted_proxies", Kind::List(&NETWORK), Is("[]"), Instant, "[\"10.0.0.0/8\", \"2001:db8::1\"]",
         "Networks and addresses whose forwarding headers are believed."),
     row("drain_timeout", Kind::Duration { min: 0 }, Is("\"30s\""), Instant, "\"2m\"",
-        "How long a stopping process may finish what is open; what a reload removes ends by itself, without a bound."),
+        "How long a stopping process may finish what is open; a request whose backend or listener a reload removes ends by itself, without a bound, and a connection of a tcp listener after this time."),
     row("drain_delay", Kind::Duration { min: 0 }, Is("\"0s\""), Instant, "\"5s\"",
         "How long a stopping process still accepts after /readyz began to fail."),
     row("watch", Kind::Choice(&WATCH), Is("\"auto\""), Instant, "\"poll\"",
@@ -175,7 +180,7 @@ pub const KEYS: &[Key] = &[
     row("timeouts", Kind::Table, Means("every default below"), NewConnections, "",
         "Every wait of a request; each may be set again on a route."),
     row("timeouts.header", WAIT, Is("\"10s\""), NewConnections, "\"5s\"",
-        "A request head must be complete so long after its first byte."),
+        "A request head must be complete so long after its first byte; on a tcp listener the TLS handshake, or the ClientHello that its routes look at, so long after the accept."),
     row("timeouts.body_idle", WAIT, Is("\"30s\""), NewConnections, "\"10s\"",
         "Between two bytes of a request body."),
     row("timeouts.keep_alive", WAIT, Is("\"75s\""), NewConnections, "\"15s\"",
@@ -187,7 +192,7 @@ pub const KEYS: &[Key] = &[
     row("timeouts.response_idle", WAIT, Is("\"5m\""), NewConnections, "\"1h\"",
         "Between two bytes of an answer; server-sent events live here."),
     row("timeouts.upgrade_idle", WAIT, Is("\"1h\""), NewConnections, "\"10m\"",
-        "Between two bytes, in either direction, of a connection that was upgraded; WebSockets live here."),
+        "Between two bytes, in either direction, of a connection that was upgraded, or that a tcp listener relays; WebSockets and database sessions live here."),
     row("timeouts.upstream_idle", WAIT, Is("\"4s\""), NewConnections, "\"30s\"",
         "A pooled connection to a backend without a request; keep it under the backend's own keep-alive time."),
 
@@ -250,7 +255,7 @@ pub const KEYS: &[Key] = &[
     row("listeners.*.bind", Kind::List(&ADDRESS), Required, Rebind, "[\"192.0.2.10:80\", \"[2001:db8::10]:80\"]",
         "Addresses and ports; one that is not on the machine yet may be named too."),
     row("listeners.*.protocol", Kind::Choice(&PROTOCOL), Is("\"http\""), Rebind, "\"http\"",
-        "What is spoken there; this version serves \"http\"."),
+        "What is spoken there: requests, or with \"tcp\" bytes that weir only passes on."),
     row("listeners.*.max_connections", Kind::Count { min: 0, max: 10_000_000 }, Is("0"), Instant, "20000",
         "Connections at once over all workers, above which accepting pauses; 0 means no limit."),
     row("listeners.*.max_connections_per_source", Kind::Count { min: 0, max: 1_000_000 }, Is("0"), NewConnections, "100",
@@ -282,7 +287,7 @@ pub const KEYS: &[Key] = &[
         "A PEM file with its private key, EC or RSA."),
 
     row("listeners.*.rate_limit", Kind::Table, Means("no limit"), Instant, "{ rate = \"100/s\", burst = 200 }",
-        "How many requests each client address may send, whatever route they take; who sends more is answered 429."),
+        "How many requests each client address may send, whatever route they take; who sends more is answered 429. On a tcp listener: how many connections it may open; more are closed."),
     row("listeners.*.rate_limit.rate", Kind::Text(&RATE), Required, Instant, "\"100/s\"",
         "Requests in the long run: a number for each second (s), minute (m) or hour (h)."),
     row("listeners.*.rate_limit.burst", Kind::Count { min: 1, max: 1_000_000 }, Means("the number of the rate"), Instant, "200",
@@ -358,8 +363,8 @@ pub const KEYS: &[Key] = &[
         "What leads where: exact host, then longest suffix, then any; longest path; most conditions; file order."),
     row("routes[].name", Kind::Text(&NAME), Means("its match as text, such as shop.example.com/cart"), Instant, "\"cart\"",
         "What metrics and logs call it."),
-    row("routes[].listeners", Kind::List(&NAME), Means("every http listener"), Instant, "[\"web\"]",
-        "The listeners that it holds for."),
+    row("routes[].listeners", Kind::List(&NAME), Means("every http listener; every tcp one with `sni` or `alpn`, or where there is no http listener"), Instant, "[\"web\"]",
+        "The listeners that it holds for, all of one protocol."),
     row("routes[].hosts", Kind::List(&HOST), Means("any host"), Instant, "[\"shop.example.com\", \"*.shop.example.com\"]",
         "Exact names, or \"*.\" and a suffix for any number of labels before it."),
     row("routes[].path", Kind::Text(&PATH), Is("\"/\""), Instant, "\"/cart\"",
@@ -368,6 +373,10 @@ pub const KEYS: &[Key] = &[
         "Request methods, one of which must be used."),
     row("routes[].headers", Kind::Headers, Is("{}"), Instant, "{ \"x-beta\" = \"1\", \"x-any\" = true }",
         "Headers that must all be there: with this value, or with any (true)."),
+    row("routes[].sni", Kind::List(&SNI), Means("any connection"), Instant, "[\"db.example.com\", \"*.db.example.com\"]",
+        "On tcp listeners: names that a TLS client asks for (SNI), exact or \"*.\" and a suffix; TLS passes through untouched unless the listener has `tls`."),
+    row("routes[].alpn", Kind::List(&ALPN), Means("any connection"), Instant, "[\"h2\", \"http/1.1\"]",
+        "On tcp listeners: protocols (ALPN), one of which a TLS client offers; not where the listener has `tls`."),
     row("routes[].pool", Kind::Text(&NAME), Means("required, unless its filters answer every request"), Instant, "\"was\"",
         "The pool that it leads to."),
     row("routes[].max_body", Kind::Size { min: 0, max: 1 << 50 }, Means("no limit"), Instant, "\"10MiB\"",
@@ -537,7 +546,6 @@ pub const LATER: &[&str] = &[
     "pools.*.discovery",
     "pools.*.outlier",
     "pools.*.queue",
-    "routes[].sni",
     "routes[].rewrite",
     "routes[].redirect",
     "routes[].limits",

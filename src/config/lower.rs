@@ -41,6 +41,8 @@ pub(super) struct ListenerPlaces {
     pub bind: Vec<Span>,
     pub protocol: Span,
     pub allow: protection::AllowPlaces,
+    /// Its keys that only some protocols have a use for.
+    pub keys: Vec<(&'static str, Span)>,
 }
 
 /// Where the parts of a route stand, and its references as written.
@@ -57,6 +59,8 @@ pub(super) struct RoutePlaces {
     pub sticky: Option<sticky::StickyPlaces>,
     /// Its filters, by their types.
     pub filters: Vec<Span>,
+    /// Its keys that only some protocols have a use for.
+    pub keys: Vec<(&'static str, Span)>,
     /// Whether nothing was wrong with it, so that its match can be compared with others'.
     pub sound: bool,
 }

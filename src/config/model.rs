@@ -250,6 +250,17 @@ pub enum Protocol {
     Udp,
 }
 
+impl Protocol {
+    /// As the file spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Http => "http",
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
+}
+
 /// Whether a path that servers read differently is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathChecks {
@@ -264,7 +275,7 @@ pub enum PathChecks {
 pub struct Route {
     /// The `route` label: the given name, or the match as text.
     pub name: String,
-    /// Names of listeners; resolved: an omitted key lists every http listener.
+    /// Names of listeners of one protocol; resolved: an omitted key lists every one of the protocol that the route is for.
     pub listeners: Vec<String>,
     /// Exact names and `*.` suffixes, lower case; empty: any host.
     pub hosts: Vec<String>,
@@ -274,6 +285,10 @@ pub struct Route {
     pub methods: Vec<String>,
     /// All must hold.
     pub headers: Vec<HeaderMatch>,
+    /// On tcp listeners: exact names and `*.` suffixes that a TLS client asks for, lower case; empty: any connection.
+    pub sni: Vec<String>,
+    /// On tcp listeners: protocols, one of which a TLS client offers; empty: any connection.
+    pub alpn: Vec<String>,
     /// Name of a pool that exists; empty: it leads nowhere, since its filters answer.
     pub pool: String,
     /// In the order written.

@@ -116,4 +116,10 @@ impl Duplex for Side {
             Side::Http2(stream) => stream.abort(),
         }
     }
+
+    fn keep_alive(&self) {
+        if let Side::Http1(stream) = self {
+            stream.keep_alive();
+        }
+    }
 }

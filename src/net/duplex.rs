@@ -30,6 +30,9 @@ pub trait Duplex {
 
     /// Makes the coming close a reset: the other side must not take it for an end.
     fn reset_on_close(&mut self);
+
+    /// Has the system ask now and then whether the other end is still there.
+    fn keep_alive(&self);
 }
 
 impl Duplex for Stream {
@@ -59,5 +62,9 @@ impl Duplex for Stream {
 
     fn reset_on_close(&mut self) {
         Stream::reset_on_close(self);
+    }
+
+    fn keep_alive(&self) {
+        Stream::keep_alive(self);
     }
 }

@@ -3,10 +3,12 @@
 //! Read `listener.rs`, then `stream.rs` and `timer.rs`.
 
 pub mod backlog;
+pub mod client_hello;
 pub mod descriptors;
 pub mod duplex;
 pub mod framed;
 pub mod listener;
+pub mod relay;
 pub mod room;
 pub mod splice;
 pub mod stream;

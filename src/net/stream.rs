@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
+use socket2::TcpKeepalive;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -234,6 +235,20 @@ impl Stream {
             }
             Stream::Tls(stream) => stream.reset_on_close(),
         }
+    }
+
+    /// Has the system ask now and then whether the other end is still there; it counts as gone after about two minutes.
+    pub fn keep_alive(&self) {
+        let socket = match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => stream.socket(),
+        };
+        let often = TcpKeepalive::new()
+            .with_time(Duration::from_secs(60))
+            .with_interval(Duration::from_secs(20))
+            .with_retries(3);
+        // It fails only when the connection is gone already.
+        let _ = socket2::SockRef::from(socket).set_tcp_keepalive(&often);
     }
 }
 

@@ -91,6 +91,8 @@ fn route(name: &str, pool: &str, path: &str) -> Route {
         path: path.into(),
         methods: Vec::new(),
         headers: Vec::new(),
+        sni: Vec::new(),
+        alpn: Vec::new(),
         pool: pool.into(),
         sticky: None,
         filters: Vec::new(),

@@ -78,6 +78,8 @@ pub struct Listener {
     pub path_checks: PathChecks,
     /// Whether HTTP/2 is spoken too.
     pub http2: bool,
+    /// Whether a route looks at what a client says before TLS that weir passes through.
+    pub peeks: bool,
     /// What TLS is spoken with, where it is; control gives it.
     pub tls: Option<ListenerTls>,
     /// Open connections over all workers; survives reloads under the same name.

@@ -88,4 +88,10 @@ impl Duplex for BackendSide {
             stream.reset_on_close();
         }
     }
+
+    fn keep_alive(&self) {
+        if let BackendSide::Http1(stream) = self {
+            stream.keep_alive();
+        }
+    }
 }

@@ -42,6 +42,7 @@ mod splice;
 mod stale;
 mod sticky;
 mod support;
+mod tcp;
 mod tls;
 mod tls_backends;
 mod tls_files;

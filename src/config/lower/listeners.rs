@@ -7,6 +7,9 @@ use super::{ListenerPlaces, Report, Section, protection};
 use crate::config::model::{Access, Listener, PathChecks, Protocol};
 use crate::config::values::addresses;
 
+/// The keys that not every protocol has a use for.
+const OF_SOME_PROTOCOLS: [&str; 4] = ["path_checks", "http2", "tls", "rate_limit"];
+
 /// All listeners in file order.
 pub(super) fn lower(
     report: &mut Report,
@@ -23,6 +26,7 @@ pub(super) fn lower(
                 name: name.span,
                 bind: bind.iter().map(|address| address.span.clone()).collect(),
                 protocol: section.place("protocol"),
+                keys: section.present(&OF_SOME_PROTOCOLS),
             };
             (
                 Listener {

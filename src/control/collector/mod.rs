@@ -4,6 +4,7 @@
 
 mod family;
 mod limits;
+mod relays;
 mod rows;
 mod tls;
 
@@ -137,6 +138,7 @@ impl prometheus::core::Collector for Registered {
         let collector = &*self.0;
         let snapshot = collector.shared.current.borrow().clone();
         let mut families = collector.request_families();
+        families.extend(relays::families(&collector.table()));
         families.extend(collector.process_families());
         families.extend(collector.config_families());
         families.extend(collector.backend_families(&snapshot));
@@ -177,7 +179,10 @@ impl Collector {
         let mut by_route: BTreeMap<&str, ByRoute> = BTreeMap::new();
         for (labels, sum) in table.routes() {
             let values = [&*labels.route, &labels.pool];
-            durations.push(metric::HTTP_DURATION.times(&values, &sum.duration, DURATION_BOUNDS));
+            if sum.duration.count() > 0 {
+                let times = metric::HTTP_DURATION.times(&values, &sum.duration, DURATION_BOUNDS);
+                durations.push(times);
+            }
             retries.push(metric::RETRIES.sample(&values, sum.retries as f64));
             let all = by_route.entry(&labels.route).or_default();
             all.overhead.merge(&sum.overhead);
@@ -186,7 +191,10 @@ impl Collector {
         }
         let (mut overheads, mut stickies, mut holds) = (Vec::new(), Vec::new(), Vec::new());
         for (route, all) in by_route {
-            overheads.push(metric::HTTP_OVERHEAD.times(&[route], &all.overhead, OVERHEAD_BOUNDS));
+            if all.overhead.count() > 0 {
+                let times = metric::HTTP_OVERHEAD.times(&[route], &all.overhead, OVERHEAD_BOUNDS);
+                overheads.push(times);
+            }
             let results = Stickiness::ALL.map(Stickiness::as_str);
             stickies.extend(counted(&metric::STICKY, route, &results, &all.sticky));
             let results = Hold::ALL.map(Hold::as_str);

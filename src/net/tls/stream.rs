@@ -274,6 +274,11 @@ impl TlsStream {
         }
     }
 
+    /// The socket behind it.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
     /// Waits until the socket may have something to read.
     #[cfg(test)]
     pub async fn readable(&self) {
