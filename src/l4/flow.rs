@@ -6,11 +6,16 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+pub use crate::metrics::datagrams::FlowEnd as End;
+
 /// How long a flow with all of its answers stays, so that a busy client keeps one flow for many requests.
 pub const LINGER: Duration = Duration::from_secs(1);
 
 /// Of so many flows one place is kept for new clients, however many have proven that they are there.
 const NEWCOMERS: usize = 8;
+
+/// Flows that a table may have at most.
+const MOST: usize = 1 << 24;
 
 /// What tells flows apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,48 +53,6 @@ pub struct Traffic {
     pub bytes_in: u64,
     /// Bytes of data to the client.
     pub bytes_out: u64,
-}
-
-/// Why a flow ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum End {
-    /// It was silent for as long as it may.
-    Idle,
-    /// Every request had its answers.
-    Answered,
-    /// It gave way to another flow.
-    Evicted,
-    /// The backend's host says that nobody listens there.
-    Refused,
-    /// Its backend may not serve it any more.
-    Moved,
-    /// The listener or weir closed.
-    Closed,
-}
-
-impl End {
-    /// Every reason, in the order of their numbers.
-    pub const ALL: [End; 6] = [
-        End::Idle,
-        End::Answered,
-        End::Evicted,
-        End::Refused,
-        End::Moved,
-        End::Closed,
-    ];
-
-    /// The word of logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            End::Idle => "idle",
-            End::Answered => "answered",
-            End::Evicted => "evicted",
-            End::Refused => "refused",
-            End::Moved => "moved",
-            End::Closed => "closed",
-        }
-    }
 }
 
 /// A flow that is over.
@@ -196,7 +159,7 @@ impl FlowId {
 impl<T> Flows<T> {
     /// A table of at most `most` flows, of which there may be one at least. Its memory is the system's until it is used.
     pub fn new(most: usize, rules: Rules) -> Self {
-        let most = most.clamp(1, 1 << 24);
+        let most = most.clamp(1, MOST);
         Flows {
             most,
             rules,
@@ -211,6 +174,26 @@ impl<T> Flows<T> {
     /// Other rules, for the flows that there are, too.
     pub fn obey(&mut self, rules: Rules) {
         self.rules = rules;
+    }
+
+    /// From now on at most `most` flows, of which there may be no more yet.
+    pub fn resize(&mut self, most: usize) {
+        let most = most.clamp(self.len().max(1), MOST);
+        if most == self.most {
+            return;
+        }
+        self.most = most;
+        self.buckets = vec![NONE; most.next_power_of_two()].into();
+        for link in 1..=self.slots.len() as Link {
+            let Some(key) = self.at(link).map(|flow| flow.key) else {
+                continue;
+            };
+            let bucket = self.bucket(&key);
+            let chain = std::mem::replace(&mut self.buckets[bucket], link);
+            if let Some(flow) = self.at_mut(link) {
+                flow.chain = chain;
+            }
+        }
     }
 
     /// How many flows there are.

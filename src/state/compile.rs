@@ -73,6 +73,7 @@ pub fn compile(
             limits,
             store: None,
             timeouts: from.timeouts,
+            replies: from.replies,
             max_body: from.max_body.unwrap_or(u64::MAX),
         });
     Snapshot {
@@ -122,6 +123,7 @@ fn listener(from: &model::Listener, known: &Known<'_>) -> Listener {
             0 => usize::MAX,
             most => most,
         },
+        max_flows: from.max_flows,
         path_checks: from.path_checks,
         http2: from.http2,
         peeks: false,
@@ -269,7 +271,9 @@ fn flights(config: &Config, pool: &model::Pool, known: &Known<'_>) -> Option<Arc
 fn initial(health: &model::Health) -> Health {
     match health.check {
         Check::None => Health::Up,
-        Check::Tcp | Check::Http { .. } | Check::Grpc { .. } => health.initial.into(),
+        Check::Tcp | Check::Http { .. } | Check::Grpc { .. } | Check::Udp { .. } => {
+            health.initial.into()
+        }
     }
 }
 

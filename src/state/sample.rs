@@ -77,6 +77,7 @@ fn listener(name: &str, bind: &[SocketAddr]) -> Listener {
         max_connections_per_source: 0,
         rate_limit: None,
         access: Access::default(),
+        max_flows: 65_536,
         path_checks: PathChecks::Strict,
         http2: true,
         tls: None,
@@ -96,6 +97,7 @@ fn route(name: &str, pool: &str, path: &str) -> Route {
         pool: pool.into(),
         sticky: None,
         filters: Vec::new(),
+        replies: None,
         max_body: None,
         timeouts: timeouts(10),
     }
@@ -168,6 +170,7 @@ fn timeouts(seconds: u64) -> Timeouts {
         response: wait,
         response_idle: wait,
         upgrade_idle: wait,
+        udp_idle: wait,
         upstream_idle: wait,
     }
 }

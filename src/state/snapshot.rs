@@ -74,6 +74,8 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Connections at once over all workers; `usize::MAX`: no limit.
     pub max_connections: usize,
+    /// Flows of datagrams at once over all workers.
+    pub max_flows: usize,
     /// Whether ambiguous paths are refused.
     pub path_checks: PathChecks,
     /// Whether HTTP/2 is spoken too.
@@ -107,6 +109,8 @@ pub struct Route {
     pub store: Option<Arc<StoreEnd>>,
     /// Every wait of its requests.
     pub timeouts: Timeouts,
+    /// On udp listeners: datagrams that answer one of a client's.
+    pub replies: Option<u32>,
     /// Bytes a request body may have; `u64::MAX`: no limit.
     pub max_body: u64,
 }
