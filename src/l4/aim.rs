@@ -11,11 +11,14 @@ use std::time::{Duration, Instant};
 use super::choice::choose_backend;
 use super::flow::{FlowKey, Rules};
 use crate::clock;
+use crate::config::model::Protocol;
 use crate::metrics::datagrams::{DatagramCounts, Lost};
+use crate::net::descriptors;
 use crate::policy::balance::BackendIndex;
 use crate::policy::facts::Facts;
 use crate::policy::persist::Stickiness;
 use crate::state::backend::{Backend, Live};
+use crate::state::snapshot::{Listener, Snapshot};
 use crate::upstream::admission;
 use crate::upstream::generation::Generation;
 use crate::upstream::local::{ListenerView, Local};
@@ -120,9 +123,7 @@ impl Aim {
         let before = std::mem::take(&mut self.targets);
         before.iter().for_each(|target| target.serves.set(false));
         self.counts = generation.datagram_counts(&local.rows, listener, self.route, None);
-        self.most = snapshot.listeners[listener]
-            .max_flows
-            .div_ceil(self.workers.max(1));
+        self.most = self.most_of(snapshot, listener, local);
         let Some((ordinal, route)) = self.route.map(|route| (route, &snapshot.routes[route]))
         else {
             return;
@@ -158,6 +159,26 @@ impl Aim {
             .collect();
         self.epoch = pool.epoch.value().wrapping_sub(1);
         self.judge(generation);
+    }
+
+    /// How many flows a socket of the listener may have: its part of what the file says. All of them together leave half of the
+    /// process's descriptors to others.
+    fn most_of(&self, snapshot: &Snapshot, listener: usize, local: &Local) -> usize {
+        let own = &snapshot.listeners[listener];
+        let is_datagrams = |own: &&Listener| own.protocol == Protocol::Udp;
+        let all = snapshot.listeners.iter().filter(is_datagrams);
+        let sockets: usize = all.map(|one| one.keys.len()).sum();
+        let descriptors = usize::try_from(descriptors::limit() / 2).unwrap_or(usize::MAX);
+        let there_are = descriptors / sockets.max(1) * own.keys.len();
+        if there_are < own.max_flows && local.index == 0 {
+            log::warn!(
+                "listener {}: at most {there_are} flows, for want of open files; max_flows is {}",
+                own.name,
+                own.max_flows
+            );
+        }
+        let most = own.max_flows.min(there_are);
+        most.div_ceil(self.workers.max(1) * own.keys.len().max(1))
     }
 
     /// Sees which backends may serve the flows that they have, if that may have changed.

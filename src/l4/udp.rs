@@ -141,7 +141,10 @@ impl Driver {
             true => self.aim.rules().idle.min(LINGER),
             false => self.aim.rules().idle,
         };
-        while let Some(ended) = self.flows.expire_after(idle, now) {
+        while let Some(mut ended) = self.flows.expire_after(idle, now) {
+            if self.view.is_closing() {
+                ended.end = End::Closed;
+            }
             self.note(Some(ended));
         }
     }

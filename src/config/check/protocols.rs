@@ -111,8 +111,10 @@ fn mixed(
 
 fn other_protocol(listener: &Listener, key: &str, place: Span, places: &RoutePlaces) -> Diagnostic {
     let (name, protocol) = (brief(&listener.name), listener.protocol.as_str());
-    let why = match protocol {
-        "http" => "requests are matched by `hosts`",
+    let why = match (listener.protocol, key) {
+        (_, "replies") => "no answers are counted there",
+        (Protocol::Http, _) => "requests are matched by `hosts`",
+        (Protocol::Udp, "sni" | "alpn") => "weir reads no datagrams",
         _ => "weir reads no requests there",
     };
     let found = Diagnostic::at(
@@ -126,6 +128,7 @@ fn other_protocol(listener: &Listener, key: &str, place: Span, places: &RoutePla
         None => found,
     };
     let help = match (listener.protocol, key) {
+        (_, "replies") => "leave `replies` out, or name a udp listener".into(),
         (Protocol::Http, "sni") => {
             "write `hosts`, or protocol = \"tcp\" for a listener that passes TLS through".into()
         }

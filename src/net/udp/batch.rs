@@ -92,11 +92,10 @@ impl Batch {
     pub fn receive(&mut self, socket: &impl AsRawFd, most: usize) -> io::Result<usize> {
         let first = self.received.len();
         let count = most.min(MAX_DATAGRAMS - first);
-        // SAFETY: all zeros is a valid iovec and a valid mmsghdr: null pointers and lengths of 0.
-        let (mut vectors, mut headers): (
-            [libc::iovec; MAX_DATAGRAMS],
-            [libc::mmsghdr; MAX_DATAGRAMS],
-        ) = unsafe { std::mem::zeroed() };
+        // SAFETY: all zeros is a valid iovec: a null pointer and a length of 0.
+        let mut vectors: [libc::iovec; MAX_DATAGRAMS] = unsafe { std::mem::zeroed() };
+        // SAFETY: all zeros is a valid mmsghdr: null pointers and lengths of 0.
+        let mut headers: [libc::mmsghdr; MAX_DATAGRAMS] = unsafe { std::mem::zeroed() };
         let places = self.memory.chunks_exact_mut(STRIDE).skip(first);
         let names = self.names[first..].iter_mut();
         let controls = self.controls[first..].iter_mut();
@@ -149,9 +148,9 @@ fn address(name: &libc::sockaddr_storage, length: libc::socklen_t) -> Option<Soc
         return None;
     }
     let pointer = &raw const *name;
-    // SAFETY: each family tells what the kernel wrote, and the storage is large enough and aligned for either.
     match libc::c_int::from(name.ss_family) {
         libc::AF_INET => {
+            // SAFETY: the family tells what the kernel wrote, and the storage is large enough and aligned for it.
             let name = unsafe { &*pointer.cast::<libc::sockaddr_in>() };
             let address = std::net::Ipv4Addr::from(name.sin_addr.s_addr.to_ne_bytes());
             Some((address, u16::from_be(name.sin_port)).into())
