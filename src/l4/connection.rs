@@ -38,6 +38,8 @@ pub struct Connection {
     /// What was read of it before there was a backend.
     pub(super) early: Vec<u8>,
     pub(super) story: Story,
+    /// The side of its backend, once it has one.
+    pub(super) link: Option<Link>,
 }
 
 impl Connection {
@@ -60,6 +62,7 @@ impl Connection {
             view,
             remote,
             early: Vec::new(),
+            link: None,
         }
     }
 
@@ -67,9 +70,7 @@ impl Connection {
     pub async fn serve(&mut self) {
         // The way to a backend is boxed, so that a connection that has one does not carry it.
         match Box::pin(self.establish()).await {
-            Ok(mut link) => {
-                self.story.ended = poll_fn(|cx| self.poll_link(cx, &mut link)).await;
-            }
+            Ok(()) => self.story.ended = poll_fn(|cx| self.poll_link(cx)).await,
             Err(failure) => {
                 self.story.ended = Ended::Failed;
                 self.story.failure = Some(failure);
@@ -78,7 +79,7 @@ impl Connection {
     }
 
     /// Hello → gate → route → backend → connection.
-    async fn establish(&mut self) -> Result<Link, Failure> {
+    async fn establish(&mut self) -> Result<(), Failure> {
         self.listen().await?;
         let (generation, listener) = (self.view.generation(), self.view.listener());
         self.story.count_at(&generation, listener, None, None);
@@ -92,13 +93,14 @@ impl Connection {
         early.push(&self.early);
         self.local.buffers.put(std::mem::take(&mut self.early));
         let idle = generation.snapshot.routes[route].timeouts.upgrade_idle;
-        Ok(Link {
+        self.link = Some(Link {
             backend,
             relay: Relay::new(early, Backlog::default(), idle),
             lease,
             generation: generation.snapshot.generation,
             until: None,
-        })
+        });
+        Ok(())
     }
 
     /// Asks whether the client may open one more connection. A trusted proxy opens them for others.
@@ -215,6 +217,6 @@ mod tests {
             size_of::<F>()
         }
         let size = size_of::<Connection>() + size_of_future(Connection::serve);
-        assert!(size <= 768, "{size} bytes");
+        assert!(size <= 640, "{size} bytes");
     }
 }

@@ -110,6 +110,13 @@ impl Duplex for Side {
         }
     }
 
+    fn cut_write(&mut self) {
+        match self {
+            Side::Http1(stream) => stream.cut_write(),
+            Side::Http2(stream) => stream.abort(),
+        }
+    }
+
     fn reset_on_close(&mut self) {
         match self {
             Side::Http1(stream) => stream.reset_on_close(),

@@ -28,6 +28,9 @@ pub trait Duplex {
     /// Sends the end.
     fn shutdown_write(&mut self);
 
+    /// Sends an end that nobody meant: who can tell it from the other one, as within TLS, must be able to.
+    fn cut_write(&mut self);
+
     /// Makes the coming close a reset: the other side must not take it for an end.
     fn reset_on_close(&mut self);
 
@@ -58,6 +61,10 @@ impl Duplex for Stream {
 
     fn shutdown_write(&mut self) {
         Stream::shutdown_write(self);
+    }
+
+    fn cut_write(&mut self) {
+        Stream::cut_write(self);
     }
 
     fn reset_on_close(&mut self) {

@@ -2,6 +2,7 @@
 //! It knows nothing of what they mean, and reads from no side while the other has not taken what came before.
 //! The walk goes on in `backlog.rs` and `splice.rs`; `l4/connection.rs` and `l7/upgrade.rs` drive it.
 
+use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -127,19 +128,21 @@ impl Relay {
             pipes,
             memory,
         } = means;
-        loop {
-            let up = self.up.poll_piece(cx, client, backend, pipes, memory);
-            let down = self.down.poll_piece(cx, backend, client, pipes, memory);
+        // A way that waits has said whom to wake, and what the other one does changes nothing for it.
+        let (mut up, mut down) = (Poll::Ready(()), Poll::Ready(()));
+        while up.is_ready() || down.is_ready() {
+            if up.is_ready() {
+                up = self.up.poll_piece(cx, client, backend, pipes, memory);
+            }
+            if down.is_ready() {
+                down = self.down.poll_piece(cx, backend, client, pipes, memory);
+            }
             if self.up.state != State::Open || self.down.state != State::Open {
-                let first = *self
-                    .first
-                    .get_or_insert_with(|| self.up.state.blames(&self.down.state));
+                let first =
+                    *(self.first).get_or_insert_with(|| self.up.state.blames(self.down.state));
                 if let Some(end) = end(self.up.state, self.down.state, first) {
                     return Poll::Ready(end);
                 }
-            }
-            if up.is_pending() && down.is_pending() {
-                break;
             }
         }
         let progress = self.up.progress().wrapping_add(self.down.progress());
@@ -206,9 +209,18 @@ impl Way {
             Some(moved) => moved,
             None => ready!(source.poll_read(cx, memory)),
         };
-        let Ok(count) = moved else {
-            self.state = State::SourceFailed;
-            return Poll::Ready(());
+        let count = match moved {
+            Ok(count) => count,
+            // Within TLS many end without a word. Whoever is behind a reset might lose what came before it.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                target.cut_write();
+                self.state = State::Ended;
+                return Poll::Ready(());
+            }
+            Err(_) => {
+                self.state = State::SourceFailed;
+                return Poll::Ready(());
+            }
         };
         self.bytes += count as u64;
         self.is_bulk = self.bytes >= BULK && count >= LARGE;
@@ -229,7 +241,7 @@ impl Way {
 
 impl State {
     /// Who ended a way of this state, or the other one.
-    fn blames(self, down: &State) -> Party {
+    fn blames(self, down: State) -> Party {
         match (self, down) {
             (State::Ended | State::SourceFailed, _) | (State::Open, State::TargetFailed) => {
                 Party::Client

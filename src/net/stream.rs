@@ -226,6 +226,14 @@ impl Stream {
         }
     }
 
+    /// The same without a word within TLS, as a connection that was cut ends.
+    pub fn cut_write(&mut self) {
+        match self {
+            Stream::Plain(_) => self.shutdown_write(),
+            Stream::Tls(stream) => stream.cut_write(),
+        }
+    }
+
     /// Makes the coming close a reset: the other side must not take the end for a clean one.
     pub fn reset_on_close(&mut self) {
         match self {

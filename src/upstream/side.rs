@@ -82,6 +82,12 @@ impl Duplex for BackendSide {
         }
     }
 
+    fn cut_write(&mut self) {
+        if let BackendSide::Http1(stream) = self {
+            stream.cut_write();
+        }
+    }
+
     fn reset_on_close(&mut self) {
         // A stream that is let go before its end is reset by the codec.
         if let BackendSide::Http1(stream) = self {

@@ -439,13 +439,16 @@ mod tests {
         let workers = [(); 2].map(|()| Rows::new(announce.clone(), shared.budget.clone()));
         for worker in &workers {
             let name = |name: &str| Arc::<str>::from(name);
-            let requests = worker.request(RequestLabels {
+            let labels = RequestLabels {
                 listener: name("web"),
                 route: name("GET \"/cart\""),
                 pool: name("was"),
                 backend: name("127.0.0.1:1"),
-            });
-            requests.classes[1].add(5);
+            };
+            let relays = worker.relay(labels.clone());
+            relays.ends[0].increment();
+            relays.duration.record(Duration::from_secs(2));
+            worker.request(labels).classes[1].add(5);
             let route = worker.route(RouteLabels {
                 route: name("cart"),
                 pool: name("was"),

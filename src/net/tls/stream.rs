@@ -274,6 +274,12 @@ impl TlsStream {
         }
     }
 
+    /// Ends what is sent without saying that no more is coming. Reading goes on.
+    pub fn cut_write(&mut self) {
+        self.silent = true;
+        self.end_socket();
+    }
+
     /// The socket behind it.
     pub fn socket(&self) -> &TcpStream {
         &self.socket
