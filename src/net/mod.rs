@@ -17,3 +17,4 @@ pub mod stream;
 pub mod timer;
 pub mod tls;
 pub mod turn;
+pub mod udp;

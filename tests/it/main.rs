@@ -51,6 +51,7 @@ mod tls;
 mod tls_backends;
 mod tls_files;
 mod tls_openssl;
+mod udp;
 mod upgrade;
 mod upstream_http2;
 mod waiting;
