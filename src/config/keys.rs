@@ -30,6 +30,11 @@ const HOST: Form = form(
     r"^(\*\.)?[A-Za-z0-9_.-]+$|^\[[0-9A-Fa-f:.]+\]$",
 );
 const PATH: Form = form("a path such as \"/cart\"", "^/");
+const SNI: Form = form(
+    "a server name such as \"db.example.com\" or \"*.example.com\"",
+    r"^(\*\.)?[A-Za-z0-9_.-]+$",
+);
+const ALPN: Form = form("a protocol such as \"h2\"", "^[!-~]{1,255}$");
 const METHOD: Form = form("a method such as \"GET\"", "^[!#$%&'*+.^_`|~0-9A-Z-]+$");
 const COOKIE_NAME: Form = form("a cookie name", "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$");
 const COOKIE_PATH: Form = form("a path such as \"/\"", "^/[^;]*$");
@@ -84,6 +89,8 @@ const WATCH: Choice = words(&["auto", "poll", "off"]);
 const LEVEL: Choice = words(&["error", "warn", "info", "debug"]);
 const ACCESS_FORMAT: Choice = words(&["json", "combined"]);
 const PROTOCOL: Choice = words(&["http", "tcp", "udp"]);
+const PROXY_PROTOCOL: Choice = words(&["off", "accept", "require"]);
+const PROXY_VERSION: Choice = words(&["off", "v1", "v2"]);
 const PATH_CHECKS: Choice = words(&["strict", "off"]);
 pub(super) const MODE: Choice = words(&[
     "insert",
@@ -164,9 +171,9 @@ pub const KEYS: &[Key] = &[
     row("secrets_file", Kind::Text(&FILE_PATH), Means("one is made and kept in state_dir"), Instant, "\"/etc/weir/secrets\"",
         "Base64 secrets of at least 32 bytes, one a line: the first seals cookies, all of them open; several weirs share it."),
     row("trusted_proxies", Kind::List(&NETWORK), Is("[]"), Instant, "[\"10.0.0.0/8\", \"2001:db8::1\"]",
-        "Networks and addresses whose forwarding headers are believed."),
+        "Networks and addresses whose forwarding headers and PROXY headers are believed."),
     row("drain_timeout", Kind::Duration { min: 0 }, Is("\"30s\""), Instant, "\"2m\"",
-        "How long a stopping process may finish what is open; what a reload removes ends by itself, without a bound."),
+        "How long a stopping process may finish what is open; a request whose backend or listener a reload removes ends by itself, without a bound, and a connection of a tcp listener after this time."),
     row("drain_delay", Kind::Duration { min: 0 }, Is("\"0s\""), Instant, "\"5s\"",
         "How long a stopping process still accepts after /readyz began to fail."),
     row("watch", Kind::Choice(&WATCH), Is("\"auto\""), Instant, "\"poll\"",
@@ -175,7 +182,7 @@ pub const KEYS: &[Key] = &[
     row("timeouts", Kind::Table, Means("every default below"), NewConnections, "",
         "Every wait of a request; each may be set again on a route."),
     row("timeouts.header", WAIT, Is("\"10s\""), NewConnections, "\"5s\"",
-        "A request head must be complete so long after its first byte."),
+        "A request head must be complete so long after its first byte; on a tcp listener the TLS handshake, or the ClientHello that its routes look at, so long after the accept."),
     row("timeouts.body_idle", WAIT, Is("\"30s\""), NewConnections, "\"10s\"",
         "Between two bytes of a request body."),
     row("timeouts.keep_alive", WAIT, Is("\"75s\""), NewConnections, "\"15s\"",
@@ -187,7 +194,7 @@ pub const KEYS: &[Key] = &[
     row("timeouts.response_idle", WAIT, Is("\"5m\""), NewConnections, "\"1h\"",
         "Between two bytes of an answer; server-sent events live here."),
     row("timeouts.upgrade_idle", WAIT, Is("\"1h\""), NewConnections, "\"10m\"",
-        "Between two bytes, in either direction, of a connection that was upgraded; WebSockets live here."),
+        "Between two bytes, in either direction, of a connection that was upgraded, or that a tcp listener relays; WebSockets and database sessions live here."),
     row("timeouts.upstream_idle", WAIT, Is("\"4s\""), NewConnections, "\"30s\"",
         "A pooled connection to a backend without a request; keep it under the backend's own keep-alive time."),
 
@@ -250,7 +257,7 @@ pub const KEYS: &[Key] = &[
     row("listeners.*.bind", Kind::List(&ADDRESS), Required, Rebind, "[\"192.0.2.10:80\", \"[2001:db8::10]:80\"]",
         "Addresses and ports; one that is not on the machine yet may be named too."),
     row("listeners.*.protocol", Kind::Choice(&PROTOCOL), Is("\"http\""), Rebind, "\"http\"",
-        "What is spoken there; this version serves \"http\"."),
+        "What is spoken there: requests, or with \"tcp\" bytes that weir only passes on."),
     row("listeners.*.max_connections", Kind::Count { min: 0, max: 10_000_000 }, Is("0"), Instant, "20000",
         "Connections at once over all workers, above which accepting pauses; 0 means no limit."),
     row("listeners.*.max_connections_per_source", Kind::Count { min: 0, max: 1_000_000 }, Is("0"), NewConnections, "100",
@@ -259,6 +266,8 @@ pub const KEYS: &[Key] = &[
         "Networks and addresses that may connect; nobody else may then. A trusted proxy may connect, and each of its requests is judged by the client's address."),
     row("listeners.*.deny", Kind::List(&NETWORK), Is("[]"), Instant, "[\"192.0.2.0/24\"]",
         "Networks and addresses that may not, whatever `allow` says."),
+    row("listeners.*.proxy_protocol", Kind::Choice(&PROXY_PROTOCOL), Is("\"off\""), NewConnections, "\"require\"",
+        "Whether a trusted proxy may, or must, say for whom it connects by a PROXY header (version 1 or 2) before everything else, within timeouts.header; limits and lists then hold for that client. With \"require\" connections of others are closed, with \"accept\" what they send is never taken for a header."),
     row("listeners.*.path_checks", Kind::Choice(&PATH_CHECKS), Is("\"strict\""), Instant, "\"off\"",
         "Whether paths that servers read differently (dot segments, encoded slashes) are refused."),
     row("listeners.*.http2", Kind::Flag, Is("true"), NewConnections, "false",
@@ -282,7 +291,7 @@ pub const KEYS: &[Key] = &[
         "A PEM file with its private key, EC or RSA."),
 
     row("listeners.*.rate_limit", Kind::Table, Means("no limit"), Instant, "{ rate = \"100/s\", burst = 200 }",
-        "How many requests each client address may send, whatever route they take; who sends more is answered 429."),
+        "How many requests each client address may send, whatever route they take; who sends more is answered 429. On a tcp listener: how many connections it may open; more are closed."),
     row("listeners.*.rate_limit.rate", Kind::Text(&RATE), Required, Instant, "\"100/s\"",
         "Requests in the long run: a number for each second (s), minute (m) or hour (h)."),
     row("listeners.*.rate_limit.burst", Kind::Count { min: 1, max: 1_000_000 }, Means("the number of the rate"), Instant, "200",
@@ -299,6 +308,8 @@ pub const KEYS: &[Key] = &[
         "Sets of backends, each pool under a name of its own."),
     row("pools.*.protocol", Kind::Choice(&POOL_PROTOCOL), Is("\"http1\""), Instant, "\"http2\"",
         "What the backends speak; \"http2\" is for gRPC, and needs backends that take it without an upgrade. WebSockets need \"http1\"."),
+    row("pools.*.proxy_protocol", Kind::Choice(&PROXY_VERSION), Is("\"off\""), Instant, "\"v2\"",
+        "The PROXY header that each connection to a backend begins with, checks included: a line of text, or the binary one, which also tells of TLS. A connection speaks for one client, and so serves one request of HTTP."),
     row("pools.*.balancer", Kind::Choice(&BALANCER), Is("\"round-robin\""), Instant, "\"least-connections\"",
         "Chooses a backend for new work."),
     row("pools.*.max_idle", Kind::Count { min: 0, max: 65_536 }, Is("256"), Instant, "32",
@@ -358,8 +369,8 @@ pub const KEYS: &[Key] = &[
         "What leads where: exact host, then longest suffix, then any; longest path; most conditions; file order."),
     row("routes[].name", Kind::Text(&NAME), Means("its match as text, such as shop.example.com/cart"), Instant, "\"cart\"",
         "What metrics and logs call it."),
-    row("routes[].listeners", Kind::List(&NAME), Means("every http listener"), Instant, "[\"web\"]",
-        "The listeners that it holds for."),
+    row("routes[].listeners", Kind::List(&NAME), Means("every http listener; every tcp one with `sni` or `alpn`, or where there is no http listener"), Instant, "[\"web\"]",
+        "The listeners that it holds for, all of one protocol."),
     row("routes[].hosts", Kind::List(&HOST), Means("any host"), Instant, "[\"shop.example.com\", \"*.shop.example.com\"]",
         "Exact names, or \"*.\" and a suffix for any number of labels before it."),
     row("routes[].path", Kind::Text(&PATH), Is("\"/\""), Instant, "\"/cart\"",
@@ -368,6 +379,10 @@ pub const KEYS: &[Key] = &[
         "Request methods, one of which must be used."),
     row("routes[].headers", Kind::Headers, Is("{}"), Instant, "{ \"x-beta\" = \"1\", \"x-any\" = true }",
         "Headers that must all be there: with this value, or with any (true)."),
+    row("routes[].sni", Kind::List(&SNI), Means("any connection"), Instant, "[\"db.example.com\", \"*.db.example.com\"]",
+        "On tcp listeners: names that a TLS client asks for (SNI), exact or \"*.\" and a suffix; TLS passes through untouched unless the listener has `tls`."),
+    row("routes[].alpn", Kind::List(&ALPN), Means("any connection"), Instant, "[\"h2\", \"http/1.1\"]",
+        "On tcp listeners: protocols (ALPN), one of which a TLS client offers; not where the listener has `tls`."),
     row("routes[].pool", Kind::Text(&NAME), Means("required, unless its filters answer every request"), Instant, "\"was\"",
         "The pool that it leads to."),
     row("routes[].max_body", Kind::Size { min: 0, max: 1 << 50 }, Means("no limit"), Instant, "\"10MiB\"",
@@ -532,12 +547,10 @@ pub const KEYS: &[Key] = &[
 pub const LATER: &[&str] = &[
     "discovery",
     "datapath",
-    "listeners.*.proxy_protocol",
     "listeners.*.sni",
     "pools.*.discovery",
     "pools.*.outlier",
     "pools.*.queue",
-    "routes[].sni",
     "routes[].rewrite",
     "routes[].redirect",
     "routes[].limits",

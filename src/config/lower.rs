@@ -40,7 +40,10 @@ pub(super) struct ListenerPlaces {
     pub name: Span,
     pub bind: Vec<Span>,
     pub protocol: Span,
+    pub proxy_protocol: Span,
     pub allow: protection::AllowPlaces,
+    /// Its keys that only some protocols have a use for.
+    pub keys: Vec<(&'static str, Span)>,
 }
 
 /// Where the parts of a route stand, and its references as written.
@@ -57,12 +60,16 @@ pub(super) struct RoutePlaces {
     pub sticky: Option<sticky::StickyPlaces>,
     /// Its filters, by their types.
     pub filters: Vec<Span>,
+    /// Its keys that only some protocols have a use for.
+    pub keys: Vec<(&'static str, Span)>,
     /// Whether nothing was wrong with it, so that its match can be compared with others'.
     pub sound: bool,
 }
 
 /// Where the parts of a pool stand.
 pub(super) struct PoolPlaces {
+    pub protocol: Span,
+    pub proxy_protocol: Span,
     pub balancer: Span,
     pub name: Span,
     /// Where TLS is told to verify nothing, if it is.

@@ -5,6 +5,7 @@
 mod cidr;
 mod filters;
 mod protection;
+mod proxy_protocol;
 mod sticky;
 mod tls;
 
@@ -19,6 +20,7 @@ pub use filters::{
     Piece, Redirect, Respond, Rewrite, Scheme, SecurityHeaders, Template, Variable,
 };
 pub use protection::{Access, LimitKey, Rate, RateLimit};
+pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
 pub use sticky::{
     Cookie, InsertTimes, OnFailure, Rebalance, SameSite, Secure, Sessions, Sticky, StickyMode,
     Store,
@@ -34,7 +36,7 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Base64 secrets, one a line; the first seals, all open. Absent: one is made and kept in `state_dir`.
     pub secrets_file: Option<PathBuf>,
-    /// Networks whose forwarding headers are believed.
+    /// Networks whose forwarding headers and PROXY headers are believed.
     pub trusted_proxies: Vec<Cidr>,
     /// How long a stopping process may finish what is open. A reload needs no such bound: requests at a removed backend, and
     /// those on connections of a removed listener, end as they would have.
@@ -231,6 +233,8 @@ pub struct Listener {
     pub rate_limit: Option<RateLimit>,
     /// Who may connect.
     pub access: Access,
+    /// What becomes of PROXY headers.
+    pub proxy_protocol: ProxyProtocol,
     /// Whether ambiguous paths are refused.
     pub path_checks: PathChecks,
     /// Whether HTTP/2 is spoken too.
@@ -250,6 +254,17 @@ pub enum Protocol {
     Udp,
 }
 
+impl Protocol {
+    /// As the file spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Http => "http",
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
+}
+
 /// Whether a path that servers read differently is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathChecks {
@@ -264,7 +279,7 @@ pub enum PathChecks {
 pub struct Route {
     /// The `route` label: the given name, or the match as text.
     pub name: String,
-    /// Names of listeners; resolved: an omitted key lists every http listener.
+    /// Names of listeners of one protocol; resolved: an omitted key lists every one of the protocol that the route is for.
     pub listeners: Vec<String>,
     /// Exact names and `*.` suffixes, lower case; empty: any host.
     pub hosts: Vec<String>,
@@ -274,6 +289,10 @@ pub struct Route {
     pub methods: Vec<String>,
     /// All must hold.
     pub headers: Vec<HeaderMatch>,
+    /// On tcp listeners: exact names and `*.` suffixes that a TLS client asks for, lower case; empty: any connection.
+    pub sni: Vec<String>,
+    /// On tcp listeners: protocols, one of which a TLS client offers; empty: any connection.
+    pub alpn: Vec<String>,
     /// Name of a pool that exists; empty: it leads nowhere, since its filters answer.
     pub pool: String,
     /// In the order written.
@@ -304,6 +323,8 @@ pub struct Pool {
     pub protocol: PoolProtocol,
     /// Chooses for new work.
     pub balancer: BalancerKind,
+    /// What header a connection to a backend begins with; absent: none.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// Idle upstream connections kept per worker and backend.
     pub max_idle: usize,
     /// How long a backend that came up takes to its full share of new clients; absent: it has it at once.

@@ -32,9 +32,12 @@ const HEAD: &str = "\
 /// Shown as their examples always: the keys of an http check could not stand beside the default, and the route needs its pool.
 const ALWAYS: [&str; 2] = ["pools.*.health.type", "routes[].pool"];
 
-/// Comments always: they could not stand beside the mode that the reference has.
-const OF_OTHER_MODES: [&str; 8] = [
+/// Comments always: they could not stand beside the mode or the protocol that the reference has.
+const OF_OTHER_MODES: [&str; 11] = [
+    "pools.*.proxy_protocol",
     "pools.*.health.service",
+    "routes[].sni",
+    "routes[].alpn",
     "routes[].sticky.rebalance_idle",
     "routes[].sticky.rebalance_rate",
     "routes[].sticky.wait",

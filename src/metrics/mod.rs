@@ -4,5 +4,6 @@
 
 pub mod counter;
 pub mod histogram;
+pub mod relays;
 pub mod rows;
 pub mod worker;

@@ -37,7 +37,10 @@ pub fn compile(
     workers: usize,
 ) -> Snapshot {
     let known = Known::of(previous);
-    let listeners = config.listeners.iter().map(|from| listener(from, &known));
+    let listeners = config.listeners.iter().map(|from| Listener {
+        peeks: from.tls.is_none() && peeks(&config, from),
+        ..listener(from, &known)
+    });
     let pools = config.pools.iter().map(|from| Pool {
         sessions: live_sessions(&config, from, &known),
         flights: flights(&config, from, &known),
@@ -118,12 +121,23 @@ fn listener(from: &model::Listener, known: &Known<'_>) -> Listener {
             0 => usize::MAX,
             most => most,
         },
+        proxy_protocol: from.proxy_protocol,
         path_checks: from.path_checks,
         http2: from.http2,
+        peeks: false,
         tls: None,
         connections: known.map_or_else(Arc::default, |known| known.connections.clone()),
         gate: Gate::new(from, known.map(|known| &known.gate)),
     }
+}
+
+/// Whether a route of the listener chooses by what TLS clients ask for.
+fn peeks(config: &Config, listener: &model::Listener) -> bool {
+    let mut routes = config.routes.iter();
+    routes.any(|route| {
+        (!route.sni.is_empty() || !route.alpn.is_empty())
+            && route.listeners.contains(&listener.name)
+    })
 }
 
 fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
@@ -159,6 +173,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
         name: from.name.as_str().into(),
         protocol: from.protocol,
         balancer: from.balancer,
+        proxy_protocol: from.proxy_protocol,
         max_idle: from.max_idle,
         slow_start: from.slow_start,
         backends: backends.collect(),
@@ -184,6 +199,7 @@ fn nobody() -> Pool {
         name: NONE.into(),
         protocol: PoolProtocol::Http1,
         balancer: BalancerKind::RoundRobin,
+        proxy_protocol: None,
         max_idle: 0,
         slow_start: None,
         backends: Vec::new(),
@@ -303,10 +319,12 @@ pub fn matches(config: &Config) -> Vec<RouteMatch> {
                 .iter()
                 .map(|name| listeners[name.as_str()])
                 .collect(),
-            hosts: route.hosts.clone(),
+            // No route has both: the one is of requests, the other of connections.
+            hosts: route.hosts.iter().chain(&route.sni).cloned().collect(),
             path: route.path.clone(),
             methods: route.methods.clone(),
             headers: route.headers.clone(),
+            alpn: route.alpn.clone(),
         })
         .collect()
 }

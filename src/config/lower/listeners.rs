@@ -4,8 +4,11 @@
 
 use super::tls::{self, Files};
 use super::{ListenerPlaces, Report, Section, protection};
-use crate::config::model::{Access, Listener, PathChecks, Protocol};
+use crate::config::model::{Access, Listener, PathChecks, Protocol, ProxyProtocol};
 use crate::config::values::addresses;
+
+/// The keys that not every protocol has a use for.
+const OF_SOME_PROTOCOLS: [&str; 4] = ["path_checks", "http2", "tls", "rate_limit"];
 
 /// All listeners in file order.
 pub(super) fn lower(
@@ -23,6 +26,8 @@ pub(super) fn lower(
                 name: name.span,
                 bind: bind.iter().map(|address| address.span.clone()).collect(),
                 protocol: section.place("protocol"),
+                proxy_protocol: section.place("proxy_protocol"),
+                keys: section.present(&OF_SOME_PROTOCOLS),
             };
             (
                 Listener {
@@ -60,6 +65,15 @@ fn listener(
             .unwrap_or_default() as usize,
         rate_limit: protection::of_listener(report, section),
         access: Access::default(),
+        proxy_protocol: section.choice(
+            report,
+            "proxy_protocol",
+            [
+                ("off", ProxyProtocol::Off),
+                ("accept", ProxyProtocol::Accept),
+                ("require", ProxyProtocol::Require),
+            ],
+        ),
         path_checks: section.choice(
             report,
             "path_checks",

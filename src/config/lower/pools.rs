@@ -14,7 +14,7 @@ use super::{At, PoolPlaces, Report, Section};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{
-    AdminState, Backend, BalancerKind, Check, Health, Initial, Pool, PoolProtocol,
+    AdminState, Backend, BalancerKind, Check, Health, Initial, Pool, PoolProtocol, ProxyVersion,
 };
 use crate::config::values::{self, addresses, names};
 
@@ -33,6 +33,8 @@ pub(super) fn lower(
         let (tls, unverified) = tls::of_pool(report, &section, files);
         places.push(PoolPlaces {
             unverified,
+            protocol: section.place("protocol"),
+            proxy_protocol: section.place("proxy_protocol"),
             balancer: section.place("balancer"),
             name: name.span.clone(),
             check_time: time.map(|value| value.span),
@@ -55,6 +57,15 @@ pub(super) fn lower(
                     ("least-connections", BalancerKind::LeastConnections),
                     ("least-sessions", BalancerKind::LeastSessions),
                     ("random-two", BalancerKind::RandomTwo),
+                ],
+            ),
+            proxy_protocol: section.choice(
+                report,
+                "proxy_protocol",
+                [
+                    ("off", None),
+                    ("v1", Some(ProxyVersion::V1)),
+                    ("v2", Some(ProxyVersion::V2)),
                 ],
             ),
             max_idle: section.count(report, "max_idle").unwrap_or_default() as usize,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use crate::metrics::histogram::{BUCKETS, Histogram, upper_bound};
+use crate::metrics::relays::{Ended, RelayCounts};
 use crate::metrics::rows::{
     Budget, NewRow, OTHER, RequestCounts, RequestLabels, RouteCounts, RouteLabels,
 };
@@ -18,6 +19,7 @@ pub(super) struct Table {
     budget: Arc<Budget>,
     requests: BTreeMap<RequestLabels, Shards<RequestCounts, Requests>>,
     routes: BTreeMap<RouteLabels, Shards<RouteCounts, Route>>,
+    relays: BTreeMap<RequestLabels, Shards<RelayCounts, Relays>>,
 }
 
 /// The rows with the same labels.
@@ -42,6 +44,15 @@ pub(super) struct Route {
     pub(super) holds: [u64; 4],
 }
 
+/// What relayed connections add up to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Relays {
+    pub(super) ends: [u64; Ended::ALL.len()],
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) duration: Times,
+}
+
 /// Durations in buckets.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Times {
@@ -61,6 +72,7 @@ impl Table {
             budget,
             requests: BTreeMap::new(),
             routes: BTreeMap::new(),
+            relays: BTreeMap::new(),
         }
     }
 
@@ -72,20 +84,12 @@ impl Table {
                     self.requests.entry(labels).or_default().rows.push(row)
                 }
                 NewRow::Route(labels, row) => self.routes.entry(labels).or_default().rows.push(row),
+                NewRow::Relay(labels, row) => self.relays.entry(labels).or_default().rows.push(row),
             }
         }
         let budget = &*self.budget;
-        self.requests.retain(|labels, shards| {
-            let free = [
-                &labels.listener,
-                &labels.route,
-                &labels.pool,
-                &labels.backend,
-            ]
-            .into_iter()
-            .all(|label| **label == *OTHER);
-            shards.sweep(budget, free)
-        });
+        (self.requests).retain(|labels, shards| shards.sweep(budget, is_other(labels)));
+        (self.relays).retain(|labels, shards| shards.sweep(budget, is_other(labels)));
         self.routes.retain(|labels, shards| {
             let free = *labels.route == *OTHER && *labels.pool == *OTHER;
             shards.sweep(budget, free)
@@ -98,11 +102,30 @@ impl Table {
             .map(|(labels, shards)| (labels, shards.sum()))
     }
 
+    pub(super) fn relays(&self) -> impl Iterator<Item = (&RequestLabels, Relays)> {
+        self.relays
+            .iter()
+            .map(|(labels, shards)| (labels, shards.sum()))
+    }
+
     pub(super) fn routes(&self) -> impl Iterator<Item = (&RouteLabels, Route)> {
         self.routes
             .iter()
             .map(|(labels, shards)| (labels, shards.sum()))
     }
+}
+
+/// Whether a row is the one for what found no place in the budget.
+fn is_other(labels: &RequestLabels) -> bool {
+    let RequestLabels {
+        listener,
+        route,
+        pool,
+        backend,
+    } = labels;
+    [listener, route, pool, backend]
+        .into_iter()
+        .all(|label| **label == *OTHER)
 }
 
 impl<R, S: Default> Default for Shards<R, S> {
@@ -158,6 +181,17 @@ impl Sum<RouteCounts> for Route {
         for (sum, result) in self.holds.iter_mut().zip(&row.holds) {
             *sum += result.value();
         }
+    }
+}
+
+impl Sum<RelayCounts> for Relays {
+    fn add(&mut self, row: &RelayCounts) {
+        for (sum, end) in self.ends.iter_mut().zip(&row.ends) {
+            *sum += end.value();
+        }
+        self.bytes_in += row.bytes_in.value();
+        self.bytes_out += row.bytes_out.value();
+        self.duration.add(&row.duration);
     }
 }
 

@@ -28,6 +28,7 @@ use crate::l7::proxy::proxy;
 use crate::l7::side::Side;
 use crate::net::duplex::Duplex;
 use crate::net::framed::{Framed, Gauge};
+use crate::net::introduction::{Introduction, ends_toward};
 use crate::net::timer::Timer;
 use crate::policy::persist::Remembered;
 use crate::upstream::local::Local;
@@ -46,10 +47,13 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Serves the connection to its end. `early` is what was read of it.
 pub async fn serve(client: Client, early: Vec<u8>) {
-    let origin = client.origin();
+    let mut origin = client.origin();
     let (Side::Http1(stream), timer) = (client.stream, client.timer) else {
         return;
     };
+    // A stream of it cannot ask the socket.
+    (origin.introduction)
+        .get_or_insert_with(|| Rc::new(Introduction::own(ends_toward(origin.remote, &stream))));
     let config = origin.view.generation().snapshot.config.clone();
     let gauge = Rc::new(Gauge::new(Meter::new(&config.http2, clock::now())));
     let framed = Framed::of_client(stream, early, gauge.clone());
