@@ -1,5 +1,7 @@
 //! Compressed answers: what a client decodes is what the backend sent, whoever it is and however the backend framed it.
 
+mod http2;
+
 use std::io::Read;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
