@@ -206,7 +206,9 @@ fn a_body_that_dribbles_in_is_408_and_leaves_the_backend() {
     let begin = |framing: &&str| {
         let mut client = weir.client();
         client.send(format!(
-            "POST / HTTP/1.1\r\nHost: shop.example.com\r\n{framing}\r\n\r\n"
+            "POST / HTTP/1.1\r\nHost: shop.example.com\r\nX-Pad: {}\r\n{framing}\r\n\r\n",
+            // A large head is no part of the body.
+            "x".repeat(8000)
         ));
         client
     };
@@ -275,4 +277,32 @@ fn time_that_the_backend_takes_is_not_the_clients() {
     let sending = thread::spawn(move || (&stream).write_all(post("/", &body).as_bytes()).is_ok());
     assert_eq!(client.answer().text(), "fine");
     assert!(sending.join().unwrap());
+}
+
+/// Streams that go both ways may rest: the rule ends where the answer begins.
+#[test]
+fn who_is_answered_already_may_take_its_time() {
+    let (go, may_answer) = std::sync::mpsc::channel::<()>();
+    let may_answer = std::sync::Mutex::new(may_answer);
+    let origin = Origin::start(move |visit| {
+        let Ok(mut request) = visit.head() else {
+            return;
+        };
+        let _ = may_answer.lock().unwrap().recv();
+        visit.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        if visit.body(&mut request).is_ok() {
+            visit.send("3\r\nall\r\n0\r\n\r\n");
+        }
+    });
+    let weir = Weir::start(&plain(&[&origin], "[limits]\nmin_body_rate = \"100B\""));
+    let mut client = weir.client();
+    client.send("POST / HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 9\r\n\r\nabc");
+    // Past the time after which a body is found to be slow, had anything come meanwhile.
+    assert!(client.is_silent(Duration::from_millis(10_500)));
+    go.send(()).unwrap();
+    let head = client.answer_head();
+    assert_eq!(head.status(), 200);
+    client.send("def").send("ghi");
+    let (rest, _) = client.rest();
+    assert_eq!(rest, b"3\r\nall\r\n0\r\n\r\n");
 }

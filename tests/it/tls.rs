@@ -250,6 +250,40 @@ fn a_client_certificate_is_required_and_told_and_cannot_be_forged() {
     assert!(ask(Some("expired"), &TLS13).is_err());
 }
 
+/// A trusted proxy connects in its own name: what it says of the client behind it counts, and no host is the wrong one.
+#[test]
+fn a_trusted_proxy_speaks_for_the_client_behind_it() {
+    let authority = Authority::new();
+    authority.issue("shop", &["shop.test"], Kind::default());
+    authority.issue("proxy", &[], Kind::default());
+    let origin = Origin::answering(ANSWER);
+    let (files, ca) = (certificates(&authority, &["shop"]), authority.ca());
+    let tls = format!("{files}\ntls.client_auth = \"require\"\ntls.client_ca = \"{ca}\"");
+    let text = |trusted: &str| config(&origin, &tls, &format!("trusted_proxies = [{trusted}]"));
+    let weir = Weir::start(&text("\"127.0.0.1\""));
+    let client = authority.config(&[&TLS13], Some("proxy"));
+    let ask = |host: &str, more: &str| {
+        let connected = TlsClient::connect(weir.address("web"), &client, "shop.test");
+        let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n{more}\r\n");
+        connected.unwrap().ask(&head).unwrap().status()
+    };
+    let claim = "Client-Cert: :Zm9v:\r\nX-Client-Cert-Subject: CN=behind\r\n";
+    assert_eq!(ask("other.test", claim), 200);
+    assert_eq!(ask("other.test", ""), 200);
+    let seen = origin.requests();
+    assert_eq!(seen[0].values("client-cert"), [":Zm9v:"]);
+    assert_eq!(seen[0].values("x-client-cert-subject"), ["CN=behind"]);
+    assert!(!seen[1].has("client-cert") && !seen[1].has("x-client-cert-subject"));
+
+    weir.write(&text(""));
+    weir.await_generation_after(1);
+    assert_eq!(ask("other.test", claim), 421);
+    assert_eq!(ask("shop.test", claim), 200);
+    let seen = origin.requests().pop().expect("a request");
+    let subjects = seen.values("x-client-cert-subject");
+    assert!(subjects.len() == 1 && subjects[0].contains("CN=proxy"), "{subjects:?}");
+}
+
 /// A session that began where nobody was asked for a certificate is no way in where one must be shown.
 #[test]
 fn a_session_is_not_resumed_where_more_is_asked() {
