@@ -472,6 +472,15 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_of_http_2_with_fields_of_a_connection_is_none() {
+        for name in ["connection", "transfer-encoding", "keep-alive", "upgrade"] {
+            let answer = Response::builder().header(name, "x").body(()).unwrap();
+            let written = write_answer(&answer.into_parts().0, &mut Vec::new());
+            assert_eq!(written, Err(Fault::FieldLine), "{name}");
+        }
+    }
+
+    #[test]
     fn trailers_carry_nothing_that_frames_or_routes() {
         let mut trailers = HeaderMap::new();
         for (name, value) in [

@@ -281,7 +281,10 @@ fn a_trusted_proxy_speaks_for_the_client_behind_it() {
     assert_eq!(ask("shop.test", claim), 200);
     let seen = origin.requests().pop().expect("a request");
     let subjects = seen.values("x-client-cert-subject");
-    assert!(subjects.len() == 1 && subjects[0].contains("CN=proxy"), "{subjects:?}");
+    assert!(
+        subjects.len() == 1 && subjects[0].contains("CN=proxy"),
+        "{subjects:?}"
+    );
 }
 
 /// A session that began where nobody was asked for a certificate is no way in where one must be shown.

@@ -288,7 +288,10 @@ fn a_redirect_has_no_dot_segment() {
     ] {
         let became = run_with(list, &format!("GET {target} HTTP/1.1"), &[], |_| {});
         let fault = Refusal::Path(PathFault::DotSegment);
-        assert!(matches!(became, Became::Refused(why) if why == fault), "{target}");
+        assert!(
+            matches!(became, Became::Refused(why) if why == fault),
+            "{target}"
+        );
     }
     assert!(location(up, "/a?../b", false).is_some());
 }

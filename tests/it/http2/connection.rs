@@ -446,9 +446,6 @@ fn who_never_reads_is_cut_off() {
                 .map(|_| wires[0].await_frame(http2::RST_STREAM))
                 .count();
             assert_eq!(frames, 100);
-        } else {
-            // Nobody but weir ends these.
-            weir.settles("weir_listener_connections", &[("listener", "web")], 0.0);
         }
         let resident = weir.resident();
         assert!(
@@ -457,5 +454,21 @@ fn who_never_reads_is_cut_off() {
         );
     }
     weir.settles("weir_listener_connections", &[("listener", "web")], 0.0);
+    assert_eq!(multiplexer(&weir).get("/").status(), 200);
+}
+
+/// Streams end by themselves, and their resets wait for a socket that takes nothing: then the connection is cut.
+#[test]
+fn a_connection_whose_socket_takes_nothing_is_cut() {
+    let origin = Origin::answering(ok(vec![7; 16 << 20]));
+    let config = "[timeouts]\nresponse_idle = \"500ms\"\n";
+    let weir = Weir::start(&plain(&[&origin], config));
+    let mut wire = Wire::connect_with(weir.address("web"), &[(4, 0x7fff_ffff)]);
+    wire.send(http2::window_update(0, 0x7fff_ffff - 65_535));
+    wire.send([get_frame(1), get_frame(3)].concat());
+    until("both requests", || (origin.hits() == 2).then_some(()));
+    // Nobody but weir ends it.
+    weir.settles("weir_listener_connections", &[("listener", "web")], 0.0);
+    weir.settles("weir_http2_floods_total", &[], 0.0);
     assert_eq!(multiplexer(&weir).get("/").status(), 200);
 }
