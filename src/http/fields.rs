@@ -258,6 +258,13 @@ pub fn write_trailers(trailers: Option<&HeaderMap>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Reads a trailer section of HTTP/1 that `framing.rs` found to be sound, up to its empty line; `None` when it says nothing.
+pub fn read_trailers(section: &[u8]) -> Option<HeaderMap> {
+    let (_, mut trailers, _) = read(&[b"\r\n", section].concat())?;
+    clean_trailers(&mut trailers);
+    (!trailers.is_empty()).then_some(trailers)
+}
+
 /// Leaves out of a trailer section what no trailer may carry.
 pub fn clean_trailers(trailers: &mut HeaderMap) {
     let forbidden: Vec<HeaderName> = (trailers.keys())

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::http2::{push, read, request};
 use crate::support::weir::{get, plain, post};
-use crate::support::{Client, DEADLINE, Origin, Weir, until};
+use crate::support::{Backend, Client, DEADLINE, Multiplexer, Origin, Weir, until};
 
 /// A client that never completes its request.
 struct Slow {
@@ -307,4 +308,48 @@ fn who_is_answered_already_may_take_its_time() {
     assert_eq!(client.reader.exactly(3).unwrap(), b"abc");
     client.send("def");
     assert_eq!(client.reader.exactly(3).unwrap(), b"def");
+}
+
+/// A call may be slow where there is gRPC; to say that it is one is no excuse elsewhere.
+#[test]
+fn who_only_calls_itself_grpc_is_held_to_the_pace() {
+    let origin = Origin::echo();
+    let backend = Backend::start(|mut asked| async move {
+        let mut answer = asked.begin();
+        while let Some(Ok(piece)) = asked.request.body_mut().data().await {
+            let _ = push(&mut answer, piece.to_vec()).await;
+        }
+        let _ = answer.send_trailers(http::HeaderMap::new());
+    });
+    let weir = Weir::start(&format!(
+        "[limits]\nmin_body_rate = \"100B\"\n[listeners.web]\nbind = [\"$web\"]\n\
+         [[routes]]\npath = \"/calls\"\npool = \"calls\"\n[[routes]]\npool = \"was\"\n\
+         [pools.calls]\nprotocol = \"http2\"\nbackends = [\"{}\"]\nhealth.type = \"none\"\n\
+         [pools.was]\nbackends = [\"{}\"]\nhealth.type = \"none\"\n",
+        backend.address, origin.address
+    ));
+    let mut client = Multiplexer::connect(weir.address("web"));
+    let mut begin = |target: &str| {
+        let call = request("POST", target).header("content-type", "application/grpc");
+        client.begin(call.body(()).unwrap(), false)
+    };
+    let (call, mut honest) = begin("/calls/a.B/C");
+    let (other, mut posing) = begin("/a.B/C");
+    let begun = Instant::now();
+    let refused = || weir.metric("weir_http_refused_total", &[("reason", "body_too_slow")]);
+    while refused() == 0.0 {
+        assert!(begun.elapsed() < DEADLINE * 3, "it is waited for");
+        for stream in [&mut honest, &mut posing] {
+            let _ = stream.send_data("ab".into(), false);
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(9));
+    let refused = client.wait(read(other)).unwrap();
+    assert!(
+        refused.head.headers().contains_key("grpc-status"),
+        "{refused:?}"
+    );
+    honest.send_data("end".into(), true).unwrap();
+    assert!(client.wait(read(call)).unwrap().text().ends_with("end"));
 }

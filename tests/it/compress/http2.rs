@@ -63,6 +63,8 @@ fn every_framing_and_size_arrives_in_every_coding_at_once() {
         }
         assert_eq!(answer.value("vary"), Some("Accept-Encoding"));
         assert_eq!(answer.value("etag"), Some("W/\"v1\""));
+        let sum = answer.trailers.get("x-sum");
+        assert_eq!(sum.is_some(), framing == "chunked", "{coding} {size}");
     }
     assert_eq!(weir.metric("weir_listener_connections", &[]), 1.0);
 }
