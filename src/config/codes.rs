@@ -115,6 +115,7 @@ codes! {
     OtherFilter "E0704" Tables "A filter key that does not go with its type or with the others."
     BadRewrite "E0705" Value "A path or host that a rewrite or redirect could not send."
     BadOrigin "E0706" Value "An origin that no browser sends, or that could do more than is meant."
+    BadFilterFile "E0707" Value "A file of a filter that cannot be used."
 
     NoClientCa "E0801" Tables "Clients are asked for certificates, and no file says whose are good; or the other way round."
     HalfPair "E0802" Tables "A certificate without a key, or a key without a certificate."

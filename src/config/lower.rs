@@ -35,6 +35,19 @@ pub(super) struct Draft {
     pub tls_files: Vec<(PathBuf, Span)>,
 }
 
+impl Draft {
+    /// The files that filters have, and where these stand.
+    pub fn filter_files(&self) -> Vec<(PathBuf, Span)> {
+        let routes = self.config.routes.iter().zip(&self.routes);
+        let filters = routes.flat_map(|(route, places)| route.filters.iter().zip(&places.filters));
+        let files = filters.flat_map(|(filter, place)| {
+            let named = filter.files().into_iter();
+            named.map(|file| (file.clone(), place.clone()))
+        });
+        files.collect()
+    }
+}
+
 /// Where the parts of a listener stand, in the order of the model.
 pub(super) struct ListenerPlaces {
     pub name: Span,

@@ -261,6 +261,13 @@ pub fn write_trailers(trailers: Option<&HeaderMap>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Reads a trailer section of HTTP/1 that `framing.rs` found to be sound, up to its empty line; `None` when it says nothing.
+pub fn read_trailers(section: &[u8]) -> Option<HeaderMap> {
+    let (_, mut trailers, _) = read(&[b"\r\n", section].concat())?;
+    clean_trailers(&mut trailers);
+    (!trailers.is_empty()).then_some(trailers)
+}
+
 /// Leaves out of a trailer section what no trailer may carry.
 pub fn clean_trailers(trailers: &mut HeaderMap) {
     let forbidden: Vec<HeaderName> = (trailers.keys())
@@ -472,6 +479,15 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!((read.head.status, read.body), (204, Framing::NONE));
+    }
+
+    #[test]
+    fn an_answer_of_http_2_with_fields_of_a_connection_is_none() {
+        for name in ["connection", "transfer-encoding", "keep-alive", "upgrade"] {
+            let answer = Response::builder().header(name, "x").body(()).unwrap();
+            let written = write_answer(&answer.into_parts().0, &mut Vec::new());
+            assert_eq!(written, Err(Fault::FieldLine), "{name}");
+        }
     }
 
     #[test]

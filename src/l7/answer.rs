@@ -246,7 +246,7 @@ impl Exchange<'_> {
         }
         let body = &mut bytes[from..];
         let (taken, kept) = match self.answer.coding {
-            Coding::Decode => self.answer.body.advance_and_decode(body),
+            Coding::Decode => self.decode(body),
             _ => self.answer.body.advance(body).map(|taken| (taken, taken)),
         }
         .map_err(|fault| {
@@ -296,7 +296,7 @@ impl Exchange<'_> {
             return Ok(());
         };
         let answer = fields::read_answer(head).ok_or(Failure::Answer(Fault::FieldLine))?;
-        let is_whole = self.answer.body.is_done();
+        let is_whole = self.answer.body.is_done() && self.answer.trailers.is_none();
         let sent = stream.respond(answer, body, is_whole);
         let taken = sent.map_err(|_| Failure::ClientGone)?;
         match &body[taken..] {
