@@ -16,3 +16,5 @@ pub mod splice;
 pub mod stream;
 pub mod timer;
 pub mod tls;
+pub mod turn;
+pub mod udp;
