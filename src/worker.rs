@@ -1,6 +1,9 @@
 //! One data-plane thread: a single-threaded runtime, its listening sockets, its upstream connections, its counters.
 //! It shares nothing with other workers but the live words of backends, and never waits for control.
-//! The walk goes on in `l7/connection.rs` (requests), `l4/connection.rs` (bytes) and `l4/udp.rs` (datagrams).
+//! The walk goes on in `worker/introduction.rs` where a proxy may stand before the client, in `l7/connection.rs` (requests),
+//! `l4/connection.rs` (bytes) and `l4/udp.rs` (datagrams).
+
+mod introduction;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -30,6 +33,7 @@ use crate::l7::http2::connection as http2;
 use crate::l7::side::Side;
 use crate::metrics::rows::{Budget, NewRow, Rows};
 use crate::metrics::worker::{TlsFailure, WorkerCounts};
+use crate::net::introduction::Introduction;
 use crate::net::listener::{BACKLOG, Bound};
 use crate::net::stream::Stream;
 use crate::net::timer::{TICK, Timer, Wheel};
@@ -52,6 +56,9 @@ const SWEEP: u32 = 50;
 
 /// Turns of the wheel between two flushes of the access log.
 const FLUSH: u32 = 10;
+
+/// Tasks that run before the worker looks for new events; a message costs two (`net/turn.rs`).
+const TASKS_PER_LOOK: u32 = 256;
 
 /// What a worker is made with.
 pub struct Setup {
@@ -109,6 +116,7 @@ pub fn spawn(setup: Setup) -> io::Result<Handle> {
         let runtime = Builder::new_current_thread()
             .enable_io()
             .enable_time()
+            .event_interval(TASKS_PER_LOOK)
             .build_local(LocalOptions::default());
         match runtime {
             Ok(runtime) => {
@@ -391,24 +399,63 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
+/// A connection that was let in.
+struct Accepted {
+    stream: Stream,
+    /// Whose it is: the other end, or the client that a proxy there speaks for.
+    remote: SocketAddr,
+    /// What that proxy said of it.
+    introduction: Option<Rc<Introduction>>,
+    /// What was read of it already.
+    early: Vec<u8>,
+    open: Open,
+}
+
 fn start(stream: TcpStream, remote: SocketAddr, view: &Rc<ListenerView>, local: &Rc<Local>) {
     let Some(seat) = admit(view, remote.ip()) else {
         return;
     };
-    let open = Open::new(view, local, seat);
-    let Some(stream) = begin_tls(Stream::accepted(stream), view, local) else {
+    let accepted = Accepted {
+        stream: Stream::accepted(stream),
+        remote,
+        introduction: None,
+        early: Vec::new(),
+        open: Open::new(view, local, seat),
+    };
+    if !introduction::is_expected(view) {
+        return serve(accepted, view.clone(), local.clone());
+    }
+    let (view, local) = (view.clone(), local.clone());
+    tokio::task::spawn_local(async move {
+        if let Some(accepted) = introduction::meet(accepted, &view, &local).await {
+            serve(accepted, view, local);
+        }
+    });
+}
+
+/// Gives a connection a task of its own.
+fn serve(accepted: Accepted, view: Rc<ListenerView>, local: Rc<Local>) {
+    let Accepted {
+        stream,
+        remote,
+        introduction,
+        mut early,
+        open,
+    } = accepted;
+    let Some(stream) = begin_tls(stream, &mut early, &view, &local) else {
         return;
     };
-    let (local, view) = (local.clone(), view.clone());
     match view.protocol() {
         Protocol::Http => {
             let origin = Origin {
                 local,
                 view,
                 remote,
+                introduction,
                 tls: None,
             };
             let mut client = Client::new(Side::Http1(stream), origin);
+            client.early = early;
             tokio::task::spawn_local(async move {
                 let _open = open;
                 if let Some(early) = client.serve().await {
@@ -418,6 +465,7 @@ fn start(stream: TcpStream, remote: SocketAddr, view: &Rc<ListenerView>, local: 
         }
         Protocol::Tcp => {
             let mut connection = Connection::new(stream, remote, local, view);
+            (connection.introduction, connection.early) = (introduction, early);
             tokio::task::spawn_local(async move {
                 let _open = open;
                 connection.serve().await;
@@ -428,13 +476,18 @@ fn start(stream: TcpStream, remote: SocketAddr, view: &Rc<ListenerView>, local: 
     }
 }
 
-/// The stream with its handshake before it, where the listener speaks TLS.
-fn begin_tls(stream: Stream, view: &ListenerView, local: &Local) -> Option<Stream> {
+/// The stream with its handshake before it, where the listener speaks TLS; what was read of it is the handshake's then.
+fn begin_tls(
+    stream: Stream,
+    early: &mut Vec<u8>,
+    view: &ListenerView,
+    local: &Local,
+) -> Option<Stream> {
     let generation = view.generation();
     let Some(tls) = &generation.snapshot.listeners[view.listener()].tls else {
         return Some(stream);
     };
-    let begun = stream.serve_tls(tls.config.clone());
+    let begun = stream.serve_tls(tls.config.clone(), std::mem::take(early));
     let counted = begun.inspect_err(|error| {
         local.counts.tls_failures[TlsFailure::Other as usize].increment();
         log::error!("worker {}: no TLS: {error}", local.index);
@@ -447,7 +500,7 @@ struct Open {
     counts: Arc<WorkerCounts>,
     listener: Arc<AtomicUsize>,
     /// Counts it among those of its address.
-    _seat: Option<Seat>,
+    seat: Option<Seat>,
 }
 
 impl Open {
@@ -461,7 +514,7 @@ impl Open {
         Open {
             counts,
             listener,
-            _seat: seat,
+            seat,
         }
     }
 }

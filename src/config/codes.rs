@@ -85,6 +85,7 @@ codes! {
 
     AddressTwice "E0301" Value "Two listeners want the same address, so that the kernel would refuse one."
     OtherListener "E0303" Tables "A listener key that its protocol has no use for."
+    ProxyNobody "E0304" File "A listener wants PROXY headers, and nobody is trusted to send them."
 
     IdenticalRoutes "E0401" Tables "Two routes match exactly the same requests."
     UnreachableRoute "E0402" Tables "Every request that a route matches is taken by another one."
@@ -106,6 +107,7 @@ codes! {
     DuplicateBackend "E0602" Value "Two backends of one pool have the same name or the same address."
     HostNameBackend "E0603" Value "A backend is given by host name."
     OtherCheck "E0604" Tables "A key of the http check on a check of another type."
+    ProxyShared "E0605" Tables "PROXY headers on connections that clients share."
 
     UnknownVariable "E0701" Value "A value with a variable that does not exist there."
     ProtectedHeader "E0702" Value "A filter that would change a header which weir must keep right."
@@ -113,6 +115,7 @@ codes! {
     OtherFilter "E0704" Tables "A filter key that does not go with its type or with the others."
     BadRewrite "E0705" Value "A path or host that a rewrite or redirect could not send."
     BadOrigin "E0706" Value "An origin that no browser sends, or that could do more than is meant."
+    BadFilterFile "E0707" Value "A file of a filter that cannot be used."
 
     NoClientCa "E0801" Tables "Clients are asked for certificates, and no file says whose are good; or the other way round."
     HalfPair "E0802" Tables "A certificate without a key, or a key without a certificate."
@@ -120,6 +123,7 @@ codes! {
     BadTlsFile "E0804" Value "A file of certificates or a key that cannot be used."
 
     DeniedAnyway "W0303" Value "An allowed network that lies in a denied one, so that nobody of it may come in."
+    ProxyUnheard "W0304" File "A listener accepts PROXY headers, and nobody is trusted to send them."
 
     NoRoutes "W0401" File "There is no route, so that every request is answered 404."
     HostTaken "W0402" Tables "One of a route's hosts is taken by an earlier route with the same match."

@@ -90,6 +90,8 @@ const WATCH: Choice = words(&["auto", "poll", "off"]);
 const LEVEL: Choice = words(&["error", "warn", "info", "debug"]);
 const ACCESS_FORMAT: Choice = words(&["json", "combined"]);
 const PROTOCOL: Choice = words(&["http", "tcp", "udp"]);
+const PROXY_PROTOCOL: Choice = words(&["off", "accept", "require"]);
+const PROXY_VERSION: Choice = words(&["off", "v1", "v2"]);
 const PATH_CHECKS: Choice = words(&["strict", "off"]);
 pub(super) const MODE: Choice = words(&[
     "insert",
@@ -170,7 +172,7 @@ pub const KEYS: &[Key] = &[
     row("secrets_file", Kind::Text(&FILE_PATH), Means("one is made and kept in state_dir"), Instant, "\"/etc/weir/secrets\"",
         "Base64 secrets of at least 32 bytes, one a line: the first seals cookies, all of them open; several weirs share it."),
     row("trusted_proxies", Kind::List(&NETWORK), Is("[]"), Instant, "[\"10.0.0.0/8\", \"2001:db8::1\"]",
-        "Networks and addresses whose forwarding headers are believed."),
+        "Networks and addresses whose forwarding headers and PROXY headers are believed."),
     row("drain_timeout", Kind::Duration { min: 0 }, Is("\"30s\""), Instant, "\"2m\"",
         "How long a stopping process may finish what is open; a request whose backend or listener a reload removes ends by itself, without a bound, and a connection of a tcp listener after this time."),
     row("drain_delay", Kind::Duration { min: 0 }, Is("\"0s\""), Instant, "\"5s\"",
@@ -269,6 +271,8 @@ pub const KEYS: &[Key] = &[
         "Networks and addresses that may connect; nobody else may then. A trusted proxy may connect, and each of its requests is judged by the client's address."),
     row("listeners.*.deny", Kind::List(&NETWORK), Is("[]"), Instant, "[\"192.0.2.0/24\"]",
         "Networks and addresses that may not, whatever `allow` says."),
+    row("listeners.*.proxy_protocol", Kind::Choice(&PROXY_PROTOCOL), Is("\"off\""), NewConnections, "\"require\"",
+        "Whether a trusted proxy may, or must, say for whom it connects by a PROXY header (version 1 or 2) before everything else, within timeouts.header; limits and lists then hold for that client. With \"require\" connections of others are closed, with \"accept\" what they send is never taken for a header."),
     row("listeners.*.path_checks", Kind::Choice(&PATH_CHECKS), Is("\"strict\""), Instant, "\"off\"",
         "Whether paths that servers read differently (dot segments, encoded slashes) are refused."),
     row("listeners.*.http2", Kind::Flag, Is("true"), NewConnections, "false",
@@ -309,6 +313,8 @@ pub const KEYS: &[Key] = &[
         "Sets of backends, each pool under a name of its own."),
     row("pools.*.protocol", Kind::Choice(&POOL_PROTOCOL), Is("\"http1\""), Instant, "\"http2\"",
         "What the backends speak; \"http2\" is for gRPC, and needs backends that take it without an upgrade. WebSockets need \"http1\"."),
+    row("pools.*.proxy_protocol", Kind::Choice(&PROXY_VERSION), Is("\"off\""), Instant, "\"v2\"",
+        "The PROXY header that each connection to a backend begins with, checks included: a line of text, or the binary one, which also tells of TLS. A connection speaks for one client, and so serves one request of HTTP."),
     row("pools.*.balancer", Kind::Choice(&BALANCER), Is("\"round-robin\""), Instant, "\"least-connections\"",
         "Chooses a backend for new work; \"maglev\" by the client's address alone (of IPv6 its /64), alike in every weir with the same pool."),
     row("pools.*.max_idle", Kind::Count { min: 0, max: 65_536 }, Is("256"), Instant, "32",
@@ -551,7 +557,6 @@ pub const KEYS: &[Key] = &[
 pub const LATER: &[&str] = &[
     "discovery",
     "datapath",
-    "listeners.*.proxy_protocol",
     "listeners.*.sni",
     "pools.*.discovery",
     "pools.*.outlier",

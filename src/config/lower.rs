@@ -35,11 +35,25 @@ pub(super) struct Draft {
     pub tls_files: Vec<(PathBuf, Span)>,
 }
 
+impl Draft {
+    /// The files that filters have, and where these stand.
+    pub fn filter_files(&self) -> Vec<(PathBuf, Span)> {
+        let routes = self.config.routes.iter().zip(&self.routes);
+        let filters = routes.flat_map(|(route, places)| route.filters.iter().zip(&places.filters));
+        let files = filters.flat_map(|(filter, place)| {
+            let named = filter.files().into_iter();
+            named.map(|file| (file.clone(), place.clone()))
+        });
+        files.collect()
+    }
+}
+
 /// Where the parts of a listener stand, in the order of the model.
 pub(super) struct ListenerPlaces {
     pub name: Span,
     pub bind: Vec<Span>,
     pub protocol: Span,
+    pub proxy_protocol: Span,
     pub allow: protection::AllowPlaces,
     /// Its keys that only some protocols have a use for.
     pub keys: Vec<(&'static str, Span)>,
@@ -67,6 +81,8 @@ pub(super) struct RoutePlaces {
 
 /// Where the parts of a pool stand.
 pub(super) struct PoolPlaces {
+    pub protocol: Span,
+    pub proxy_protocol: Span,
     pub balancer: Span,
     pub name: Span,
     /// Where TLS is told to verify nothing, if it is.

@@ -5,6 +5,7 @@
 mod cidr;
 mod filters;
 mod protection;
+mod proxy_protocol;
 mod sticky;
 mod tls;
 
@@ -19,6 +20,7 @@ pub use filters::{
     Piece, Redirect, Respond, Rewrite, Scheme, SecurityHeaders, Template, Variable,
 };
 pub use protection::{Access, LimitKey, Rate, RateLimit};
+pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
 pub use sticky::{
     Cookie, InsertTimes, OnFailure, Rebalance, SameSite, Secure, Sessions, Sticky, StickyMode,
     Store,
@@ -34,7 +36,7 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Base64 secrets, one a line; the first seals, all open. Absent: one is made and kept in `state_dir`.
     pub secrets_file: Option<PathBuf>,
-    /// Networks whose forwarding headers are believed.
+    /// Networks whose forwarding headers and PROXY headers are believed.
     pub trusted_proxies: Vec<Cidr>,
     /// How long a stopping process may finish what is open. A reload needs no such bound: requests at a removed backend, and
     /// those on connections of a removed listener, end as they would have.
@@ -235,6 +237,8 @@ pub struct Listener {
     pub rate_limit: Option<RateLimit>,
     /// Who may connect.
     pub access: Access,
+    /// What becomes of PROXY headers.
+    pub proxy_protocol: ProxyProtocol,
     /// Whether ambiguous paths are refused.
     pub path_checks: PathChecks,
     /// Whether HTTP/2 is spoken too.
@@ -325,6 +329,8 @@ pub struct Pool {
     pub protocol: PoolProtocol,
     /// Chooses for new work.
     pub balancer: BalancerKind,
+    /// What header a connection to a backend begins with; absent: none.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// Idle upstream connections kept per worker and backend.
     pub max_idle: usize,
     /// How long a backend that came up takes to its full share of new clients; absent: it has it at once.

@@ -33,7 +33,8 @@ const HEAD: &str = "\
 const ALWAYS: [&str; 2] = ["pools.*.health.type", "routes[].pool"];
 
 /// Comments always: they could not stand beside the mode or the protocol that the reference has.
-const OF_OTHER_MODES: [&str; 13] = [
+const OF_OTHER_MODES: [&str; 14] = [
+    "pools.*.proxy_protocol",
     "listeners.*.max_flows",
     "pools.*.health.service",
     "pools.*.health.send",

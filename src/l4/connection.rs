@@ -11,12 +11,15 @@ use super::choice::choose_backend;
 use super::failure::Failure;
 use super::link::Link;
 use super::record::Story;
+use crate::config::model::ProxyVersion;
 use crate::metrics::relays::Ended;
 use crate::net::backlog::Backlog;
+use crate::net::introduction::{self, Introduction, Outgoing, ends_toward};
+use crate::net::proxy_protocol::Transport;
 use crate::net::relay::Relay;
 use crate::net::stream::Stream;
 use crate::net::timer::Timer;
-use crate::net::tls::handshake::Refusal;
+use crate::net::tls::handshake::{Handshake, Refusal};
 use crate::net::tls::secure;
 use crate::policy::balance::BackendIndex;
 use crate::policy::retry::MAX_RETRIES;
@@ -35,8 +38,10 @@ pub struct Connection {
     pub(super) local: Rc<Local>,
     pub(super) view: Rc<ListenerView>,
     pub(super) remote: SocketAddr,
+    /// What a trusted proxy before it said of it.
+    pub introduction: Option<Rc<Introduction>>,
     /// What was read of it before there was a backend.
-    pub(super) early: Vec<u8>,
+    pub early: Vec<u8>,
     pub(super) story: Story,
     /// The side of its backend, once it has one.
     pub(super) link: Option<Link>,
@@ -61,6 +66,7 @@ impl Connection {
             local,
             view,
             remote,
+            introduction: None,
             early: Vec::new(),
             link: None,
         }
@@ -174,8 +180,12 @@ impl Connection {
         backend: &Backend,
     ) -> Result<Stream, Failure> {
         let address = backend.live.address;
+        let header = pool.proxy_protocol.map(|version| self.header(version));
         let connecting = async {
-            let stream = Stream::connect(address).await?;
+            let mut stream = Stream::connect(address).await?;
+            if let Some(header) = &header {
+                introduction::send(&mut stream, header).await?;
+            }
             match &pool.tls {
                 Some(tls) => secure(stream, tls, address).await,
                 None => Ok(stream),
@@ -203,6 +213,23 @@ impl Connection {
             Refusal::Closed => Failure::Connect(ErrorKind::UnexpectedEof),
             _ => Failure::Unproven,
         })
+    }
+
+    /// The PROXY header that tells a backend for whom it is connected to.
+    fn header(&self, version: ProxyVersion) -> Vec<u8> {
+        let before = self.introduction.as_deref();
+        let own = || ends_toward(self.remote, &self.client);
+        let tls = self.client.tls().and_then(Handshake::of);
+        let outgoing = Outgoing {
+            ends: before.map_or_else(own, |before| before.ends),
+            transport: Transport::Stream,
+            before,
+            tls: tls.as_ref(),
+            server_name: self.story.server_name(),
+            alpn: self.client.alpn(),
+            id: self.story.id,
+        };
+        outgoing.header(version)
     }
 }
 

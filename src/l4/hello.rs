@@ -78,7 +78,9 @@ impl Connection {
     }
 
     async fn peek(&mut self, wait: Duration) -> Result<(), Failure> {
-        self.early = self.local.buffers.take();
+        if self.early.is_empty() {
+            self.early = self.local.buffers.take();
+        }
         let mut reader = Reader::default();
         let (client, early) = (&mut self.client, &mut self.early);
         let read = poll_fn(|cx| {

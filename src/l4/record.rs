@@ -23,7 +23,8 @@ use crate::upstream::local::Local;
 #[derive(Debug)]
 pub(super) struct Story {
     local: Rc<Local>,
-    id: u64,
+    /// The id of its line.
+    pub(super) id: u64,
     wall_millis: u64,
     pub(super) started: Instant,
     /// The client's address, past trusted proxies.
@@ -77,6 +78,13 @@ impl Story {
     ) {
         let counts = generation.relay_counts(&self.local.rows, listener, route, backend);
         self.counts = Some(counts);
+    }
+
+    /// The name that the client asks for, as far as that was looked at.
+    pub(super) fn server_name(&self) -> Option<&str> {
+        let hello = self.hello.as_ref()?;
+        let name = std::str::from_utf8(&hello.server_name).ok();
+        name.filter(|name| !name.is_empty())
     }
 
     /// What a decision may look at.

@@ -1,5 +1,5 @@
 //! TLS at both ends of a request: the handshake of a client before it is served, what its certificate is good for, and the handshake
-//! with a backend.
+//! with a backend, behind the PROXY header that it may be sent.
 //! It never serves a client that did not complete its handshake, and tells no client more than an alert or a sentence.
 //! The walk goes back to `connection.rs` (a client), `plan.rs` (a request) and `exchange.rs` (a backend).
 
@@ -12,13 +12,16 @@ use super::client::Client;
 use super::exchange::Exchange;
 use super::reject::Failure;
 use super::side::Side;
+use crate::config::model::ProxyVersion;
 use crate::http::edits::Edits;
 use crate::http::forwarding::Source;
 use crate::http::head::{RequestHead, host_of};
 use crate::net::backlog::Backlog;
+use crate::net::introduction::{self, Outgoing, ends_toward};
+use crate::net::proxy_protocol::{Ends, Transport};
 use crate::net::stream::Stream;
 use crate::net::tls::handshake::Refusal;
-use crate::net::tls::secure;
+use crate::net::tls::{HTTP2, secure};
 use crate::state::backend::Backend;
 use crate::upstream::handshake;
 use crate::upstream::local::Local;
@@ -128,8 +131,12 @@ impl Exchange<'_> {
     ) -> Result<Stream, Failure> {
         let generation = self.generation.clone();
         let (pool, address) = (&generation.snapshot.pools[pool], backend.live.address);
+        let header = pool.proxy_protocol.map(|version| self.header(version));
         let connecting = async {
-            let stream = Stream::connect(address).await?;
+            let mut stream = Stream::connect(address).await?;
+            if let Some(header) = &header {
+                introduction::send(&mut stream, header).await?;
+            }
             match &pool.tls {
                 Some(tls) => secure(stream, tls, address).await,
                 None => Ok(stream),
@@ -140,6 +147,32 @@ impl Exchange<'_> {
             (Refusal::System(error), None) => Failure::Connect(error.kind()),
             _ => failure_of(&refusal, &pool.name, backend, &self.client.local),
         })
+    }
+}
+
+impl Exchange<'_> {
+    /// The PROXY header that tells a backend for whom it is connected to: as a proxy told, or for the other end of the connection.
+    fn header(&self, version: ProxyVersion) -> Vec<u8> {
+        let client = &*self.client;
+        let before = client.introduction.as_deref();
+        let (own, alpn) = match &client.stream {
+            Side::Http1(stream) => (Some(ends_toward(client.remote, stream)), stream.alpn()),
+            Side::Http2(_) => (None, client.tls.as_ref().map(|_| HTTP2)),
+        };
+        let nowhere = Ends {
+            source: client.remote,
+            destination: client.remote,
+        };
+        let outgoing = Outgoing {
+            ends: before.map(|before| before.ends).or(own).unwrap_or(nowhere),
+            transport: Transport::Stream,
+            before,
+            tls: client.tls.as_deref(),
+            server_name: None,
+            alpn,
+            id: self.facts.id,
+        };
+        outgoing.header(version)
     }
 }
 

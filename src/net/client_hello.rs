@@ -1,6 +1,6 @@
 //! Reads the ClientHello at the start of a connection (RFC 8446 section 4.1.2, RFC 5246 section 7.4.1.2): the name that the client asks for
 //! and the protocols that it offers. It neither consumes nor changes a byte: whoever holds the bytes passes them on as they came.
-//! Here the walk ends.
+//! The walk goes on in `l4/hello.rs`, which chooses a route by what is found.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -30,7 +30,7 @@ const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
 
-/// The one kind of server name.
+/// The kind of server name that there is.
 const HOST_NAME: u8 = 0;
 
 /// Why no ClientHello will come.
@@ -223,22 +223,18 @@ fn message_end(message: &[u8]) -> Result<Option<usize>, Fault> {
     Ok(Some(end))
 }
 
-/// The host name in the data of the extension; what is no name of a host asks for nothing.
+/// The host name in the data of the extension. One name is all that anybody sends; readers do not agree on what several would mean, or one
+/// of another kind.
 fn server_name(data: &[u8]) -> Result<Option<&str>, Fault> {
     let mut data = Bytes(data);
     let mut names = Bytes(data.vector16()?);
     data.end()?;
-    let mut found = None;
-    loop {
-        let (kind, name) = (names.number8()?, names.vector16()?);
-        if kind == HOST_NAME && found.replace(name).is_some() {
-            return Err(Fault::Broken);
-        }
-        if names.is_empty() {
-            break;
-        }
+    let (kind, name) = (names.number8()?, names.vector16()?);
+    names.end()?;
+    match kind {
+        HOST_NAME => host_name(name),
+        _ => Err(Fault::Broken),
     }
-    found.map_or(Ok(None), host_name)
 }
 
 /// A well-formed name; `None` for an address.
@@ -486,8 +482,6 @@ mod tests {
             (0xfafa, &[2]),
         ]);
         assert_eq!(at_once(&grease), found(Some("shop.test"), &[]));
-        let other_kind = made(&[(SERVER_NAME, &name_data(7, b"shop.test"))]);
-        assert_eq!(at_once(&other_kind), found(None, &[]));
         let old = &made(&[])[RECORD_HEAD + MESSAGE_HEAD..];
         assert!(ClientHello::parse(&old[..old.len() - 2]).is_ok());
     }
@@ -503,6 +497,8 @@ mod tests {
             at_once(&made(&[(SERVER_NAME, &two_names)])),
             Err(Fault::Broken)
         );
+        let other_kind = made(&[(SERVER_NAME, &name_data(7, b"shop.test"))]);
+        assert_eq!(at_once(&other_kind), Err(Fault::Broken));
         let alpn: &[u8] = &[0, 3, 2, b'h', b'2'];
         assert_eq!(at_once(&made(&[(ALPN, alpn)])), found(None, &["h2"]));
         assert_eq!(

@@ -33,13 +33,17 @@ impl Stream {
         Stream::Plain(stream)
     }
 
-    /// Begins TLS as the server. [`Stream::poll_handshake`] comes next.
+    /// Begins TLS as the server of a client of which `early` was read. [`Stream::poll_handshake`] comes next.
     ///
     /// # Errors
     /// What rustls does not like about the configuration; the connection is lost.
-    pub fn serve_tls(self, config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+    pub fn serve_tls(
+        self,
+        config: Arc<ServerConfig>,
+        early: Vec<u8>,
+    ) -> Result<Self, rustls::Error> {
         match self {
-            Stream::Plain(socket) => TlsStream::server(socket, config).map(Box::new),
+            Stream::Plain(socket) => TlsStream::server(socket, config, early).map(Box::new),
             Stream::Tls(_) => Err(rustls::Error::HandshakeNotComplete),
         }
         .map(Stream::Tls)
@@ -88,6 +92,17 @@ impl Stream {
         match self {
             Stream::Plain(_) => None,
             Stream::Tls(stream) => Some(stream),
+        }
+    }
+
+    /// The address of this end.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Stream::Plain(socket) => socket.local_addr(),
+            Stream::Tls(stream) => stream.local_addr(),
         }
     }
 

@@ -16,7 +16,9 @@ use super::live_sessions::LiveSessions;
 use super::route_limits::RouteLimits;
 use super::store::StoreEnd;
 use super::tls::{ListenerTls, PoolTls, TlsFile};
-use crate::config::model::{BalancerKind, Config, PathChecks, PoolProtocol, Protocol, Timeouts};
+use crate::config::model::{
+    BalancerKind, Config, PathChecks, PoolProtocol, Protocol, ProxyProtocol, ProxyVersion, Timeouts,
+};
 use crate::policy::balance::Maglev;
 use crate::policy::filter::{Files, Filters};
 use crate::policy::persist::Sticky;
@@ -74,6 +76,8 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Connections at once over all workers; `usize::MAX`: no limit.
     pub max_connections: usize,
+    /// What becomes of PROXY headers.
+    pub proxy_protocol: ProxyProtocol,
     /// Flows of datagrams at once over all workers.
     pub max_flows: usize,
     /// Whether ambiguous paths are refused.
@@ -133,6 +137,8 @@ pub struct Pool {
     pub protocol: PoolProtocol,
     /// Which algorithm; the workers hold its state.
     pub balancer: BalancerKind,
+    /// What header a connection to a backend begins with; with one, a connection serves one request.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// Idle upstream connections kept per worker and backend.
     pub max_idle: usize,
     /// How long a backend that came up takes to its full share of new clients.

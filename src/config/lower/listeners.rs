@@ -4,7 +4,7 @@
 
 use super::tls::{self, Files};
 use super::{ListenerPlaces, Report, Section, protection};
-use crate::config::model::{Access, Listener, PathChecks, Protocol};
+use crate::config::model::{Access, Listener, PathChecks, Protocol, ProxyProtocol};
 use crate::config::values::addresses;
 
 /// The keys that not every protocol has a use for.
@@ -34,6 +34,7 @@ pub(super) fn lower(
                 name: name.span,
                 bind: bind.iter().map(|address| address.span.clone()).collect(),
                 protocol: section.place("protocol"),
+                proxy_protocol: section.place("proxy_protocol"),
                 keys: section.present(&OF_SOME_PROTOCOLS),
             };
             (
@@ -73,6 +74,15 @@ fn listener(
         max_flows: section.count(report, "max_flows").unwrap_or_default() as usize,
         rate_limit: protection::of_listener(report, section),
         access: Access::default(),
+        proxy_protocol: section.choice(
+            report,
+            "proxy_protocol",
+            [
+                ("off", ProxyProtocol::Off),
+                ("accept", ProxyProtocol::Accept),
+                ("require", ProxyProtocol::Require),
+            ],
+        ),
         path_checks: section.choice(
             report,
             "path_checks",

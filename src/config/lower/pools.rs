@@ -15,7 +15,7 @@ use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{
     AdminState, Backend, BalancerKind, Check, Health, Initial, Listener, Pool, PoolProtocol,
-    Protocol, Route,
+    Protocol, ProxyVersion, Route,
 };
 use crate::config::values::{self, addresses, names, payload};
 
@@ -34,6 +34,8 @@ pub(super) fn lower(
         let (tls, unverified) = tls::of_pool(report, &section, files);
         places.push(PoolPlaces {
             unverified,
+            protocol: section.place("protocol"),
+            proxy_protocol: section.place("proxy_protocol"),
             balancer: section.place("balancer"),
             name: name.span.clone(),
             has_check: check.value("type").is_some(),
@@ -58,6 +60,15 @@ pub(super) fn lower(
                     ("least-sessions", BalancerKind::LeastSessions),
                     ("random-two", BalancerKind::RandomTwo),
                     ("maglev", BalancerKind::Maglev),
+                ],
+            ),
+            proxy_protocol: section.choice(
+                report,
+                "proxy_protocol",
+                [
+                    ("off", None),
+                    ("v1", Some(ProxyVersion::V1)),
+                    ("v2", Some(ProxyVersion::V2)),
                 ],
             ),
             max_idle: section.count(report, "max_idle").unwrap_or_default() as usize,

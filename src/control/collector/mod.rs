@@ -26,6 +26,7 @@ use super::store;
 use crate::http::meter::FLOODS;
 use crate::l7::reject;
 use crate::metrics::rows::{Hold, NewRow};
+use crate::metrics::worker::ProxyFailure;
 use crate::policy::balance::BackendIndex;
 use crate::policy::health::Health;
 use crate::policy::persist::Stickiness;
@@ -231,11 +232,18 @@ impl Collector {
             let cut = workers.iter().map(|it| it.floods[flood as usize].value());
             metric::HTTP2_FLOODS.sample(&[flood.as_str()], cut.sum::<u64>() as f64)
         });
+        let strangers = ProxyFailure::ALL.map(|reason| {
+            let closed = workers
+                .iter()
+                .map(|it| it.proxy_failures[reason as usize].value());
+            metric::PROXY_ERRORS.sample(&[reason.as_str()], closed.sum::<u64>() as f64)
+        });
         let http2_errors: u64 = workers.iter().map(|it| it.http2_errors.value()).sum();
         let version = [env!("CARGO_PKG_VERSION")];
         vec![
             metric::HTTP_REFUSED.of(refused.collect()),
             single(&metric::ACCEPT_ERRORS, accept_errors as f64),
+            metric::PROXY_ERRORS.of(strangers.into()),
             metric::HTTP2_FLOODS.of(floods.collect()),
             single(&metric::HTTP2_ERRORS, http2_errors as f64),
             single(&metric::WORKER_PANICS, panics as f64),

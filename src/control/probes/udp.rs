@@ -56,6 +56,7 @@ mod tests {
         let target = Target {
             address: server.local_addr().unwrap(),
             tls: None,
+            proxy_protocol: None,
         };
         let answering = tokio::spawn(async move {
             let mut asked = [0; 10];
@@ -86,6 +87,7 @@ mod tests {
         let target = Target {
             address: gone.local_addr().unwrap(),
             tls: None,
+            proxy_protocol: None,
         };
         drop(gone);
         let probe = Udp {
