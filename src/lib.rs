@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod http;
+pub mod l4;
 pub mod l7;
 pub mod metrics;
 pub mod net;

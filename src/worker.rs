@@ -1,12 +1,15 @@
 //! One data-plane thread: a single-threaded runtime, its listening sockets, its upstream connections, its counters.
 //! It shares nothing with other workers but the live words of backends, and never waits for control.
-//! The walk goes on in `l7/connection.rs`.
+//! The walk goes on in `worker/introduction.rs` where a proxy may stand before the client, in `l7/connection.rs` (requests),
+//! `l4/connection.rs` (bytes) and `l4/udp.rs` (datagrams).
+
+mod introduction;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -22,19 +25,23 @@ use tokio::task::coop::has_budget_remaining;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
+use crate::config::model::Protocol;
+use crate::l4::connection::Connection;
+use crate::l4::udp;
 use crate::l7::client::{Client, Origin};
 use crate::l7::http2::connection as http2;
-use crate::l7::protect;
 use crate::l7::side::Side;
 use crate::metrics::rows::{Budget, NewRow, Rows};
 use crate::metrics::worker::{TlsFailure, WorkerCounts};
-use crate::net::listener::BACKLOG;
+use crate::net::introduction::Introduction;
+use crate::net::listener::{BACKLOG, Bound};
 use crate::net::stream::Stream;
 use crate::net::timer::{TICK, Timer, Wheel};
 use crate::rng::Rng;
 use crate::state::access_log::AccessLog;
 use crate::state::snapshot::{ListenerKey, Snapshot};
 use crate::state::sources::Seat;
+use crate::upstream::admission::admit;
 use crate::upstream::generation::{Generation, IdleStacks};
 use crate::upstream::local::{Buffers, ListenerView, Local, Scratch, body_memory};
 
@@ -49,6 +56,9 @@ const SWEEP: u32 = 50;
 
 /// Turns of the wheel between two flushes of the access log.
 const FLUSH: u32 = 10;
+
+/// Tasks that run before the worker looks for new events; a message costs two (`net/turn.rs`).
+const TASKS_PER_LOOK: u32 = 256;
 
 /// What a worker is made with.
 pub struct Setup {
@@ -73,7 +83,7 @@ pub enum Command {
         snapshot: Arc<Snapshot>,
         /// Sockets of listeners that the worker does not have yet; those that the generation no longer names are closed
         /// after what they have queued is accepted.
-        opened: Vec<(ListenerKey, TcpListener)>,
+        opened: Vec<(ListenerKey, Bound)>,
         /// Answered when new connections see the generation.
         adopted: oneshot::Sender<()>,
     },
@@ -106,6 +116,7 @@ pub fn spawn(setup: Setup) -> io::Result<Handle> {
         let runtime = Builder::new_current_thread()
             .enable_io()
             .enable_time()
+            .event_interval(TASKS_PER_LOOK)
             .build_local(LocalOptions::default());
         match runtime {
             Ok(runtime) => {
@@ -179,7 +190,7 @@ impl Worker {
     }
 
     /// Serves a generation: listeners that stay see it at once, new ones begin, removed ones close.
-    fn switch(&mut self, snapshot: Arc<Snapshot>, opened: Vec<(ListenerKey, TcpListener)>) {
+    fn switch(&mut self, snapshot: Arc<Snapshot>, opened: Vec<(ListenerKey, Bound)>) {
         let generation = Rc::new(Generation::new(
             snapshot.clone(),
             &mut self.idle,
@@ -207,11 +218,8 @@ impl Worker {
                 continue;
             };
             let view = Rc::new(ListenerView::new(generation.clone(), ordinal));
-            match tokio::net::TcpListener::from_std(socket) {
-                Ok(listener) => {
-                    tokio::task::spawn_local(accept(listener, view.clone(), self.local.clone()));
-                    self.views.insert(key, view);
-                }
+            match self.begin(socket, &view) {
+                Ok(()) => drop(self.views.insert(key, view)),
                 Err(error) => log::error!(
                     "worker {}: {}: cannot serve: {error}",
                     self.local.index,
@@ -220,6 +228,22 @@ impl Worker {
             }
         }
         self.local.wheel.wake_all();
+    }
+
+    /// Serves what comes to a socket.
+    fn begin(&self, socket: Bound, view: &Rc<ListenerView>) -> io::Result<()> {
+        let (view, local) = (view.clone(), self.local.clone());
+        match socket {
+            Bound::Stream(socket) => {
+                let listener = tokio::net::TcpListener::from_std(socket)?;
+                tokio::task::spawn_local(accept(listener, view, local));
+            }
+            Bound::Datagram(socket) => {
+                let driver = udp::Driver::new(socket, self.workers, view, local)?;
+                tokio::task::spawn_local(driver.serve());
+            }
+        }
+        Ok(())
     }
 
     fn drain(&mut self) {
@@ -375,36 +399,95 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
+/// A connection that was let in.
+struct Accepted {
+    stream: Stream,
+    /// Whose it is: the other end, or the client that a proxy there speaks for.
+    remote: SocketAddr,
+    /// What that proxy said of it.
+    introduction: Option<Rc<Introduction>>,
+    /// What was read of it already.
+    early: Vec<u8>,
+    open: Open,
+}
+
 fn start(stream: TcpStream, remote: SocketAddr, view: &Rc<ListenerView>, local: &Rc<Local>) {
-    let Some(seat) = protect::admit(view, remote.ip()) else {
+    let Some(seat) = admit(view, remote.ip()) else {
         return;
     };
-    let open = Open::new(view, local, seat);
-    let origin = Origin {
-        local: local.clone(),
-        view: view.clone(),
+    let accepted = Accepted {
+        stream: Stream::accepted(stream),
         remote,
-        tls: None,
+        introduction: None,
+        early: Vec::new(),
+        open: Open::new(view, local, seat),
     };
-    let Some(stream) = begin_tls(Stream::accepted(stream), view, local) else {
-        return;
-    };
-    let mut client = Client::new(Side::Http1(stream), origin);
+    if !introduction::is_expected(view) {
+        return serve(accepted, view.clone(), local.clone());
+    }
+    let (view, local) = (view.clone(), local.clone());
     tokio::task::spawn_local(async move {
-        let _open = open;
-        if let Some(early) = client.serve().await {
-            Box::pin(http2::serve(client, early)).await;
+        if let Some(accepted) = introduction::meet(accepted, &view, &local).await {
+            serve(accepted, view, local);
         }
     });
 }
 
-/// The stream with its handshake before it, where the listener speaks TLS.
-fn begin_tls(stream: Stream, view: &ListenerView, local: &Local) -> Option<Stream> {
+/// Gives a connection a task of its own.
+fn serve(accepted: Accepted, view: Rc<ListenerView>, local: Rc<Local>) {
+    let Accepted {
+        stream,
+        remote,
+        introduction,
+        mut early,
+        open,
+    } = accepted;
+    let Some(stream) = begin_tls(stream, &mut early, &view, &local) else {
+        return;
+    };
+    match view.protocol() {
+        Protocol::Http => {
+            let origin = Origin {
+                local,
+                view,
+                remote,
+                introduction,
+                tls: None,
+            };
+            let mut client = Client::new(Side::Http1(stream), origin);
+            client.early = early;
+            tokio::task::spawn_local(async move {
+                let _open = open;
+                if let Some(early) = client.serve().await {
+                    Box::pin(http2::serve(client, early)).await;
+                }
+            });
+        }
+        Protocol::Tcp => {
+            let mut connection = Connection::new(stream, remote, local, view);
+            (connection.introduction, connection.early) = (introduction, early);
+            tokio::task::spawn_local(async move {
+                let _open = open;
+                connection.serve().await;
+            });
+        }
+        // Datagrams come without a connection.
+        Protocol::Udp => {}
+    }
+}
+
+/// The stream with its handshake before it, where the listener speaks TLS; what was read of it is the handshake's then.
+fn begin_tls(
+    stream: Stream,
+    early: &mut Vec<u8>,
+    view: &ListenerView,
+    local: &Local,
+) -> Option<Stream> {
     let generation = view.generation();
     let Some(tls) = &generation.snapshot.listeners[view.listener()].tls else {
         return Some(stream);
     };
-    let begun = stream.serve_tls(tls.config.clone());
+    let begun = stream.serve_tls(tls.config.clone(), std::mem::take(early));
     let counted = begun.inspect_err(|error| {
         local.counts.tls_failures[TlsFailure::Other as usize].increment();
         log::error!("worker {}: no TLS: {error}", local.index);
@@ -417,7 +500,7 @@ struct Open {
     counts: Arc<WorkerCounts>,
     listener: Arc<AtomicUsize>,
     /// Counts it among those of its address.
-    _seat: Option<Seat>,
+    seat: Option<Seat>,
 }
 
 impl Open {
@@ -431,7 +514,7 @@ impl Open {
         Open {
             counts,
             listener,
-            _seat: seat,
+            seat,
         }
     }
 }

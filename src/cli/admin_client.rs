@@ -52,13 +52,25 @@ impl AdminAddress {
     /// What to tell the user when the token cannot be read.
     pub fn client(&self) -> Result<Client, String> {
         let told = config::admin_of(&self.file.config);
-        let given = self.admin.clone();
-        let given = given.or_else(|| std::env::var("WEIR_ADMIN").ok().filter(|it| !it.is_empty()));
-        let address = given.or_else(|| told.as_ref().map(|admin| reachable(&admin.bind)));
         Ok(Client {
-            address: address.unwrap_or_else(|| self.assumed()),
+            address: self.address(told.as_ref()),
             token: told.as_ref().map_or(Ok(None), token)?,
         })
+    }
+
+    /// Finds the address alone, for what anybody may ask: who checks readiness seldom may read the token.
+    pub fn stranger(&self) -> Client {
+        Client {
+            address: self.address(config::admin_of(&self.file.config).as_ref()),
+            token: None,
+        }
+    }
+
+    fn address(&self, told: Option<&Admin>) -> String {
+        let given = self.admin.clone();
+        let given = given.or_else(|| std::env::var("WEIR_ADMIN").ok().filter(|it| !it.is_empty()));
+        let address = given.or_else(|| told.map(|admin| reachable(&admin.bind)));
+        address.unwrap_or_else(|| self.assumed())
     }
 
     /// The default address, with a word about it.
@@ -162,7 +174,12 @@ impl Client {
         let document: Value = serde_json::from_slice(&answer[length..]).map_err(|_| foreign())?;
         match head.code {
             Some(200..=299) => Ok(document),
-            _ => Err(document["detail"].as_str().map_or_else(foreign, Into::into)),
+            _ => {
+                // A problem has a detail, and what is not ready a reason.
+                let why = [&document["detail"], &document["reason"]];
+                let why = why.into_iter().find_map(Value::as_str);
+                Err(why.map_or_else(foreign, Into::into))
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ mod check;
 mod diff;
 mod drain;
 mod explain;
+mod manual;
 mod reload;
 mod run;
 mod schema;
@@ -18,7 +19,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 use self::admin_client::AdminAddress;
 use self::backend_state::Place;
@@ -60,6 +62,11 @@ enum Command {
         /// Print the JSON document.
         #[arg(long)]
         json: bool,
+        /// Ask only whether it is ready: exit with 0 when it is, and with 1, saying why, when it is not.
+        ///
+        /// This is `/readyz`, for health checks of containers and virtual IPs; it needs no token.
+        #[arg(long, conflicts_with = "json")]
+        ready: bool,
     },
     /// Let a backend keep the clients it has and give it no new ones.
     ///
@@ -91,6 +98,16 @@ enum Command {
     Reload(AdminAddress),
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
+    /// Print what completes these commands in a shell.
+    Completions {
+        /// For which shell.
+        shell: Shell,
+    },
+    /// Print the manual page of weir, or of one of its commands.
+    Man {
+        /// The command; without it, weir as a whole.
+        command: Option<String>,
+    },
 }
 
 /// Which configuration is meant.
@@ -113,7 +130,12 @@ pub fn main() -> ExitCode {
         Command::Check(file) => check::check(&file.config),
         Command::Diff(address) => diff::diff(&address),
         Command::Explain(request) => explain::explain(&request),
-        Command::Status { address, json } => status::status(&address, json),
+        Command::Status {
+            address,
+            ready: true,
+            ..
+        } => status::ready(&address),
+        Command::Status { address, json, .. } => status::status(&address, json),
         Command::Drain {
             place,
             wait,
@@ -123,6 +145,8 @@ pub fn main() -> ExitCode {
         Command::Maint(place) => place.set(AdminState::Maint),
         Command::Reload(address) => reload::reload(&address),
         Command::Schema => schema::schema(),
+        Command::Completions { shell } => manual::completions(shell, Arguments::command()),
+        Command::Man { command } => manual::man(command.as_deref(), Arguments::command()),
     }
 }
 

@@ -23,6 +23,12 @@ const COLUMNS: [(&str, &str, bool); 10] = [
     ("FAILED", "/connections/failed", true),
 ];
 
+/// Succeeds when weir is ready; else says why it is not.
+pub fn ready(address: &AdminAddress) -> ExitCode {
+    let answer = address.stranger().get("/readyz");
+    print(answer.map(|_| "ready\n".to_owned()))
+}
+
 /// Prints the status.
 pub fn status(address: &AdminAddress, json: bool) -> ExitCode {
     let answer = address

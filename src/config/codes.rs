@@ -81,9 +81,11 @@ codes! {
     EmptyList "E0212" Value "A list that must have at least one entry has none."
     BadStatusRange "E0213" Value "A set of HTTP status codes that is not written as one."
     BadRate "E0214" Value "A rate that is not written as so many in a unit of time."
+    BadBytes "E0215" Value "The content of a datagram that is not written as one."
 
     AddressTwice "E0301" Value "Two listeners want the same address, so that the kernel would refuse one."
-    ProtocolNotServed "E0302" Value "A listener speaks a protocol that this version does not serve."
+    OtherListener "E0303" Tables "A listener key that its protocol has no use for."
+    ProxyNobody "E0304" File "A listener wants PROXY headers, and nobody is trusted to send them."
 
     IdenticalRoutes "E0401" Tables "Two routes match exactly the same requests."
     UnreachableRoute "E0402" Tables "Every request that a route matches is taken by another one."
@@ -91,7 +93,9 @@ codes! {
     BadPath "E0404" Value "A path that no request has once it is in normal form."
     BadMethod "E0405" Value "A request method that is none, or that never reaches a route."
     BadHeader "E0406" Value "A header condition or a header value that cannot be one."
-    NotHttp "E0407" Value "A route names a listener that does not speak HTTP."
+    MixedProtocols "E0408" File "A route names listeners of different protocols."
+    OtherProtocol "E0409" File "A route key that means nothing on listeners of its protocol."
+    BadAlpn "E0410" Value "A protocol name that no ClientHello has room for."
 
     StickyNeedsHttp "E0501" Value "Stickiness by a cookie or header on a listener that carries none."
     BadCookieName "E0502" Value "A cookie name that is not a token."
@@ -103,6 +107,7 @@ codes! {
     DuplicateBackend "E0602" Value "Two backends of one pool have the same name or the same address."
     HostNameBackend "E0603" Value "A backend is given by host name."
     OtherCheck "E0604" Tables "A key of the http check on a check of another type."
+    ProxyShared "E0605" Tables "PROXY headers on connections that clients share."
 
     UnknownVariable "E0701" Value "A value with a variable that does not exist there."
     ProtectedHeader "E0702" Value "A filter that would change a header which weir must keep right."
@@ -118,6 +123,7 @@ codes! {
     BadTlsFile "E0804" Value "A file of certificates or a key that cannot be used."
 
     DeniedAnyway "W0303" Value "An allowed network that lies in a denied one, so that nobody of it may come in."
+    ProxyUnheard "W0304" File "A listener accepts PROXY headers, and nobody is trusted to send them."
 
     NoRoutes "W0401" File "There is no route, so that every request is answered 404."
     HostTaken "W0402" Tables "One of a route's hosts is taken by an earlier route with the same match."

@@ -30,6 +30,11 @@ const HOST: Form = form(
     r"^(\*\.)?[A-Za-z0-9_.-]+$|^\[[0-9A-Fa-f:.]+\]$",
 );
 const PATH: Form = form("a path such as \"/cart\"", "^/");
+const SNI: Form = form(
+    "a server name such as \"db.example.com\" or \"*.example.com\"",
+    r"^(\*\.)?[A-Za-z0-9_.-]+$",
+);
+const ALPN: Form = form("a protocol such as \"h2\"", "^[!-~]{1,255}$");
 const METHOD: Form = form("a method such as \"GET\"", "^[!#$%&'*+.^_`|~0-9A-Z-]+$");
 const COOKIE_NAME: Form = form("a cookie name", "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$");
 const COOKIE_PATH: Form = form("a path such as \"/\"", "^/[^;]*$");
@@ -75,15 +80,18 @@ const LIMIT_KEY: Form = form(
     "^(source|route|(header|cookie):.+)$",
 );
 const RATE: Form = form("a rate such as \"10/s\"", "^[0-9]+/[smh]$");
-const STATUSES: Form = form(
-    "status codes such as \"200-399\" or \"200,204\"",
-    "^ *[1-5][0-9][0-9]( *- *[1-5][0-9][0-9])?( *, *[1-5][0-9][0-9]( *- *[1-5][0-9][0-9])?)* *$",
+const EXPECT: Form = form(
+    "status codes such as \"200-399\" or \"200,204\", or with a udp check bytes",
+    "^.+$",
 );
+const BYTES: Form = form("text, or bytes such as \"hex:000a ff\"", "^.+$");
 
 const WATCH: Choice = words(&["auto", "poll", "off"]);
 const LEVEL: Choice = words(&["error", "warn", "info", "debug"]);
 const ACCESS_FORMAT: Choice = words(&["json", "combined"]);
 const PROTOCOL: Choice = words(&["http", "tcp", "udp"]);
+const PROXY_PROTOCOL: Choice = words(&["off", "accept", "require"]);
+const PROXY_VERSION: Choice = words(&["off", "v1", "v2"]);
 const PATH_CHECKS: Choice = words(&["strict", "off"]);
 pub(super) const MODE: Choice = words(&[
     "insert",
@@ -104,10 +112,10 @@ const BALANCER: Choice = Choice {
         "least-connections",
         "least-sessions",
         "random-two",
+        "maglev",
     ],
     later: &[
         "peak-ewma",
-        "maglev",
         "hash source",
         "hash uri",
         "hash header:",
@@ -146,7 +154,7 @@ pub(super) const REFERRER: Choice = words(&[
 pub(super) const ALGORITHM: Choice = words(&["zstd", "br", "gzip"]);
 const SCHEME: Choice = words(&["http", "https"]);
 const STATE: Choice = words(&["ready", "drain", "maint"]);
-const CHECK: Choice = words(&["tcp", "http", "grpc", "none"]);
+const CHECK: Choice = words(&["tcp", "http", "grpc", "udp", "none"]);
 const POOL_PROTOCOL: Choice = words(&["http1", "http2"]);
 const SERVICE: Form = form(
     "the full name of a gRPC service, such as \"shop.v1.Cart\"",
@@ -164,9 +172,9 @@ pub const KEYS: &[Key] = &[
     row("secrets_file", Kind::Text(&FILE_PATH), Means("one is made and kept in state_dir"), Instant, "\"/etc/weir/secrets\"",
         "Base64 secrets of at least 32 bytes, one a line: the first seals cookies, all of them open; several weirs share it."),
     row("trusted_proxies", Kind::List(&NETWORK), Is("[]"), Instant, "[\"10.0.0.0/8\", \"2001:db8::1\"]",
-        "Networks and addresses whose forwarding headers are believed."),
+        "Networks and addresses whose forwarding headers and PROXY headers are believed."),
     row("drain_timeout", Kind::Duration { min: 0 }, Is("\"30s\""), Instant, "\"2m\"",
-        "How long a stopping process may finish what is open; what a reload removes ends by itself, without a bound."),
+        "How long a stopping process may finish what is open; a request whose backend or listener a reload removes ends by itself, without a bound, and a connection of a tcp listener after this time."),
     row("drain_delay", Kind::Duration { min: 0 }, Is("\"0s\""), Instant, "\"5s\"",
         "How long a stopping process still accepts after /readyz began to fail."),
     row("watch", Kind::Choice(&WATCH), Is("\"auto\""), Instant, "\"poll\"",
@@ -175,7 +183,7 @@ pub const KEYS: &[Key] = &[
     row("timeouts", Kind::Table, Means("every default below"), NewConnections, "",
         "Every wait of a request; each may be set again on a route."),
     row("timeouts.header", WAIT, Is("\"10s\""), NewConnections, "\"5s\"",
-        "A request head must be complete so long after its first byte."),
+        "A request head must be complete so long after its first byte; on a tcp listener the TLS handshake, or the ClientHello that its routes look at, so long after the accept."),
     row("timeouts.body_idle", WAIT, Is("\"30s\""), NewConnections, "\"10s\"",
         "Between two bytes of a request body."),
     row("timeouts.keep_alive", WAIT, Is("\"75s\""), NewConnections, "\"15s\"",
@@ -187,7 +195,9 @@ pub const KEYS: &[Key] = &[
     row("timeouts.response_idle", WAIT, Is("\"5m\""), NewConnections, "\"1h\"",
         "Between two bytes of an answer; server-sent events live here."),
     row("timeouts.upgrade_idle", WAIT, Is("\"1h\""), NewConnections, "\"10m\"",
-        "Between two bytes, in either direction, of a connection that was upgraded; WebSockets live here."),
+        "Between two bytes, in either direction, of a connection that was upgraded, or that a tcp listener relays; WebSockets and database sessions live here."),
+    row("timeouts.udp_idle", WAIT, Is("\"60s\""), Instant, "\"10s\"",
+        "Between two datagrams, in either direction, of one client of a udp listener; then its flow ends, and the next one begins another."),
     row("timeouts.upstream_idle", WAIT, Is("\"4s\""), NewConnections, "\"30s\"",
         "A pooled connection to a backend without a request; keep it under the backend's own keep-alive time."),
 
@@ -250,15 +260,19 @@ pub const KEYS: &[Key] = &[
     row("listeners.*.bind", Kind::List(&ADDRESS), Required, Rebind, "[\"192.0.2.10:80\", \"[2001:db8::10]:80\"]",
         "Addresses and ports; one that is not on the machine yet may be named too."),
     row("listeners.*.protocol", Kind::Choice(&PROTOCOL), Is("\"http\""), Rebind, "\"http\"",
-        "What is spoken there; this version serves \"http\"."),
+        "What is spoken there: requests, or with \"tcp\" bytes and with \"udp\" datagrams that weir only passes on."),
     row("listeners.*.max_connections", Kind::Count { min: 0, max: 10_000_000 }, Is("0"), Instant, "20000",
         "Connections at once over all workers, above which accepting pauses; 0 means no limit."),
     row("listeners.*.max_connections_per_source", Kind::Count { min: 0, max: 1_000_000 }, Is("0"), NewConnections, "100",
         "The same for each IPv4 address and each IPv6 /64; what comes above it is closed at once. Connections of trusted proxies do not count. 0 means no limit."),
+    row("listeners.*.max_flows", Kind::Count { min: 1, max: 10_000_000 }, Is("65536"), Instant, "20000",
+        "Clients of a udp listener, each address and port of them, that are served at once over all workers; one more ends the flow of another, at first of those that may be made up. Each holds a socket."),
     row("listeners.*.allow", Kind::List(&NETWORK), Means("everybody who is not denied"), Instant, "[\"10.0.0.0/8\", \"2001:db8::/32\"]",
         "Networks and addresses that may connect; nobody else may then. A trusted proxy may connect, and each of its requests is judged by the client's address."),
     row("listeners.*.deny", Kind::List(&NETWORK), Is("[]"), Instant, "[\"192.0.2.0/24\"]",
         "Networks and addresses that may not, whatever `allow` says."),
+    row("listeners.*.proxy_protocol", Kind::Choice(&PROXY_PROTOCOL), Is("\"off\""), NewConnections, "\"require\"",
+        "Whether a trusted proxy may, or must, say for whom it connects by a PROXY header (version 1 or 2) before everything else, within timeouts.header; limits and lists then hold for that client. With \"require\" connections of others are closed, with \"accept\" what they send is never taken for a header."),
     row("listeners.*.path_checks", Kind::Choice(&PATH_CHECKS), Is("\"strict\""), Instant, "\"off\"",
         "Whether paths that servers read differently (dot segments, encoded slashes) are refused."),
     row("listeners.*.http2", Kind::Flag, Is("true"), NewConnections, "false",
@@ -282,7 +296,7 @@ pub const KEYS: &[Key] = &[
         "A PEM file with its private key, EC or RSA."),
 
     row("listeners.*.rate_limit", Kind::Table, Means("no limit"), Instant, "{ rate = \"100/s\", burst = 200 }",
-        "How many requests each client address may send, whatever route they take; who sends more is answered 429."),
+        "How many requests each client address may send, whatever route they take; who sends more is answered 429. On a tcp listener: how many connections it may open; more are closed."),
     row("listeners.*.rate_limit.rate", Kind::Text(&RATE), Required, Instant, "\"100/s\"",
         "Requests in the long run: a number for each second (s), minute (m) or hour (h)."),
     row("listeners.*.rate_limit.burst", Kind::Count { min: 1, max: 1_000_000 }, Means("the number of the rate"), Instant, "200",
@@ -299,8 +313,10 @@ pub const KEYS: &[Key] = &[
         "Sets of backends, each pool under a name of its own."),
     row("pools.*.protocol", Kind::Choice(&POOL_PROTOCOL), Is("\"http1\""), Instant, "\"http2\"",
         "What the backends speak; \"http2\" is for gRPC, and needs backends that take it without an upgrade. WebSockets need \"http1\"."),
+    row("pools.*.proxy_protocol", Kind::Choice(&PROXY_VERSION), Is("\"off\""), Instant, "\"v2\"",
+        "The PROXY header that each connection to a backend begins with, checks included: a line of text, or the binary one, which also tells of TLS. A connection speaks for one client, and so serves one request of HTTP."),
     row("pools.*.balancer", Kind::Choice(&BALANCER), Is("\"round-robin\""), Instant, "\"least-connections\"",
-        "Chooses a backend for new work."),
+        "Chooses a backend for new work; \"maglev\" by the client's address alone (of IPv6 its /64), alike in every weir with the same pool."),
     row("pools.*.max_idle", Kind::Count { min: 0, max: 65_536 }, Is("256"), Instant, "32",
         "Idle connections kept for reuse, per worker and backend."),
     row("pools.*.slow_start", Kind::Duration { min: 1000 }, Means("a backend has its full share at once"), Instant, "\"30s\"",
@@ -322,15 +338,17 @@ pub const KEYS: &[Key] = &[
     row("pools.*.health", Kind::Table, Means("a tcp check with the defaults below"), Instant, "{ type = \"http\", path = \"/healthz\" }",
         "The active check of every backend of the pool."),
     row("pools.*.health.type", Kind::Choice(&CHECK), Is("\"tcp\""), Instant, "\"http\"",
-        "What is asked: that a connection is accepted, that a GET is answered well, that the gRPC health service says SERVING, or nothing."),
+        "What is asked: that a connection is accepted, that a GET is answered well, that the gRPC health service says SERVING, that a datagram is answered, or nothing. Without it a pool that only udp listeners lead to is not checked."),
     row("pools.*.health.path", Kind::Text(&TARGET), Is("\"/\""), Instant, "\"/healthz\"",
         "What an http check asks for."),
     row("pools.*.health.host", Kind::Text(&AUTHORITY), Means("the backend's address"), Instant, "\"shop.example.com\"",
         "The Host header of an http check, the authority of a grpc one."),
     row("pools.*.health.service", Kind::Text(&SERVICE), Is("\"\""), Instant, "\"shop.v1.Cart\"",
         "The service that a grpc check asks for; empty means the server as a whole."),
-    row("pools.*.health.expect", Kind::Text(&STATUSES), Is("\"200-399\""), Instant, "\"200,204\"",
-        "The status codes that mean health to an http check."),
+    row("pools.*.health.send", Kind::Text(&BYTES), Means("required with \"udp\""), Instant, "\"hex:1234 0100 0001 0000 0000 0000 00 0002 0001\"",
+        "With \"udp\": the datagram that is sent; here a DNS query for the name servers of the root."),
+    row("pools.*.health.expect", Kind::Text(&EXPECT), Means("\"200-399\"; any answer with \"udp\""), Instant, "\"200,204\"",
+        "The status codes that mean health to an http check; with \"udp\" the bytes that the answer must begin with, such as \"hex:1234\"."),
     row("pools.*.health.interval", Kind::Duration { min: 10 }, Is("\"2s\""), Instant, "\"5s\"",
         "Between the starts of two checks of one backend, spread by up to a tenth; at most 500ms until the first one has passed."),
     row("pools.*.health.timeout", Kind::Duration { min: 1 }, Is("\"1s\""), Instant, "\"500ms\"",
@@ -358,8 +376,8 @@ pub const KEYS: &[Key] = &[
         "What leads where: exact host, then longest suffix, then any; longest path; most conditions; file order."),
     row("routes[].name", Kind::Text(&NAME), Means("its match as text, such as shop.example.com/cart"), Instant, "\"cart\"",
         "What metrics and logs call it."),
-    row("routes[].listeners", Kind::List(&NAME), Means("every http listener"), Instant, "[\"web\"]",
-        "The listeners that it holds for."),
+    row("routes[].listeners", Kind::List(&NAME), Means("every http listener; every tcp one with `sni` or `alpn`, or where there is no http listener"), Instant, "[\"web\"]",
+        "The listeners that it holds for, all of one protocol."),
     row("routes[].hosts", Kind::List(&HOST), Means("any host"), Instant, "[\"shop.example.com\", \"*.shop.example.com\"]",
         "Exact names, or \"*.\" and a suffix for any number of labels before it."),
     row("routes[].path", Kind::Text(&PATH), Is("\"/\""), Instant, "\"/cart\"",
@@ -368,8 +386,14 @@ pub const KEYS: &[Key] = &[
         "Request methods, one of which must be used."),
     row("routes[].headers", Kind::Headers, Is("{}"), Instant, "{ \"x-beta\" = \"1\", \"x-any\" = true }",
         "Headers that must all be there: with this value, or with any (true)."),
+    row("routes[].sni", Kind::List(&SNI), Means("any connection"), Instant, "[\"db.example.com\", \"*.db.example.com\"]",
+        "On tcp listeners: names that a TLS client asks for (SNI), exact or \"*.\" and a suffix; TLS passes through untouched unless the listener has `tls`."),
+    row("routes[].alpn", Kind::List(&ALPN), Means("any connection"), Instant, "[\"h2\", \"http/1.1\"]",
+        "On tcp listeners: protocols (ALPN), one of which a TLS client offers; not where the listener has `tls`."),
     row("routes[].pool", Kind::Text(&NAME), Means("required, unless its filters answer every request"), Instant, "\"was\"",
         "The pool that it leads to."),
+    row("routes[].replies", Kind::Count { min: 1, max: 1000 }, Means("any number"), Instant, "1",
+        "On udp listeners: how many datagrams answer one of a client's, as one does in DNS. A flow with all of its answers ends after a second, and is the first to give way to another."),
     row("routes[].max_body", Kind::Size { min: 0, max: 1 << 50 }, Means("no limit"), Instant, "\"10MiB\"",
         "Bytes that a request body may have."),
     row("routes[].timeouts", Kind::Table, Means("those of the file"), NewConnections, "{ response = \"5m\" }",
@@ -381,6 +405,7 @@ pub const KEYS: &[Key] = &[
     again("routes[].timeouts.response", "\"5m\"", "See timeouts.response."),
     again("routes[].timeouts.response_idle", "\"24h\"", "See timeouts.response_idle."),
     again("routes[].timeouts.upgrade_idle", "\"24h\"", "See timeouts.upgrade_idle."),
+    again("routes[].timeouts.udp_idle", "\"10s\"", "See timeouts.udp_idle."),
     again("routes[].timeouts.upstream_idle", "\"1s\"", "See timeouts.upstream_idle."),
     row("routes[].sticky", Kind::Table, Means("not sticky"), Instant, "{ mode = \"insert\" }",
         "Keeps a client on the backend that it already has."),
@@ -532,12 +557,10 @@ pub const KEYS: &[Key] = &[
 pub const LATER: &[&str] = &[
     "discovery",
     "datapath",
-    "listeners.*.proxy_protocol",
     "listeners.*.sni",
     "pools.*.discovery",
     "pools.*.outlier",
     "pools.*.queue",
-    "routes[].sni",
     "routes[].rewrite",
     "routes[].redirect",
     "routes[].limits",

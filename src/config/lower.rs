@@ -53,7 +53,10 @@ pub(super) struct ListenerPlaces {
     pub name: Span,
     pub bind: Vec<Span>,
     pub protocol: Span,
+    pub proxy_protocol: Span,
     pub allow: protection::AllowPlaces,
+    /// Its keys that only some protocols have a use for.
+    pub keys: Vec<(&'static str, Span)>,
 }
 
 /// Where the parts of a route stand, and its references as written.
@@ -70,16 +73,22 @@ pub(super) struct RoutePlaces {
     pub sticky: Option<sticky::StickyPlaces>,
     /// Its filters, by their types.
     pub filters: Vec<Span>,
+    /// Its keys that only some protocols have a use for.
+    pub keys: Vec<(&'static str, Span)>,
     /// Whether nothing was wrong with it, so that its match can be compared with others'.
     pub sound: bool,
 }
 
 /// Where the parts of a pool stand.
 pub(super) struct PoolPlaces {
+    pub protocol: Span,
+    pub proxy_protocol: Span,
     pub balancer: Span,
     pub name: Span,
     /// Where TLS is told to verify nothing, if it is.
     pub unverified: Option<Span>,
+    /// Whether the file says how it is checked.
+    pub has_check: bool,
     /// The timeout of its check, else the interval, if the file has one of them.
     pub check_time: Option<Span>,
 }
@@ -101,8 +110,9 @@ pub(super) fn lower(report: &mut Report, tree: &DeTable<'_>, text: &str) -> Draf
     {
         report.push(no_listeners(text));
     }
-    let (pools, pool_places) = pools::lower(report, &top, &mut tls_files);
+    let (mut pools, pool_places) = pools::lower(report, &top, &mut tls_files);
     let (routes, route_places) = routes::lower(report, &top, timeouts, &listeners);
+    pools::settle(&mut pools, &pool_places, &routes, &listeners);
     let config = Config {
         workers: top.count(report, "workers").unwrap_or_default() as usize,
         state_dir: top
@@ -167,6 +177,7 @@ fn read_timeouts(report: &mut Report, section: &Section<'_>, over: Option<Timeou
         response: read("response", |over| over.response),
         response_idle: read("response_idle", |over| over.response_idle),
         upgrade_idle: read("upgrade_idle", |over| over.upgrade_idle),
+        udp_idle: read("udp_idle", |over| over.udp_idle),
         upstream_idle: read("upstream_idle", |over| over.upstream_idle),
     }
 }

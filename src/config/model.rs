@@ -5,6 +5,7 @@
 mod cidr;
 mod filters;
 mod protection;
+mod proxy_protocol;
 mod sticky;
 mod tls;
 
@@ -19,6 +20,7 @@ pub use filters::{
     Piece, Redirect, Respond, Rewrite, Scheme, SecurityHeaders, Template, Variable,
 };
 pub use protection::{Access, LimitKey, Rate, RateLimit};
+pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
 pub use sticky::{
     Cookie, InsertTimes, OnFailure, Rebalance, SameSite, Secure, Sessions, Sticky, StickyMode,
     Store,
@@ -34,7 +36,7 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Base64 secrets, one a line; the first seals, all open. Absent: one is made and kept in `state_dir`.
     pub secrets_file: Option<PathBuf>,
-    /// Networks whose forwarding headers are believed.
+    /// Networks whose forwarding headers and PROXY headers are believed.
     pub trusted_proxies: Vec<Cidr>,
     /// How long a stopping process may finish what is open. A reload needs no such bound: requests at a removed backend, and
     /// those on connections of a removed listener, end as they would have.
@@ -95,6 +97,8 @@ pub struct Timeouts {
     pub response_idle: Duration,
     /// Between bytes of a connection that was switched to another protocol, in either direction.
     pub upgrade_idle: Duration,
+    /// Between datagrams of one client of a udp listener, in either direction.
+    pub udp_idle: Duration,
     /// A pooled upstream connection without a request.
     pub upstream_idle: Duration,
 }
@@ -227,10 +231,14 @@ pub struct Listener {
     pub max_connections: usize,
     /// The same for each client address; 0: no limit. Above it, connections are closed.
     pub max_connections_per_source: usize,
+    /// Flows of datagrams at once over all workers.
+    pub max_flows: usize,
     /// How often each client may ask.
     pub rate_limit: Option<RateLimit>,
     /// Who may connect.
     pub access: Access,
+    /// What becomes of PROXY headers.
+    pub proxy_protocol: ProxyProtocol,
     /// Whether ambiguous paths are refused.
     pub path_checks: PathChecks,
     /// Whether HTTP/2 is spoken too.
@@ -250,6 +258,17 @@ pub enum Protocol {
     Udp,
 }
 
+impl Protocol {
+    /// As the file spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Http => "http",
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
+}
+
 /// Whether a path that servers read differently is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathChecks {
@@ -264,7 +283,7 @@ pub enum PathChecks {
 pub struct Route {
     /// The `route` label: the given name, or the match as text.
     pub name: String,
-    /// Names of listeners; resolved: an omitted key lists every http listener.
+    /// Names of listeners of one protocol; resolved: an omitted key lists every one of the protocol that the route is for.
     pub listeners: Vec<String>,
     /// Exact names and `*.` suffixes, lower case; empty: any host.
     pub hosts: Vec<String>,
@@ -274,12 +293,18 @@ pub struct Route {
     pub methods: Vec<String>,
     /// All must hold.
     pub headers: Vec<HeaderMatch>,
+    /// On tcp listeners: exact names and `*.` suffixes that a TLS client asks for, lower case; empty: any connection.
+    pub sni: Vec<String>,
+    /// On tcp listeners: protocols, one of which a TLS client offers; empty: any connection.
+    pub alpn: Vec<String>,
     /// Name of a pool that exists; empty: it leads nowhere, since its filters answer.
     pub pool: String,
     /// In the order written.
     pub filters: Vec<Filter>,
     /// Absent: not sticky.
     pub sticky: Option<Sticky>,
+    /// On udp listeners: datagrams that answer one of a client's; `None`: any number.
+    pub replies: Option<u32>,
     /// Bytes a request body may have; `None`: no limit.
     pub max_body: Option<u64>,
     /// The file's timeouts with the route's own over them.
@@ -304,6 +329,8 @@ pub struct Pool {
     pub protocol: PoolProtocol,
     /// Chooses for new work.
     pub balancer: BalancerKind,
+    /// What header a connection to a backend begins with; absent: none.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// Idle upstream connections kept per worker and backend.
     pub max_idle: usize,
     /// How long a backend that came up takes to its full share of new clients; absent: it has it at once.
@@ -338,6 +365,8 @@ pub enum BalancerKind {
     LeastSessions,
     /// The less loaded of two drawn at random.
     RandomTwo,
+    /// A fixed table that the client's address finds its place in.
+    Maglev,
 }
 
 /// One server address.
@@ -428,6 +457,13 @@ pub enum Check {
         service: String,
         /// `:authority` of the call; default: the backend's address.
         host: Option<String>,
+    },
+    /// A datagram that is answered.
+    Udp {
+        /// What is sent.
+        send: Vec<u8>,
+        /// What the answer begins with; empty: any will do.
+        expect: Vec<u8>,
     },
 }
 

@@ -32,9 +32,15 @@ const HEAD: &str = "\
 /// Shown as their examples always: the keys of an http check could not stand beside the default, and the route needs its pool.
 const ALWAYS: [&str; 2] = ["pools.*.health.type", "routes[].pool"];
 
-/// Comments always: they could not stand beside the mode that the reference has.
-const OF_OTHER_MODES: [&str; 8] = [
+/// Comments always: they could not stand beside the mode or the protocol that the reference has.
+const OF_OTHER_MODES: [&str; 14] = [
+    "pools.*.proxy_protocol",
+    "listeners.*.max_flows",
     "pools.*.health.service",
+    "pools.*.health.send",
+    "routes[].sni",
+    "routes[].alpn",
+    "routes[].replies",
     "routes[].sticky.rebalance_idle",
     "routes[].sticky.rebalance_rate",
     "routes[].sticky.wait",

@@ -106,6 +106,12 @@ impl<'t> Section<'t> {
         entry.map_or(self.span(), |(key, _)| key.span())
     }
 
+    /// Those of these keys that are there, with their places.
+    pub fn present(&self, names: &[&'static str]) -> Vec<(&'static str, Span)> {
+        let there = names.iter().filter(|name| self.value(name).is_some());
+        there.map(|name| (*name, self.key_place(name))).collect()
+    }
+
     fn path_of(&self, name: &str) -> String {
         match self.path {
             "" => name.to_owned(),

@@ -18,6 +18,8 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("frontends", "listeners"),
     ("listen", "bind"),
     ("log_level", "log"),
+    ("accept_proxy", "proxy_protocol"),
+    ("send_proxy", "proxy_protocol"),
     ("servers", "backends"),
     ("services", "pools"),
     ("upstream", "pools"),

@@ -9,6 +9,9 @@ use bytes::Bytes;
 use super::fault::Fault;
 use super::head::Field;
 
+/// Fields that a head has room for before it grows; most answers have fewer.
+const FIELDS: usize = 8;
+
 /// What of a request is not in its fields.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape<'a> {
@@ -154,7 +157,7 @@ fn is_end_to_end(name: &[u8]) -> bool {
 fn read(head: &[u8]) -> Option<(&[u8], HeaderMap, Option<HeaderValue>)> {
     let end = memchr::memchr(b'\r', head)?;
     let (first, rest) = (&head[..end], Bytes::copy_from_slice(&head[end + 2..]));
-    let mut fields = HeaderMap::with_capacity(16);
+    let mut fields = HeaderMap::with_capacity(FIELDS);
     let mut host = None;
     let mut at = 0;
     while !rest[at..].starts_with(b"\r\n") {

@@ -19,6 +19,7 @@ use crate::http::forwarding;
 use crate::http::framing::Framing;
 use crate::http::head::{AnswerHead, Field, Version, list_members};
 use crate::net::duplex::Duplex;
+use crate::net::turn::{GATHERED, turn};
 use crate::upstream::local::Scratch;
 use crate::upstream::side::BackendSide;
 
@@ -271,10 +272,15 @@ impl Exchange<'_> {
                 (&out[..], &[][..])
             }
         };
-        self.answer
-            .backlog
-            .send(&mut self.client.stream, cx, first, second)
-            .map_err(|_| Failure::ClientGone)?;
+        if first.len() + second.len() <= GATHERED {
+            self.answer.backlog.push(first);
+            self.answer.backlog.push(second);
+        } else {
+            self.answer
+                .backlog
+                .send(&mut self.client.stream, cx, first, second)
+                .map_err(|_| Failure::ClientGone)?;
+        }
         self.note_passed(cx, read);
         Ok(())
     }
@@ -316,6 +322,10 @@ impl Exchange<'_> {
             self.switch(plan);
             return Ok(Next::Close);
         }
+        if !self.answer.backlog.is_empty() {
+            turn().await;
+            poll_fn(|cx| Poll::Ready(self.flush_head(cx))).await?;
+        }
         if !self.answer.body.is_done() || !self.answer.backlog.is_empty() {
             poll_fn(|cx| self.poll_relay(cx)).await?;
             self.facts.ended = clock::now();
@@ -324,7 +334,11 @@ impl Exchange<'_> {
         self.client.stream.end(trailers.map(|trailers| *trailers));
         let backend_goes_on =
             self.answer.backend_goes_on && self.upload.is_done() && !self.is_backend_behind();
-        let upstream = self.backend.take().filter(|_| backend_goes_on);
+        // A connection that began with a PROXY header speaks for this client only.
+        let is_own = self.generation.snapshot.pools[plan.pool]
+            .proxy_protocol
+            .is_some();
+        let upstream = (self.backend.take()).filter(|_| backend_goes_on && !is_own);
         let upstream = upstream.map(|upstream| (upstream.stream, upstream.is_large));
         if let Some((BackendSide::Http1(stream), is_large)) = upstream {
             let snapshot = &*self.generation.snapshot;
@@ -343,6 +357,17 @@ impl Exchange<'_> {
             (true, false) if is_asked && self.client.is_quiet() => Next::Close,
             _ => Next::Linger,
         })
+    }
+
+    /// Sends what was kept of an answer over this turn.
+    fn flush_head(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        let flushed = self.answer.backlog.poll_flush(&mut self.client.stream, cx);
+        let kept_since = std::mem::replace(&mut self.facts.ended, clock::now());
+        self.facts.overhead += self.facts.ended - kept_since;
+        match flushed {
+            Poll::Ready(Err(_)) => Err(Failure::ClientGone),
+            _ => Ok(()),
+        }
     }
 
     fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {

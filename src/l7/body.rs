@@ -33,6 +33,7 @@ impl Exchange<'_> {
                 let flushed = upstream.backlog.poll_flush(&mut upstream.stream, cx);
                 upstream.deaf = matches!(flushed, Poll::Ready(Err(_)));
                 if upstream.backlog.len() < before {
+                    upstream.sent = true;
                     self.await_upload(cx);
                 }
                 let _ = ready!(flushed);

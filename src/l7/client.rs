@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::side::Side;
+use crate::net::introduction::Introduction;
 use crate::net::timer::Timer;
 use crate::net::tls::handshake::Handshake;
 use crate::policy::persist::{Remembered, Told};
@@ -22,8 +23,10 @@ pub struct Client {
     pub local: Rc<Local>,
     /// The listener that accepted it.
     pub view: Rc<ListenerView>,
-    /// Its other end.
+    /// Its other end, or the client that a trusted proxy there speaks for.
     pub remote: SocketAddr,
+    /// What that proxy said of it.
+    pub introduction: Option<Rc<Introduction>>,
     /// What its handshake came to, once there was one.
     pub tls: Option<Rc<Handshake>>,
     /// Bytes that arrived before their turn.
@@ -43,8 +46,10 @@ pub struct Origin {
     pub local: Rc<Local>,
     /// The listener that accepted it.
     pub view: Rc<ListenerView>,
-    /// Its other end.
+    /// Its other end, or the client that a trusted proxy there speaks for.
     pub remote: SocketAddr,
+    /// What that proxy said of it; of an HTTP/2 connection its ends in any case.
+    pub introduction: Option<Rc<Introduction>>,
     /// What its handshake came to, where TLS is spoken.
     pub tls: Option<Rc<Handshake>>,
 }
@@ -69,6 +74,7 @@ impl Client {
             local,
             view,
             remote,
+            introduction,
             tls,
         } = origin;
         let timer = local.wheel.timer();
@@ -78,6 +84,7 @@ impl Client {
             local,
             view,
             remote,
+            introduction,
             tls,
             early: Vec::new(),
             requests: 0,
@@ -92,6 +99,7 @@ impl Client {
             local: self.local.clone(),
             view: self.view.clone(),
             remote: self.remote,
+            introduction: self.introduction.clone(),
             tls: self.tls.clone(),
         }
     }

@@ -1,5 +1,5 @@
 //! TLS at both ends of a request: the handshake of a client before it is served, what its certificate is good for, and the handshake
-//! with a backend.
+//! with a backend, behind the PROXY header that it may be sent.
 //! It never serves a client that did not complete its handshake, and tells no client more than an alert or a sentence.
 //! The walk goes back to `connection.rs` (a client), `plan.rs` (a request) and `exchange.rs` (a backend).
 
@@ -7,29 +7,27 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::exchange::Exchange;
 use super::reject::Failure;
 use super::side::Side;
-use crate::clock;
+use crate::config::model::ProxyVersion;
 use crate::http::edits::Edits;
 use crate::http::forwarding::Source;
 use crate::http::head::{RequestHead, host_of};
-use crate::metrics::worker::TlsFailure;
 use crate::net::backlog::Backlog;
+use crate::net::introduction::{self, Outgoing, ends_toward};
+use crate::net::proxy_protocol::{Ends, Transport};
 use crate::net::stream::Stream;
-use crate::net::tls::handshake::{Handshake, Refusal};
-use crate::net::tls::secure;
+use crate::net::tls::handshake::Refusal;
+use crate::net::tls::{HTTP2, secure};
 use crate::state::backend::Backend;
+use crate::upstream::handshake;
 use crate::upstream::local::Local;
 
 /// What every TLS connection begins with: a record of the handshake, and the major version of them all.
 const HELLO: &[u8] = &[22, 3];
-
-/// Between two lines of one worker about backends whose handshakes fail.
-const TELL: Duration = Duration::from_secs(1);
 
 /// For whoever speaks HTTP where TLS is spoken.
 const PLAIN_HTTP: &[u8] =
@@ -63,26 +61,14 @@ impl Client {
     }
 
     fn note_handshake(&mut self) {
-        let Side::Http1(stream) = &self.stream else {
-            return;
-        };
-        if let Some(facts) = stream.tls().and_then(Handshake::of) {
-            let kind = usize::from(facts.is_tls13) * 2 + usize::from(facts.is_resumed);
-            self.local.counts.tls_handshakes[kind].increment();
-            self.tls = Some(Rc::new(facts));
+        if let Side::Http1(stream) = &self.stream {
+            self.tls = handshake::note(&self.local, stream).map(Rc::new);
         }
     }
 
     /// Counts a handshake that failed; without a refusal it was not complete in time.
     async fn refuse(&mut self, refusal: Option<Refusal>) {
-        let reason = refusal
-            .as_ref()
-            .map_or(TlsFailure::Timeout, Refusal::reason);
-        self.local.counts.tls_failures[reason as usize].increment();
-        match &refusal {
-            Some(refusal) => log::debug!("{}: no TLS: {refusal}", self.remote),
-            None => log::debug!("{}: no TLS: not complete in time", self.remote),
-        }
+        handshake::note_failure(&self.local, self.remote, refusal.as_ref());
         if matches!(refusal, Some(Refusal::PlainHttp)) {
             let mut backlog = Backlog::default();
             let sent = poll_fn(|cx| {
@@ -145,8 +131,12 @@ impl Exchange<'_> {
     ) -> Result<Stream, Failure> {
         let generation = self.generation.clone();
         let (pool, address) = (&generation.snapshot.pools[pool], backend.live.address);
+        let header = pool.proxy_protocol.map(|version| self.header(version));
         let connecting = async {
-            let stream = Stream::connect(address).await?;
+            let mut stream = Stream::connect(address).await?;
+            if let Some(header) = &header {
+                introduction::send(&mut stream, header).await?;
+            }
             match &pool.tls {
                 Some(tls) => secure(stream, tls, address).await,
                 None => Ok(stream),
@@ -160,14 +150,35 @@ impl Exchange<'_> {
     }
 }
 
+impl Exchange<'_> {
+    /// The PROXY header that tells a backend for whom it is connected to: as a proxy told, or for the other end of the connection.
+    fn header(&self, version: ProxyVersion) -> Vec<u8> {
+        let client = &*self.client;
+        let before = client.introduction.as_deref();
+        let (own, alpn) = match &client.stream {
+            Side::Http1(stream) => (Some(ends_toward(client.remote, stream)), stream.alpn()),
+            Side::Http2(_) => (None, client.tls.as_ref().map(|_| HTTP2)),
+        };
+        let nowhere = Ends {
+            source: client.remote,
+            destination: client.remote,
+        };
+        let outgoing = Outgoing {
+            ends: before.map(|before| before.ends).or(own).unwrap_or(nowhere),
+            transport: Transport::Stream,
+            before,
+            tls: client.tls.as_deref(),
+            server_name: None,
+            alpn,
+            id: self.facts.id,
+        };
+        outgoing.header(version)
+    }
+}
+
 /// The failure that a backend's refusal is. The log tells of it, seldom.
 fn failure_of(refusal: &Refusal, pool: &str, backend: &Backend, local: &Local) -> Failure {
-    let now = clock::now();
-    let told = local.told_of_tls.get();
-    if told.is_none_or(|told: Instant| now.saturating_duration_since(told) >= TELL) {
-        local.told_of_tls.set(Some(now));
-        log::warn!("backend {pool}/{}: no TLS: {refusal}", backend.name);
-    }
+    handshake::tell_of_backend(local, pool, &backend.name, refusal);
     match refusal {
         Refusal::System(error) => Failure::Connect(error.kind()),
         Refusal::Closed => Failure::Connect(io::ErrorKind::UnexpectedEof),

@@ -216,9 +216,8 @@ pub(super) fn plan(
     let (limits, started) = (&snapshot.config.limits, exchange.facts.started);
     let request = request_of(known, &exchange.received, &mut scratch.lines, limits)?;
     let head = &request.head;
-    let trusted = &snapshot.config.trusted_proxies;
-    let is_tls = exchange.client.tls.is_some();
-    let source = Source::of(head, exchange.client.remote, is_tls, trusted);
+    let (trusted, tls) = (&snapshot.config.trusted_proxies, &exchange.client.tls);
+    let source = Source::of(head, exchange.client.remote, tls.is_some(), trusted);
     (exchange.facts.client, exchange.facts.secure) = (source.client, source.secure);
     if !attempts.is_planned {
         protect::ask_gate(snapshot, exchange.listener, &source, head, started)?;
@@ -229,6 +228,7 @@ pub(super) fn plan(
         client: source.client,
         listener: exchange.listener,
         session: None,
+        hello: None,
         request: Some(RequestFacts {
             head,
             path: path::normalize(head.path, &mut scratch.path, checks).map_err(Failure::Path)?,
@@ -257,9 +257,9 @@ pub(super) fn plan(
     facts.session = look_up(snapshot, route, &facts);
     exchange.facts.session = facts.session.map(Shown::from);
     let first_flight = FirstFlight::of(snapshot, route, &facts);
-    let last = exchange.facts.choice.filter(|_| attempts.repeats);
     let (client, flight) = (&mut *exchange.client, first_flight.as_ref());
     let choose = || choose_together(client, &generation, route, &facts, attempts, flight);
+    let last = exchange.facts.choice.filter(|_| attempts.repeats);
     let choice = match last.map_or_else(choose, Ok) {
         Ok(choice) => choice,
         Err(nowhere) => return attempts.stay(nowhere, &generation, route, head),

@@ -1,23 +1,20 @@
-//! What a client meets before its request is served: who may come in, how many connections it has, how often it asks.
+//! What a client meets before its request is served: who may come in, how often it asks.
 //! It refuses and says so in the log, seldom; it decides nothing that `state/gate.rs` and `state/rate_limit.rs` do not.
-//! The walk goes back to `worker.rs` (a connection) and `plan.rs` (a request).
+//! The walk goes back to `plan.rs`; what a connection meets stands in `upstream/admission.rs`.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::exchange::Exchange;
 use super::reject::Failure;
-use crate::clock;
-use crate::config::model::{Cidr, LimitKey};
+use crate::config::model::LimitKey;
 use crate::http::forwarding::Source;
 use crate::http::head::RequestHead;
 use crate::policy::filter::{self, Limits};
-use crate::state::gate::{Closed, Gate};
+use crate::state::gate::Gate;
 use crate::state::rate_limit::RateLimit;
-use crate::state::refusals::Refusals;
 use crate::state::snapshot::{Route, Snapshot};
-use crate::state::sources::Seat;
-use crate::upstream::local::ListenerView;
+use crate::upstream::admission::tell;
 
 /// Whose limit a request met, and when it may come again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,36 +34,6 @@ impl Limited {
             wait: u16::try_from(wait).unwrap_or(u16::MAX),
         }
     }
-}
-
-/// Lets a connection in; what comes back counts it for as long as it lives. `None`: it may not come in.
-///
-/// A trusted proxy speaks for many clients: its connections are not counted, and not it but each of its requests is judged.
-pub fn admit(view: &ListenerView, remote: IpAddr) -> Option<Option<Seat>> {
-    let generation = view.generation();
-    let snapshot = &*generation.snapshot;
-    let listener = &snapshot.listeners[view.listener()];
-    let gate = &listener.gate;
-    if !gate.asks() || is_trusted(remote, &snapshot.config.trusted_proxies) {
-        return Some(None);
-    }
-    let closed = match gate.enter(remote) {
-        Ok(seat) => return Some(seat),
-        Err(closed) => closed,
-    };
-    let (refusals, why) = match closed {
-        Closed::Denied => (&gate.counts.denied, "may not connect"),
-        Closed::TooMany => (&gate.counts.connections, "has too many connections"),
-    };
-    let name = &listener.name;
-    tell(refusals, clock::now(), || {
-        format!("listener {name}: {remote} {why}")
-    });
-    None
-}
-
-fn is_trusted(remote: IpAddr, trusted: &[Cidr]) -> bool {
-    trusted.iter().any(|network| network.contains(remote))
 }
 
 /// Asks a listener whether a request may come in. Its client is judged anew: it may stand behind a trusted proxy, or the lists may have
@@ -152,15 +119,6 @@ fn tell_of(limit: &RateLimit, (kind, name): (&str, &str), client: IpAddr, now: I
         let label = &limit.label;
         format!("{kind} {name}: {client} is over the limit of {label}")
     });
-}
-
-/// Counts a refusal, and writes a line if one is due.
-fn tell(refusals: &Refusals, now: Instant, what: impl FnOnce() -> String) {
-    match refusals.count(now) {
-        None => {}
-        Some(1) => log::warn!("{}", what()),
-        Some(count) => log::warn!("{}; {count} times since the last such line", what()),
-    }
 }
 
 /// The fields that tell a client what it met: `Retry-After`, and those of draft-ietf-httpapi-ratelimit-headers-10. A policy is a quota that

@@ -110,10 +110,23 @@ impl Duplex for Side {
         }
     }
 
+    fn cut_write(&mut self) {
+        match self {
+            Side::Http1(stream) => stream.cut_write(),
+            Side::Http2(stream) => stream.abort(),
+        }
+    }
+
     fn reset_on_close(&mut self) {
         match self {
             Side::Http1(stream) => stream.reset_on_close(),
             Side::Http2(stream) => stream.abort(),
+        }
+    }
+
+    fn keep_alive(&self) {
+        if let Side::Http1(stream) = self {
+            stream.keep_alive();
         }
     }
 }

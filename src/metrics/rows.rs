@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
 
 use super::counter::Counter;
+use super::datagrams::DatagramCounts;
 use super::histogram::Histogram;
+use super::relays::RelayCounts;
 
 /// Label of what found no place in the budget.
 pub const OTHER: &str = "other";
@@ -89,6 +91,33 @@ pub struct RouteLabels {
     pub pool: Arc<str>,
 }
 
+/// What tells rows of one kind apart.
+trait Labels: Clone + Eq + std::hash::Hash {
+    /// Those of the row for what found no place in the budget.
+    fn other() -> Self;
+}
+
+impl Labels for RequestLabels {
+    fn other() -> Self {
+        let name: Arc<str> = OTHER.into();
+        RequestLabels {
+            listener: name.clone(),
+            route: name.clone(),
+            pool: name.clone(),
+            backend: name,
+        }
+    }
+}
+
+impl Labels for RouteLabels {
+    fn other() -> Self {
+        RouteLabels {
+            route: OTHER.into(),
+            pool: OTHER.into(),
+        }
+    }
+}
+
 /// A row that a worker has begun to write.
 #[derive(Debug)]
 pub enum NewRow {
@@ -96,6 +125,10 @@ pub enum NewRow {
     Request(RequestLabels, Arc<RequestCounts>),
     /// Times and persistence.
     Route(RouteLabels, Arc<RouteCounts>),
+    /// Relayed connections.
+    Relay(RequestLabels, Arc<RelayCounts>),
+    /// Flows of datagrams.
+    Datagrams(RequestLabels, Arc<DatagramCounts>),
 }
 
 /// How many rows may exist, over all workers.
@@ -131,6 +164,8 @@ pub struct Rows {
     budget: Arc<Budget>,
     requests: RefCell<HashMap<RequestLabels, Arc<RequestCounts>>>,
     routes: RefCell<HashMap<RouteLabels, Arc<RouteCounts>>>,
+    relays: RefCell<HashMap<RequestLabels, Arc<RelayCounts>>>,
+    datagrams: RefCell<HashMap<RequestLabels, Arc<DatagramCounts>>>,
 }
 
 impl Rows {
@@ -141,54 +176,51 @@ impl Rows {
             budget,
             requests: RefCell::default(),
             routes: RefCell::default(),
+            relays: RefCell::default(),
+            datagrams: RefCell::default(),
         }
     }
 
     /// The row of these labels, made at first use. The `other` row is outside the budget.
     pub fn request(&self, labels: RequestLabels) -> Arc<RequestCounts> {
-        let mut rows = self.requests.borrow_mut();
-        if let Some(row) = rows.get(&labels) {
-            return row.clone();
-        }
-        let other = || {
-            let name: Arc<str> = OTHER.into();
-            RequestLabels {
-                listener: name.clone(),
-                route: name.clone(),
-                pool: name.clone(),
-                backend: name,
-            }
-        };
-        let labels = if self.budget.take() { labels } else { other() };
-        rows.entry(labels)
-            .or_insert_with_key(|labels| {
-                let row = Arc::new(RequestCounts::default());
-                // Control outlives the workers; without it nobody reads the row anyway.
-                let _ = self
-                    .announce
-                    .send(NewRow::Request(labels.clone(), row.clone()));
-                row
-            })
-            .clone()
+        self.row(&self.requests, labels, NewRow::Request)
     }
 
     /// The row of these labels, made at first use. The `other` row is outside the budget.
     pub fn route(&self, labels: RouteLabels) -> Arc<RouteCounts> {
-        let mut rows = self.routes.borrow_mut();
+        self.row(&self.routes, labels, NewRow::Route)
+    }
+
+    /// The row of these labels, made at first use. The `other` row is outside the budget.
+    pub fn relay(&self, labels: RequestLabels) -> Arc<RelayCounts> {
+        self.row(&self.relays, labels, NewRow::Relay)
+    }
+
+    /// The row of these labels, made at first use. The `other` row is outside the budget.
+    pub fn datagrams(&self, labels: RequestLabels) -> Arc<DatagramCounts> {
+        self.row(&self.datagrams, labels, NewRow::Datagrams)
+    }
+
+    fn row<L: Labels, R: Default>(
+        &self,
+        rows: &RefCell<HashMap<L, Arc<R>>>,
+        labels: L,
+        new: fn(L, Arc<R>) -> NewRow,
+    ) -> Arc<R> {
+        let mut rows = rows.borrow_mut();
         if let Some(row) = rows.get(&labels) {
             return row.clone();
         }
-        let other = || RouteLabels {
-            route: OTHER.into(),
-            pool: OTHER.into(),
+        let labels = if self.budget.take() {
+            labels
+        } else {
+            L::other()
         };
-        let labels = if self.budget.take() { labels } else { other() };
         rows.entry(labels)
             .or_insert_with_key(|labels| {
-                let row = Arc::new(RouteCounts::default());
-                let _ = self
-                    .announce
-                    .send(NewRow::Route(labels.clone(), row.clone()));
+                let row = Arc::new(R::default());
+                // Control outlives the workers; without it nobody reads the row anyway.
+                let _ = self.announce.send(new(labels.clone(), row.clone()));
                 row
             })
             .clone()
@@ -204,5 +236,7 @@ impl Rows {
             .borrow_mut()
             .retain(|labels, _| request(labels));
         self.routes.borrow_mut().retain(|labels, _| route(labels));
+        (self.relays.borrow_mut()).retain(|labels, _| request(labels));
+        (self.datagrams.borrow_mut()).retain(|labels, _| request(labels));
     }
 }

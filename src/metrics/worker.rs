@@ -61,6 +61,48 @@ impl TlsFailure {
     }
 }
 
+/// Why a connection was closed before it was served, where PROXY headers are read: the `reason` of `weir_proxy_protocol_errors_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ProxyFailure {
+    /// It must begin with a header, and is not a trusted proxy's.
+    Untrusted,
+    /// It must begin with a header, and does not.
+    Missing,
+    /// What it begins with is no well-formed header.
+    Malformed,
+    /// The checksum of the header is wrong.
+    Checksum,
+    /// The header was not complete in time.
+    Timeout,
+    /// The connection ended before it was.
+    Closed,
+}
+
+impl ProxyFailure {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [ProxyFailure; 6] = [
+        ProxyFailure::Untrusted,
+        ProxyFailure::Missing,
+        ProxyFailure::Malformed,
+        ProxyFailure::Checksum,
+        ProxyFailure::Timeout,
+        ProxyFailure::Closed,
+    ];
+
+    /// The value of the label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ProxyFailure::Untrusted => "untrusted",
+            ProxyFailure::Missing => "missing",
+            ProxyFailure::Malformed => "malformed",
+            ProxyFailure::Checksum => "checksum",
+            ProxyFailure::Timeout => "timeout",
+            ProxyFailure::Closed => "closed",
+        }
+    }
+}
+
 /// The counts of one worker, shared with control.
 #[derive(Debug)]
 pub struct WorkerCounts {
@@ -79,6 +121,8 @@ pub struct WorkerCounts {
     pub tls_handshakes: [Counter; 4],
     /// TLS handshakes that failed, by [`TlsFailure`] as a number.
     pub tls_failures: [Counter; TlsFailure::ALL.len()],
+    /// Connections that were closed for their PROXY header, by [`ProxyFailure`] as a number.
+    pub proxy_failures: [Counter; ProxyFailure::ALL.len()],
 }
 
 impl Default for WorkerCounts {
@@ -92,6 +136,7 @@ impl Default for WorkerCounts {
             http2_errors: Counter::default(),
             tls_handshakes: std::array::from_fn(|_| Counter::default()),
             tls_failures: std::array::from_fn(|_| Counter::default()),
+            proxy_failures: std::array::from_fn(|_| Counter::default()),
         }
     }
 }

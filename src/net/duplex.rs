@@ -28,8 +28,14 @@ pub trait Duplex {
     /// Sends the end.
     fn shutdown_write(&mut self);
 
+    /// Sends an end that nobody meant: who can tell it from the other one, as within TLS, must be able to.
+    fn cut_write(&mut self);
+
     /// Makes the coming close a reset: the other side must not take it for an end.
     fn reset_on_close(&mut self);
+
+    /// Has the system ask now and then whether the other end is still there.
+    fn keep_alive(&self);
 }
 
 impl Duplex for Stream {
@@ -57,7 +63,15 @@ impl Duplex for Stream {
         Stream::shutdown_write(self);
     }
 
+    fn cut_write(&mut self) {
+        Stream::cut_write(self);
+    }
+
     fn reset_on_close(&mut self) {
         Stream::reset_on_close(self);
+    }
+
+    fn keep_alive(&self) {
+        Stream::keep_alive(self);
     }
 }

@@ -3,12 +3,18 @@
 //! Read `listener.rs`, then `stream.rs` and `timer.rs`.
 
 pub mod backlog;
+pub mod client_hello;
 pub mod descriptors;
 pub mod duplex;
 pub mod framed;
+pub mod introduction;
 pub mod listener;
+pub mod proxy_protocol;
+pub mod relay;
 pub mod room;
 pub mod splice;
 pub mod stream;
 pub mod timer;
 pub mod tls;
+pub mod turn;
+pub mod udp;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
+use socket2::TcpKeepalive;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -32,13 +33,17 @@ impl Stream {
         Stream::Plain(stream)
     }
 
-    /// Begins TLS as the server. [`Stream::poll_handshake`] comes next.
+    /// Begins TLS as the server of a client of which `early` was read. [`Stream::poll_handshake`] comes next.
     ///
     /// # Errors
     /// What rustls does not like about the configuration; the connection is lost.
-    pub fn serve_tls(self, config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+    pub fn serve_tls(
+        self,
+        config: Arc<ServerConfig>,
+        early: Vec<u8>,
+    ) -> Result<Self, rustls::Error> {
         match self {
-            Stream::Plain(socket) => TlsStream::server(socket, config).map(Box::new),
+            Stream::Plain(socket) => TlsStream::server(socket, config, early).map(Box::new),
             Stream::Tls(_) => Err(rustls::Error::HandshakeNotComplete),
         }
         .map(Stream::Tls)
@@ -87,6 +92,17 @@ impl Stream {
         match self {
             Stream::Plain(_) => None,
             Stream::Tls(stream) => Some(stream),
+        }
+    }
+
+    /// The address of this end.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Stream::Plain(socket) => socket.local_addr(),
+            Stream::Tls(stream) => stream.local_addr(),
         }
     }
 
@@ -225,6 +241,14 @@ impl Stream {
         }
     }
 
+    /// The same without a word within TLS, as a connection that was cut ends.
+    pub fn cut_write(&mut self) {
+        match self {
+            Stream::Plain(_) => self.shutdown_write(),
+            Stream::Tls(stream) => stream.cut_write(),
+        }
+    }
+
     /// Makes the coming close a reset: the other side must not take the end for a clean one.
     pub fn reset_on_close(&mut self) {
         match self {
@@ -234,6 +258,20 @@ impl Stream {
             }
             Stream::Tls(stream) => stream.reset_on_close(),
         }
+    }
+
+    /// Has the system ask now and then whether the other end is still there; it counts as gone after about two minutes.
+    pub fn keep_alive(&self) {
+        let socket = match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => stream.socket(),
+        };
+        let often = TcpKeepalive::new()
+            .with_time(Duration::from_secs(60))
+            .with_interval(Duration::from_secs(20))
+            .with_retries(3);
+        // It fails only when the connection is gone already.
+        let _ = socket2::SockRef::from(socket).set_tcp_keepalive(&often);
     }
 }
 

@@ -3,8 +3,10 @@
 //! The walk goes on in `worker.rs`, which turns the wheel, and in `l7/`, which waits.
 
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// The grain of every deadline: one fires up to three ticks late, never early.
@@ -191,6 +193,22 @@ impl Timer {
     /// Makes the task of `cx` the one that [`Wheel::wake_all`] wakes, without a deadline.
     pub fn attach(&self, cx: &Context<'_>) {
         self.wheel.entries.borrow_mut().list[self.id as usize].attach(cx);
+    }
+
+    /// Waits for something at most for `duration`; `None` when that was in vain.
+    pub async fn within<T>(&self, duration: Duration, wait: impl Future<Output = T>) -> Option<T> {
+        let mut wait = pin!(wait);
+        let mut is_set = false;
+        poll_fn(|cx| match wait.as_mut().poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending if !std::mem::replace(&mut is_set, true) => {
+                self.set(cx, duration);
+                Poll::Pending
+            }
+            Poll::Pending if self.has_fired() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
     }
 
     /// Whether the last deadline passed.

@@ -17,12 +17,40 @@ pub struct Facts<'a> {
     pub listener: usize,
     /// The request; absent on layer 4.
     pub request: Option<RequestFacts<'a>>,
+    /// What the client asked for before TLS began; absent where nobody looked, or no TLS was spoken.
+    pub hello: Option<HelloFacts<'a>>,
     /// The application's session that it shows, on a sticky route.
     pub session: Option<SessionFacts>,
     /// Monotonic time, for rates.
     pub now: Instant,
     /// Wall time in milliseconds since the epoch, for tokens.
     pub wall_millis: u64,
+}
+
+/// What a TLS client says in the clear.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HelloFacts<'a> {
+    /// The name of the server that it asks for; empty: none.
+    pub server_name: &'a [u8],
+    /// The protocols that it offers, each behind a byte of its length (RFC 7301 section 3.1).
+    pub protocols: &'a [u8],
+}
+
+impl HelloFacts<'_> {
+    /// Whether it offers this protocol.
+    pub fn offers(&self, protocol: &[u8]) -> bool {
+        let mut left = self.protocols;
+        while let Some((&length, rest)) = left.split_first() {
+            let Some((offered, rest)) = rest.split_at_checked(usize::from(length)) else {
+                return false;
+            };
+            if offered == protocol {
+                return true;
+            }
+            left = rest;
+        }
+        false
+    }
 }
 
 /// The facts of a request.
@@ -34,6 +62,17 @@ pub struct RequestFacts<'a> {
     pub path: &'a [u8],
     /// Whether the client came by TLS, as far as weir or a trusted proxy knows.
     pub secure: bool,
+}
+
+impl Facts<'_> {
+    /// The name that routes are chosen by: of the host in a request, of the server in a ClientHello.
+    #[inline]
+    pub fn host(&self) -> Option<&[u8]> {
+        match (&self.request, &self.hello) {
+            (Some(request), _) => Some(request.head.host()),
+            (None, hello) => hello.map(|hello| hello.server_name),
+        }
+    }
 }
 
 impl RequestFacts<'_> {
@@ -83,6 +122,16 @@ pub struct KnownSession {
 mod tests {
     use super::*;
     use crate::http::Sample;
+
+    #[test]
+    fn protocols_are_whole() {
+        let hello = HelloFacts {
+            server_name: b"",
+            protocols: b"\x02h2\x08http/1.1\x09cut",
+        };
+        assert!(hello.offers(b"h2") && hello.offers(b"http/1.1"));
+        assert!(!hello.offers(b"h") && !hello.offers(b"cut") && !hello.offers(b""));
+    }
 
     #[test]
     fn pages_are_told_from_their_parts() {

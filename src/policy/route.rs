@@ -14,7 +14,7 @@ use crate::config::model::HeaderMatch;
 pub struct RouteMatch {
     /// Ordinals of the listeners that it serves.
     pub listeners: Vec<usize>,
-    /// Exact names and `*.` suffixes; empty: any host.
+    /// Exact names and `*.` suffixes of hosts, or of the servers that TLS clients ask for; empty: any.
     pub hosts: Vec<String>,
     /// A prefix in normal form, on segment boundaries: `/cart` is `/cart` and `/cart/…`, `/cart/` is only the latter, `/` is everything.
     pub path: String,
@@ -22,13 +22,15 @@ pub struct RouteMatch {
     pub methods: Vec<String>,
     /// All must hold.
     pub headers: Vec<HeaderMatch>,
+    /// A TLS client offers one of these; empty: any client.
+    pub alpn: Vec<String>,
 }
 
 /// Routes, compiled.
 ///
 /// Among those whose conditions all hold, an exact host goes before a `*.` suffix, a longer suffix before a shorter one, any
-/// suffix before no host; then a longer path goes before a shorter one; then more conditions (the methods count as one, each
-/// header as one) before fewer; then the order of the file decides. Hosts compare without case, port and trailing dot.
+/// suffix before no host; then a longer path goes before a shorter one; then more conditions (the methods count as one, so do the
+/// protocols of TLS, each header does) before fewer; then the order of the file decides. Hosts compare without case, port and trailing dot.
 #[derive(Debug, Default)]
 pub struct Router {
     conditions: Box<[Conditions]>,
@@ -82,7 +84,7 @@ impl Router {
     }
 
     fn route_by_host(&self, facts: &Facts<'_>) -> Option<usize> {
-        let received = facts.request.as_ref()?.head.host();
+        let received = facts.host()?;
         let mut buffer = [0; MAX_HOST];
         let host = buffer.get_mut(..received.len())?;
         host.copy_from_slice(received);
@@ -170,6 +172,7 @@ struct Conditions {
     listeners: Box<[u64]>,
     methods: Box<[Box<[u8]>]>,
     headers: Box<[HeaderMatch]>,
+    alpn: Box<[Box<[u8]>]>,
 }
 
 impl Conditions {
@@ -179,22 +182,27 @@ impl Conditions {
         for &listener in &rule.listeners {
             listeners[listener / 64] |= 1 << (listener % 64);
         }
-        let methods = rule.methods.iter();
+        let bytes = |words: &[String]| words.iter().map(|word| word.as_bytes().into()).collect();
         Conditions {
             listeners: listeners.into(),
-            methods: methods.map(|method| method.as_bytes().into()).collect(),
+            methods: bytes(&rule.methods),
             headers: rule.headers.as_slice().into(),
+            alpn: bytes(&rule.alpn),
         }
     }
 
     fn count(&self) -> usize {
-        usize::from(!self.methods.is_empty()) + self.headers.len()
+        let lists = [self.methods.is_empty(), self.alpn.is_empty()];
+        lists.iter().filter(|is_empty| !**is_empty).count() + self.headers.len()
     }
 
     #[inline]
     fn hold(&self, facts: &Facts<'_>) -> bool {
         let word = self.listeners.get(facts.listener / 64);
         if word.is_none_or(|word| word & (1 << (facts.listener % 64)) == 0) {
+            return false;
+        }
+        if !self.alpn.is_empty() && !self.hold_for_hello(facts) {
             return false;
         }
         if self.methods.is_empty() && self.headers.is_empty() {
@@ -204,6 +212,11 @@ impl Conditions {
             .request
             .as_ref()
             .is_some_and(|request| self.hold_for(request))
+    }
+
+    fn hold_for_hello(&self, facts: &Facts<'_>) -> bool {
+        let hello = facts.hello.as_ref();
+        hello.is_some_and(|hello| self.alpn.iter().any(|wanted| hello.offers(wanted)))
     }
 
     fn hold_for(&self, request: &RequestFacts<'_>) -> bool {
@@ -267,6 +280,7 @@ mod tests {
     use super::*;
     use crate::http::Sample;
     use crate::policy::balance::facts;
+    use crate::policy::facts::HelloFacts;
     use crate::policy::judge::judge;
 
     struct Asked<'a> {
@@ -433,6 +447,37 @@ mod tests {
         assert_eq!(chosen(&routes, ASKED), Some(3));
     }
 
+    #[test]
+    fn a_connection_goes_by_what_its_client_asks_for() {
+        let with_alpn = |hosts, alpn: &[&str]| RouteMatch {
+            alpn: alpn.iter().map(|&word| word.to_owned()).collect(),
+            ..rule(hosts, "/")
+        };
+        let routes = [
+            rule(&[], "/"),
+            rule(&["*.example.com"], "/"),
+            rule(&["a.example.com"], "/"),
+            with_alpn(&["a.example.com"], &["h2", "h3"]),
+            with_alpn(&[], &["postgresql"]),
+        ];
+        let router = Router::compile(&routes);
+        let chosen = |server_name, protocols| {
+            router.route(&Facts {
+                hello: Some(HelloFacts {
+                    server_name,
+                    protocols,
+                }),
+                ..facts()
+            })
+        };
+        assert_eq!(chosen(b"A.Example.com", b"\x02h2"), Some(3));
+        assert_eq!(chosen(b"a.example.com", b"\x08http/1.1"), Some(2));
+        assert_eq!(chosen(b"b.c.example.com", b"\x0apostgresql"), Some(1));
+        assert_eq!(chosen(b"other.org", b"\x02h2\x0apostgresql"), Some(4));
+        assert_eq!(chosen(b"", b""), Some(0), "who asks for nothing");
+        assert_eq!(router.route(&facts()), Some(0), "who speaks no TLS");
+    }
+
     fn rules() -> impl Strategy<Value = RouteMatch> {
         let header = ("x-[ab]", proptest::option::of("[12]"))
             .prop_map(|(name, value)| HeaderMatch { name, value });
@@ -453,6 +498,7 @@ mod tests {
                 },
                 methods,
                 headers,
+                alpn: Vec::new(),
             })
     }
 

@@ -160,7 +160,7 @@ impl Live {
         self.warm.store(millis, Ordering::Relaxed);
     }
 
-    /// Requests in flight, over all workers.
+    /// Requests and relayed connections in flight, over all workers.
     #[inline]
     pub fn in_flight(&self) -> u32 {
         self.load.0.in_flight.load(Ordering::Relaxed)
@@ -198,6 +198,12 @@ impl Live {
         Lease(self)
     }
 
+    /// Counts a relayed connection in flight until the lease is dropped. It holds no generation: such a connection may outlive many.
+    pub fn lease_connection(self: &Arc<Self>) -> ConnectionLease {
+        self.load.0.in_flight.fetch_add(1, Ordering::Relaxed);
+        ConnectionLease(self.clone())
+    }
+
     /// Counts a switched connection until the lease is dropped. It holds no generation: such a connection may outlive many.
     pub fn upgrade(self: &Arc<Self>) -> UpgradeLease {
         self.load.0.upgraded.fetch_add(1, Ordering::Relaxed);
@@ -222,6 +228,24 @@ pub struct Lease<'a>(&'a Live);
 
 impl Drop for Lease<'_> {
     #[inline]
+    fn drop(&mut self) {
+        self.0.load.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One relayed connection at a backend, from the attempt to connect on.
+#[derive(Debug)]
+pub struct ConnectionLease(Arc<Live>);
+
+impl ConnectionLease {
+    /// Whether the pool still names the backend that it is at.
+    pub fn is_of(&self, backends: &[Backend]) -> bool {
+        let mut known = backends.iter().map(|backend| &backend.live);
+        known.any(|live| Arc::ptr_eq(live, &self.0))
+    }
+}
+
+impl Drop for ConnectionLease {
     fn drop(&mut self) {
         self.0.load.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }

@@ -17,6 +17,7 @@ use super::snapshot::{Listener, Pool, Route, Snapshot};
 use crate::clock;
 use crate::config::model::{self, BalancerKind, Check, Config, PoolProtocol, Rebalance, Sessions};
 use crate::metrics::rows::NONE;
+use crate::policy::balance::Maglev;
 use crate::policy::filter::Filters;
 use crate::policy::health::Health;
 use crate::policy::persist::token::Secrets;
@@ -37,7 +38,10 @@ pub fn compile(
     workers: usize,
 ) -> Snapshot {
     let known = Known::of(previous);
-    let listeners = config.listeners.iter().map(|from| listener(from, &known));
+    let listeners = config.listeners.iter().map(|from| Listener {
+        peeks: from.tls.is_none() && peeks(&config, from),
+        ..listener(from, &known)
+    });
     let pools = config.pools.iter().map(|from| Pool {
         sessions: live_sessions(&config, from, &known),
         flights: flights(&config, from, &known),
@@ -69,6 +73,7 @@ pub fn compile(
             limits,
             store: None,
             timeouts: from.timeouts,
+            replies: from.replies,
             max_body: from.max_body.unwrap_or(u64::MAX),
         });
     Snapshot {
@@ -118,12 +123,24 @@ fn listener(from: &model::Listener, known: &Known<'_>) -> Listener {
             0 => usize::MAX,
             most => most,
         },
+        proxy_protocol: from.proxy_protocol,
+        max_flows: from.max_flows,
         path_checks: from.path_checks,
         http2: from.http2,
+        peeks: false,
         tls: None,
         connections: known.map_or_else(Arc::default, |known| known.connections.clone()),
         gate: Gate::new(from, known.map(|known| &known.gate)),
     }
+}
+
+/// Whether a route of the listener chooses by what TLS clients ask for.
+fn peeks(config: &Config, listener: &model::Listener) -> bool {
+    let mut routes = config.routes.iter();
+    routes.any(|route| {
+        (!route.sni.is_empty() || !route.alpn.is_empty())
+            && route.listeners.contains(&listener.name)
+    })
 }
 
 fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
@@ -159,6 +176,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
         name: from.name.as_str().into(),
         protocol: from.protocol,
         balancer: from.balancer,
+        proxy_protocol: from.proxy_protocol,
         max_idle: from.max_idle,
         slow_start: from.slow_start,
         backends: backends.collect(),
@@ -167,6 +185,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
                 .iter()
                 .map(|backend| (backend.name.as_str(), backend.weight)),
         ),
+        maglev: maglev(from, known),
         epoch: epoch.clone(),
         sessions: None,
         flights: None,
@@ -178,16 +197,34 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
     }
 }
 
+/// The table of a pool whose balancer is `maglev`: the one that it had, if it says the same.
+fn maglev(from: &model::Pool, known: Option<&&Pool>) -> Arc<Maglev> {
+    if from.balancer != BalancerKind::Maglev {
+        return Arc::default();
+    }
+    let backends = || from.backends.iter().map(|b| (b.name.as_str(), b.weight));
+    let kept = known.filter(|known| {
+        let before = known.backends.iter().map(|b| (&*b.name, b.weight));
+        known.balancer == BalancerKind::Maglev && before.eq(backends())
+    });
+    kept.map_or_else(
+        || Arc::new(Maglev::new(backends())),
+        |known| known.maglev.clone(),
+    )
+}
+
 /// The pool of routes that lead nowhere.
 fn nobody() -> Pool {
     Pool {
         name: NONE.into(),
         protocol: PoolProtocol::Http1,
         balancer: BalancerKind::RoundRobin,
+        proxy_protocol: None,
         max_idle: 0,
         slow_start: None,
         backends: Vec::new(),
         ring: Rendezvous::new(std::iter::empty()),
+        maglev: Arc::default(),
         epoch: Arc::default(),
         sessions: None,
         flights: None,
@@ -237,7 +274,9 @@ fn flights(config: &Config, pool: &model::Pool, known: &Known<'_>) -> Option<Arc
 fn initial(health: &model::Health) -> Health {
     match health.check {
         Check::None => Health::Up,
-        Check::Tcp | Check::Http { .. } | Check::Grpc { .. } => health.initial.into(),
+        Check::Tcp | Check::Http { .. } | Check::Grpc { .. } | Check::Udp { .. } => {
+            health.initial.into()
+        }
     }
 }
 
@@ -303,10 +342,12 @@ pub fn matches(config: &Config) -> Vec<RouteMatch> {
                 .iter()
                 .map(|name| listeners[name.as_str()])
                 .collect(),
-            hosts: route.hosts.clone(),
+            // No route has both: the one is of requests, the other of connections.
+            hosts: route.hosts.iter().chain(&route.sni).cloned().collect(),
             path: route.path.clone(),
             methods: route.methods.clone(),
             headers: route.headers.clone(),
+            alpn: route.alpn.clone(),
         })
         .collect()
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::snapshot::{ListenerKey, ProtocolKey};
 use crate::config::model::{
     AccessFormat, AccessTarget, AdminBind, Backend, BalancerKind, Cidr, Config, Forwarding, Health,
-    Level, Limits, Listener, Pool, PoolTls, Protocol, Route, Timeouts, Watch,
+    Level, Limits, Listener, Pool, PoolTls, Protocol, ProxyVersion, Route, Timeouts, Watch,
 };
 use crate::config::schema::{self, Reload};
 
@@ -34,6 +34,8 @@ pub struct Diff {
 pub struct PoolDiff {
     /// The new algorithm.
     pub balancer: Option<BalancerKind>,
+    /// The new PROXY header, which may be none.
+    pub proxy_protocol: Option<Option<ProxyVersion>>,
     /// The new bound of idle connections.
     pub max_idle: Option<usize>,
     /// The new time to warm up, which may be none.
@@ -172,6 +174,7 @@ impl<T: Item> ListDiff<T> {
 impl PoolDiff {
     fn is_empty(&self) -> bool {
         self.balancer.is_none()
+            && self.proxy_protocol.is_none()
             && self.max_idle.is_none()
             && self.slow_start.is_none()
             && self.max_sessions.is_none()
@@ -226,6 +229,7 @@ impl Item for Pool {
     fn change(&self, to: &Self) -> Option<PoolDiff> {
         let diff = PoolDiff {
             balancer: changed(&self.balancer, &to.balancer),
+            proxy_protocol: changed(&self.proxy_protocol, &to.proxy_protocol),
             max_idle: changed(&self.max_idle, &to.max_idle),
             slow_start: changed(&self.slow_start, &to.slow_start),
             max_sessions: changed(&self.max_sessions, &to.max_sessions),
@@ -238,6 +242,7 @@ impl Item for Pool {
 
     fn apply(&mut self, change: &PoolDiff) {
         assign(&mut self.balancer, &change.balancer);
+        assign(&mut self.proxy_protocol, &change.proxy_protocol);
         assign(&mut self.max_idle, &change.max_idle);
         assign(&mut self.slow_start, &change.slow_start);
         assign(&mut self.max_sessions, &change.max_sessions);

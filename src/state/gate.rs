@@ -32,6 +32,8 @@ pub struct GateCounts {
     pub denied: Refusals,
     /// Connections of addresses that had as many as they may.
     pub connections: Refusals,
+    /// Connections that did not begin with the PROXY header that they must begin with.
+    pub strangers: Refusals,
     uncounted: AtomicU64,
 }
 

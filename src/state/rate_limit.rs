@@ -69,20 +69,31 @@ impl RateLimit {
 
     /// Lets one more request of this client pass, or says after what time the next one may.
     pub fn take(&self, client: IpAddr, head: &RequestHead<'_>, now: Instant) -> Option<Duration> {
-        let outcome = self.rates.take(&self.bucket, self.key(client, head), now);
+        self.take_of(self.key(client, head), now)
+    }
+
+    /// The same for a connection, which is counted by its client's address.
+    pub fn take_connection(&self, client: IpAddr, now: Instant) -> Option<Duration> {
+        self.take_of(self.network(client), now)
+    }
+
+    fn take_of(&self, key: Key<'_>, now: Instant) -> Option<Duration> {
+        let outcome = self.rates.take(&self.bucket, key, now);
         if outcome.crowded {
             self.crowded.fetch_add(1, Relaxed);
         }
         outcome.wait
     }
 
+    fn network(&self, client: IpAddr) -> Key<'static> {
+        let (prefix_v4, prefix_v6) = (self.rule.prefix_v4, self.rule.prefix_v6);
+        let (is_v4, network) = network_of(client, prefix_v4, prefix_v6);
+        Key::Network(is_v4, network)
+    }
+
     fn key<'a>(&self, client: IpAddr, head: &RequestHead<'a>) -> Key<'a> {
         let value = match &self.rule.key {
-            LimitKey::Source => {
-                let (prefix_v4, prefix_v6) = (self.rule.prefix_v4, self.rule.prefix_v6);
-                let (is_v4, network) = network_of(client, prefix_v4, prefix_v6);
-                return Key::Network(is_v4, network);
-            }
+            LimitKey::Source => return self.network(client),
             LimitKey::Route => return Key::All,
             LimitKey::Header(name) => head.values(name).next(),
             LimitKey::Cookie(_) => {

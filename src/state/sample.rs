@@ -77,6 +77,8 @@ fn listener(name: &str, bind: &[SocketAddr]) -> Listener {
         max_connections_per_source: 0,
         rate_limit: None,
         access: Access::default(),
+        proxy_protocol: ProxyProtocol::Off,
+        max_flows: 65_536,
         path_checks: PathChecks::Strict,
         http2: true,
         tls: None,
@@ -91,9 +93,12 @@ fn route(name: &str, pool: &str, path: &str) -> Route {
         path: path.into(),
         methods: Vec::new(),
         headers: Vec::new(),
+        sni: Vec::new(),
+        alpn: Vec::new(),
         pool: pool.into(),
         sticky: None,
         filters: Vec::new(),
+        replies: None,
         max_body: None,
         timeouts: timeouts(10),
     }
@@ -130,6 +135,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
         name: name.into(),
         protocol: PoolProtocol::Http1,
         balancer: BalancerKind::RoundRobin,
+        proxy_protocol: None,
         max_idle: 256,
         slow_start: None,
         max_sessions: 1000,
@@ -166,6 +172,7 @@ fn timeouts(seconds: u64) -> Timeouts {
         response: wait,
         response_idle: wait,
         upgrade_idle: wait,
+        udp_idle: wait,
         upstream_idle: wait,
     }
 }

@@ -16,7 +16,10 @@ use super::live_sessions::LiveSessions;
 use super::route_limits::RouteLimits;
 use super::store::StoreEnd;
 use super::tls::{ListenerTls, PoolTls, TlsFile};
-use crate::config::model::{BalancerKind, Config, PathChecks, PoolProtocol, Protocol, Timeouts};
+use crate::config::model::{
+    BalancerKind, Config, PathChecks, PoolProtocol, Protocol, ProxyProtocol, ProxyVersion, Timeouts,
+};
+use crate::policy::balance::Maglev;
 use crate::policy::filter::{Files, Filters};
 use crate::policy::persist::Sticky;
 use crate::policy::rebalance::Moves;
@@ -73,10 +76,16 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Connections at once over all workers; `usize::MAX`: no limit.
     pub max_connections: usize,
+    /// What becomes of PROXY headers.
+    pub proxy_protocol: ProxyProtocol,
+    /// Flows of datagrams at once over all workers.
+    pub max_flows: usize,
     /// Whether ambiguous paths are refused.
     pub path_checks: PathChecks,
     /// Whether HTTP/2 is spoken too.
     pub http2: bool,
+    /// Whether a route looks at what a client says before TLS that weir passes through.
+    pub peeks: bool,
     /// What TLS is spoken with, where it is; control gives it.
     pub tls: Option<ListenerTls>,
     /// Open connections over all workers; survives reloads under the same name.
@@ -104,6 +113,8 @@ pub struct Route {
     pub store: Option<Arc<StoreEnd>>,
     /// Every wait of its requests.
     pub timeouts: Timeouts,
+    /// On udp listeners: datagrams that answer one of a client's.
+    pub replies: Option<u32>,
     /// Bytes a request body may have; `u64::MAX`: no limit.
     pub max_body: u64,
 }
@@ -126,6 +137,8 @@ pub struct Pool {
     pub protocol: PoolProtocol,
     /// Which algorithm; the workers hold its state.
     pub balancer: BalancerKind,
+    /// What header a connection to a backend begins with; with one, a connection serves one request.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// Idle upstream connections kept per worker and backend.
     pub max_idle: usize,
     /// How long a backend that came up takes to its full share of new clients.
@@ -134,6 +147,8 @@ pub struct Pool {
     pub backends: Vec<Backend>,
     /// The backends, ranked for every client by name and weight.
     pub ring: Rendezvous,
+    /// What `maglev` looks clients up in; empty with another balancer.
+    pub maglev: Arc<Maglev>,
     /// Advances when the state of one of its backends changes; survives reloads under the same name.
     pub epoch: Arc<Epoch>,
     /// New clients under way, if a route to the pool wants them found; survive reloads under the same name.

@@ -126,6 +126,7 @@ fn pool(change: &PoolDiff, old: &[Backend]) -> String {
     });
     let settings = [
         change.balancer.map(|_| "balancer".to_owned()),
+        change.proxy_protocol.map(|_| "proxy_protocol".to_owned()),
         change.max_idle.map(|to| format!("max_idle {to}")),
         change.slow_start.map(|_| "slow_start".to_owned()),
         change.max_sessions.map(|to| format!("max_sessions {to}")),

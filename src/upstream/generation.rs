@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use super::idle::IdleStack;
 use crate::config::model::AdminState;
+use crate::metrics::datagrams::DatagramCounts;
+use crate::metrics::relays::RelayCounts;
 use crate::metrics::rows::{NONE, RequestCounts, RequestLabels, RouteCounts, RouteLabels, Rows};
 use crate::policy::balance::{AnyBalancer, BackendIndex, EligibleSet, Loads, Member};
 use crate::policy::health::slow_start::share;
@@ -51,9 +53,12 @@ struct Sets {
 #[derive(Debug, Default)]
 struct RouteRows {
     times: OnceCell<Arc<RouteCounts>>,
-    /// By listener, then by backend, the last one being for requests that reached none.
-    requests: OnceCell<Box<[OnceCell<Arc<RequestCounts>>]>>,
+    requests: Grid<RequestCounts>,
+    relays: Grid<RelayCounts>,
 }
+
+/// Rows by listener, then by backend, the last one being for what reached none.
+type Grid<R> = OnceCell<Box<[OnceCell<Arc<R>>]>>;
 
 /// The live words and live sessions of a pool, as balancers read them.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +108,13 @@ impl Generation {
                 let idle = idle.collect();
                 let sets = Sets::new(pool);
                 PoolView {
-                    balancer: AnyBalancer::new(pool.balancer, index, workers, reloads),
+                    balancer: AnyBalancer::new(
+                        pool.balancer,
+                        &pool.maglev,
+                        index,
+                        workers,
+                        reloads,
+                    ),
                     sets: RefCell::new(sets),
                     held: Cell::new(0),
                     idle,
@@ -156,39 +167,83 @@ impl Generation {
         route: Option<usize>,
         backend: Option<BackendIndex>,
     ) -> &RequestCounts {
-        let snapshot = &*self.snapshot;
-        let none = || Arc::from(NONE);
-        let Some(index) = route else {
-            return self.unrouted[listener].get_or_init(|| {
-                let listener = snapshot.listeners[listener].name.clone();
-                rows.request(RequestLabels {
-                    listener,
-                    route: none(),
-                    pool: none(),
-                    backend: none(),
-                })
-            });
+        let place = Place {
+            listener,
+            route,
+            backend,
         };
-        let route = &snapshot.routes[index];
-        let pool = &snapshot.pools[route.pool];
-        let width = pool.backends.len() + 1;
-        let cells = self.rows[index].requests.get_or_init(|| {
-            (0..snapshot.listeners.len() * width)
+        let cell = match route {
+            Some(route) => self.cell(&self.rows[route].requests, &place),
+            None => &self.unrouted[listener],
+        };
+        cell.get_or_init(|| rows.request(self.labels(&place)))
+    }
+
+    /// The counts of a relayed connection that took `route` to `backend`, found by labels at first use.
+    pub fn relay_counts(
+        &self,
+        rows: &Rows,
+        listener: usize,
+        route: Option<usize>,
+        backend: Option<BackendIndex>,
+    ) -> Arc<RelayCounts> {
+        let place = Place {
+            listener,
+            route,
+            backend,
+        };
+        let find = || rows.relay(self.labels(&place));
+        match route {
+            Some(route) => {
+                let cell = self.cell(&self.rows[route].relays, &place);
+                cell.get_or_init(find).clone()
+            }
+            None => find(),
+        }
+    }
+
+    /// The counts of flows of datagrams that take `route` to `backend`. Whoever asks keeps them.
+    pub fn datagram_counts(
+        &self,
+        rows: &Rows,
+        listener: usize,
+        route: Option<usize>,
+        backend: Option<BackendIndex>,
+    ) -> Arc<DatagramCounts> {
+        rows.datagrams(self.labels(&Place {
+            listener,
+            route,
+            backend,
+        }))
+    }
+
+    /// The cell of a row in the grid of its route.
+    #[inline]
+    fn cell<'a, R>(&self, grid: &'a Grid<R>, place: &Place) -> &'a OnceCell<Arc<R>> {
+        let pool = place.route.map(|route| self.snapshot.routes[route].pool);
+        let backends = pool.map_or(0, |pool| self.snapshot.pools[pool].backends.len());
+        let cells = grid.get_or_init(|| {
+            (0..self.snapshot.listeners.len() * (backends + 1))
                 .map(|_| OnceCell::new())
                 .collect()
         });
-        let column = backend.map_or(width - 1, |backend| usize::from(backend.0));
-        cells[listener * width + column].get_or_init(|| {
-            rows.request(RequestLabels {
-                listener: snapshot.listeners[listener].name.clone(),
-                route: route.name.clone(),
-                pool: pool.name.clone(),
-                backend: pool
-                    .backends
-                    .get(column)
-                    .map_or_else(none, |backend| backend.name.clone()),
-            })
-        })
+        let column = (place.backend).map_or(backends, |backend| usize::from(backend.0));
+        &cells[place.listener * (backends + 1) + column]
+    }
+
+    fn labels(&self, place: &Place) -> RequestLabels {
+        let snapshot = &*self.snapshot;
+        let none = || Arc::from(NONE);
+        let route = place.route.map(|route| &snapshot.routes[route]);
+        let pool = route.map(|route| &snapshot.pools[route.pool]);
+        let backend = pool.zip(place.backend);
+        let backend = backend.and_then(|(pool, own)| pool.backends.get(own.index()));
+        RequestLabels {
+            listener: snapshot.listeners[place.listener].name.clone(),
+            route: route.map_or_else(none, |route| route.name.clone()),
+            pool: pool.map_or_else(none, |pool| pool.name.clone()),
+            backend: backend.map_or_else(none, |backend| backend.name.clone()),
+        }
     }
 
     /// Closes idle connections that expired or died, and those toward backends that are to be left alone.
@@ -206,6 +261,13 @@ impl Generation {
     }
 }
 
+/// Where something went, as rows tell it apart.
+struct Place {
+    listener: usize,
+    route: Option<usize>,
+    backend: Option<BackendIndex>,
+}
+
 impl PoolView {
     /// Lends the eligible backends, looked up again when the state of one changed.
     #[inline]
@@ -217,11 +279,11 @@ impl PoolView {
     }
 
     /// A place for a request that is held; `None` when [`MAX_HELD`] are.
-    pub fn hold(&self) -> Option<Place<'_>> {
+    pub fn hold(&self) -> Option<Held<'_>> {
         let held = self.held.get();
         (held < MAX_HELD).then(|| {
             self.held.set(held + 1);
-            Place(&self.held)
+            Held(&self.held)
         })
     }
 
@@ -239,9 +301,9 @@ impl PoolView {
 
 /// The place of a request that is held.
 #[derive(Debug)]
-pub struct Place<'a>(&'a Cell<usize>);
+pub struct Held<'a>(&'a Cell<usize>);
 
-impl Drop for Place<'_> {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::coders::Coders;
 use super::generation::Generation;
+use crate::config::model::Protocol;
 use crate::http::edits::Edits;
 use crate::http::head::Line;
 use crate::metrics::rows::Rows;
@@ -25,7 +26,7 @@ const BODY: usize = 136 * 1024;
 const HEAD: usize = 4 * 1024;
 
 /// Buffers kept for the next request; more than that many waited at once only after a burst.
-const MAX_BUFFERS: usize = 64;
+const MAX_BUFFERS: usize = 512;
 
 /// What one worker owns.
 #[derive(Debug)]
@@ -143,6 +144,17 @@ impl ListenerView {
     #[inline]
     pub fn is_closing(&self) -> bool {
         self.closing.get()
+    }
+
+    /// What is spoken there.
+    pub fn protocol(&self) -> Protocol {
+        self.generation.borrow().snapshot.listeners[self.listener()].protocol
+    }
+
+    /// The number of the generation that serves it.
+    #[inline]
+    pub fn generation_number(&self) -> u64 {
+        self.generation.borrow().snapshot.generation
     }
 
     /// The generation that a new request belongs to.

@@ -2,8 +2,10 @@
 //! It never chooses a backend and never reads a request.
 //! Read `local.rs` (what a worker owns), `generation.rs` (its view of a snapshot) and `idle.rs`.
 
+pub mod admission;
 pub mod coders;
 pub mod generation;
+pub mod handshake;
 pub mod http2;
 pub mod idle;
 pub mod local;

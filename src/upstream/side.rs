@@ -82,10 +82,22 @@ impl Duplex for BackendSide {
         }
     }
 
+    fn cut_write(&mut self) {
+        if let BackendSide::Http1(stream) = self {
+            stream.cut_write();
+        }
+    }
+
     fn reset_on_close(&mut self) {
         // A stream that is let go before its end is reset by the codec.
         if let BackendSide::Http1(stream) = self {
             stream.reset_on_close();
+        }
+    }
+
+    fn keep_alive(&self) {
+        if let BackendSide::Http1(stream) = self {
+            stream.keep_alive();
         }
     }
 }

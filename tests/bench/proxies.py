@@ -235,13 +235,13 @@ def write(path, text):
     return path
 
 
-def start(name, program, directory, origins):
-    """Starts the proxy `name` before `origins` (ports) and waits until it answers."""
+def start(name, program, directory, origins, makers=None):
+    """Starts the proxy `name` before `origins` (ports), as one of `makers` configures it, and waits until it answers."""
     directory = os.path.join(directory, f"{name}-{free_port()}")
     os.makedirs(directory)
     ports = free_port(), free_port()
     certificate(directory)
-    maker = {"weir": weir, "nginx": nginx}.get(name, haproxy)
+    maker = (makers or {"weir": weir, "nginx": nginx}).get(name, haproxy)
     command, asked = maker(name, program, directory, ports, origins)
     log = os.path.join(directory, "log")
     proxy = Proxy(name, version(asked), ports, spawn(PROXY_CORE, command, log), log)

@@ -143,6 +143,7 @@ impl Worker {
             listener: 0,
             request: Some(request),
             session: None,
+            hello: None,
             now: self.now,
             wall_millis: self.wall_millis,
         };

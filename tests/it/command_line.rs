@@ -83,3 +83,56 @@ fn an_admin_address_in_use_is_told_with_the_way_to_find_its_user() {
         (said.contains(&taken.to_string()) && said.contains(&hint)).then_some(())
     });
 }
+
+fn said(arguments: &[&str]) -> String {
+    let output = Command::new(binary()).args(arguments).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        stderr(&output)
+    );
+    stdout(&output)
+}
+
+#[test]
+fn every_command_has_a_page_and_completes() {
+    let page = said(&["man"]);
+    let bash = said(&["completions", "bash"]);
+    let commands = page.lines().filter_map(|line| {
+        let name = line.strip_suffix("(1)")?;
+        name.strip_prefix("weir\\-")
+    });
+    let commands: Vec<&str> = commands.collect();
+    assert!(commands.len() >= 12, "{page}");
+    for command in commands {
+        let own = said(&["man", command]);
+        assert!(own.contains(&format!(".TH weir-{command} 1")), "{own}");
+        assert!(bash.contains(&format!("weir,{command})")), "{command}");
+    }
+    assert!(said(&["man", "drain"]).contains("\\-\\-deadline"));
+    assert!(said(&["completions", "zsh"]).starts_with("#compdef weir"));
+    assert!(said(&["completions", "fish"]).contains("complete -c weir"));
+    let output = Command::new(binary()).args(["man", "nope"]).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("no command `nope`"));
+}
+
+#[test]
+fn readiness_is_an_exit_code() {
+    let origin = Origin::named("a");
+    let weir = Weir::start(&plain(&[&origin], "drain_delay = \"30s\""));
+    let ask = || {
+        let mut command = Command::new(binary());
+        command.args(["status", "--ready", "-c"]).arg(&weir.file);
+        command.env_remove("WEIR_ADMIN").output().unwrap()
+    };
+    let output = ask();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "ready\n");
+    weir.signal(libc::SIGTERM);
+    until("weir drains", || {
+        let output = ask();
+        (output.status.code() == Some(1) && stderr(&output) == "draining\n").then_some(())
+    });
+}

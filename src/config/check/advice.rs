@@ -120,7 +120,12 @@ fn unused(report: &mut Report, draft: &Draft) {
         .map(String::as_str)
         .collect();
     for (listener, places) in config.listeners.iter().zip(&draft.listeners) {
-        if listener.protocol == Protocol::Http && !served.contains(listener.name.as_str()) {
+        if !served.contains(listener.name.as_str()) {
+            let lost = match listener.protocol {
+                Protocol::Http => "every request here is answered 404",
+                Protocol::Tcp => "every connection here is closed",
+                Protocol::Udp => "every datagram here is dropped",
+            };
             report.push(
                 Diagnostic::at(
                     Code::IdleListener,
@@ -129,7 +134,7 @@ fn unused(report: &mut Report, draft: &Draft) {
                         "no route leads from the listener `{}`",
                         brief(&listener.name)
                     ),
-                    "every request here is answered 404",
+                    lost,
                 )
                 .help("name it in the `listeners` of a route, or leave `listeners` out of one"),
             );

@@ -41,10 +41,11 @@ pub(super) fn check(report: &mut Report, draft: &Draft) {
     }
 }
 
-/// The host patterns of a route; `""` is any host.
+/// The names that a route matches, of hosts or of TLS servers; `""` is any.
 fn hosts(route: &Route) -> impl Iterator<Item = &str> {
-    let any = route.hosts.is_empty().then_some("");
-    route.hosts.iter().map(String::as_str).chain(any)
+    let names = || route.hosts.iter().chain(&route.sni);
+    let any = names().next().is_none().then_some("");
+    names().map(String::as_str).chain(any)
 }
 
 /// The earlier routes that together take all that `route` matches on one host; empty when something is left for it.
@@ -56,6 +57,7 @@ fn takers(route: &Route, competitors: &[usize], routes: &[Route]) -> Vec<usize> 
                 let earlier = &routes[earlier];
                 earlier.listeners.contains(listener)
                     && takes_method(earlier, method)
+                    && takes_protocols(earlier, route)
                     && earlier
                         .headers
                         .iter()
@@ -88,6 +90,12 @@ fn takes_method(route: &Route, method: Option<&str>) -> bool {
         || method.is_some_and(|method| route.methods.iter().any(|known| known == method))
 }
 
+/// Whether whoever offers one of the later route's protocols offers one of the earlier's.
+fn takes_protocols(earlier: &Route, later: &Route) -> bool {
+    let offers = |wanted: &String| earlier.alpn.contains(wanted);
+    earlier.alpn.is_empty() || !later.alpn.is_empty() && later.alpn.iter().all(offers)
+}
+
 /// Whether a request that satisfies `given` satisfies `wanted`.
 fn implied(wanted: &HeaderMatch, given: &[HeaderMatch]) -> bool {
     given.iter().any(|given| {
@@ -99,6 +107,7 @@ fn implied(wanted: &HeaderMatch, given: &[HeaderMatch]) -> bool {
 fn is_as_specific(earlier: &Route, later: &Route) -> bool {
     earlier.methods.is_empty() == later.methods.is_empty()
         && earlier.headers.len() >= later.headers.len()
+        && earlier.alpn.is_empty() == later.alpn.is_empty()
 }
 
 fn judge(draft: &Draft, index: usize, of_hosts: &[(&str, Vec<usize>)]) -> Option<Diagnostic> {
@@ -130,7 +139,7 @@ fn judge(draft: &Draft, index: usize, of_hosts: &[(&str, Vec<usize>)]) -> Option
                 "never chosen: the earlier one comes first",
             )
             .and(draft.routes[earlier].whole.clone(), "the same match")
-            .help("leave one of them out, or tell them apart by host, path, methods or headers"),
+            .help("leave one of them out, or tell them apart by host, path, methods or headers, on tcp listeners by `sni` or `alpn`"),
         );
     }
     let taken = if takers.len() == 1 {
@@ -185,6 +194,8 @@ fn same_match(a: &Route, b: &Route) -> bool {
     a.path == b.path
         && same(&a.listeners, &b.listeners)
         && same(&a.hosts, &b.hosts)
+        && same(&a.sni, &b.sni)
+        && same(&a.alpn, &b.alpn)
         && same(&a.methods, &b.methods)
         && same(&a.headers, &b.headers)
 }

@@ -4,8 +4,19 @@
 
 use super::tls::{self, Files};
 use super::{ListenerPlaces, Report, Section, protection};
-use crate::config::model::{Access, Listener, PathChecks, Protocol};
+use crate::config::model::{Access, Listener, PathChecks, Protocol, ProxyProtocol};
 use crate::config::values::addresses;
+
+/// The keys that not every protocol has a use for.
+const OF_SOME_PROTOCOLS: [&str; 7] = [
+    "path_checks",
+    "http2",
+    "tls",
+    "rate_limit",
+    "max_connections",
+    "max_connections_per_source",
+    "max_flows",
+];
 
 /// All listeners in file order.
 pub(super) fn lower(
@@ -23,6 +34,8 @@ pub(super) fn lower(
                 name: name.span,
                 bind: bind.iter().map(|address| address.span.clone()).collect(),
                 protocol: section.place("protocol"),
+                proxy_protocol: section.place("proxy_protocol"),
+                keys: section.present(&OF_SOME_PROTOCOLS),
             };
             (
                 Listener {
@@ -58,8 +71,18 @@ fn listener(
         max_connections_per_source: section
             .count(report, "max_connections_per_source")
             .unwrap_or_default() as usize,
+        max_flows: section.count(report, "max_flows").unwrap_or_default() as usize,
         rate_limit: protection::of_listener(report, section),
         access: Access::default(),
+        proxy_protocol: section.choice(
+            report,
+            "proxy_protocol",
+            [
+                ("off", ProxyProtocol::Off),
+                ("accept", ProxyProtocol::Accept),
+                ("require", ProxyProtocol::Require),
+            ],
+        ),
         path_checks: section.choice(
             report,
             "path_checks",

@@ -12,7 +12,12 @@ use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{Filter, HeaderMatch, Listener, Protocol, Route, Timeouts};
 use crate::config::section::in_file_order;
 use crate::config::value::Value;
-use crate::config::values::names;
+use crate::config::values::{hello, names};
+
+/// The keys that not every protocol has a use for.
+const OF_SOME_PROTOCOLS: [&str; 9] = [
+    "hosts", "path", "methods", "headers", "filters", "max_body", "sni", "alpn", "replies",
+];
 
 /// All routes in file order.
 pub(super) fn lower(
@@ -39,7 +44,7 @@ pub(super) fn lower(
         routes.push(route);
         places.push(place);
     }
-    name_the_nameless(&mut routes);
+    name_the_nameless(&mut routes, listeners);
     (routes, places)
 }
 
@@ -74,6 +79,7 @@ fn lower_one(
         }),
         sticky: sticky_places,
         filters: filter_places,
+        keys: section.present(&OF_SOME_PROTOCOLS),
         sound: false,
     };
     let route = Route {
@@ -82,7 +88,7 @@ fn lower_one(
             .unwrap_or_default(),
         listeners: match section.value("listeners") {
             Some(_) => values_of(named),
-            None => every_http(listeners),
+            None => every_one(&section, listeners),
         },
         hosts: values_of(hosts),
         path: section
@@ -90,9 +96,12 @@ fn lower_one(
             .unwrap_or_default(),
         methods: values_of(section.list(report, "methods", names::method)),
         headers: headers(report, &section),
+        sni: values_of(section.list(report, "sni", hello::sni)),
+        alpn: values_of(section.list(report, "alpn", hello::alpn)),
         pool: pool.unwrap_or_default(),
         filters,
         sticky,
+        replies: (section.count(report, "replies")).map(|count| count as u32),
         max_body: section.size(report, "max_body"),
         timeouts: read_timeouts(report, &own_timeouts, Some(timeouts)),
     };
@@ -110,12 +119,20 @@ fn no_pool(section: &Section<'_>) -> Diagnostic {
     .help("add pool = \"was\"; only a route with a filter of type \"redirect\" or \"respond\" needs none")
 }
 
-fn every_http(listeners: &[Listener]) -> Vec<String> {
-    listeners
+/// The listeners of a route that names none: those of the protocol that its keys are for, else of the first that the file has.
+fn every_one(section: &Section<'_>, listeners: &[Listener]) -> Vec<String> {
+    let is_there = |protocol: &Protocol| listeners.iter().any(|own| own.protocol == *protocol);
+    let looks_at_hello = section.value("sni").is_some() || section.value("alpn").is_some();
+    let protocol = match looks_at_hello {
+        true => Some(Protocol::Tcp),
+        false => [Protocol::Http, Protocol::Tcp, Protocol::Udp]
+            .into_iter()
+            .find(is_there),
+    };
+    let meant = listeners
         .iter()
-        .filter(|listener| listener.protocol == Protocol::Http)
-        .map(|listener| listener.name.clone())
-        .collect()
+        .filter(|own| Some(own.protocol) == protocol);
+    meant.map(|listener| listener.name.clone()).collect()
 }
 
 fn headers(report: &mut Report, section: &Section<'_>) -> Vec<HeaderMatch> {
@@ -181,12 +198,11 @@ fn first_of_its_name(
 }
 
 /// Gives a route without a name its match as text; where that is taken, with a number after it.
-fn name_the_nameless(routes: &mut [Route]) {
+fn name_the_nameless(routes: &mut [Route], listeners: &[Listener]) {
     let mut taken: HashSet<String> = routes.iter().map(|route| route.name.clone()).collect();
     let mut numbers: HashMap<String, usize> = HashMap::new();
     for route in routes.iter_mut().filter(|route| route.name.is_empty()) {
-        let host = route.hosts.first().map_or("", String::as_str);
-        let plain = format!("{host}{}", route.path);
+        let plain = match_as_text(route, listeners);
         let mut name = plain.clone();
         while !taken.insert(name.clone()) {
             let number = numbers.entry(plain.clone()).or_insert(1);
@@ -194,5 +210,20 @@ fn name_the_nameless(routes: &mut [Route]) {
             name = format!("{plain}#{number}");
         }
         route.name = name;
+    }
+}
+
+/// Where a route is not for requests, its match is what the client asks for, else the listener.
+fn match_as_text(route: &Route, listeners: &[Listener]) -> String {
+    let serves = |listener: &&Listener| route.listeners.contains(&listener.name);
+    match listeners.iter().find(serves) {
+        Some(listener) if listener.protocol != Protocol::Http => {
+            let asked = route.sni.first().or(route.alpn.first());
+            asked.unwrap_or(&listener.name).clone()
+        }
+        _ => {
+            let host = route.hosts.first().map_or("", String::as_str);
+            format!("{host}{}", route.path)
+        }
     }
 }

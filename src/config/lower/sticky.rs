@@ -22,6 +22,7 @@ pub(in crate::config) struct StickyPlaces {
     pub mode_text: String,
     pub cookie_name: Span,
     pub same_site: Span,
+    pub on_failure: Span,
     pub store: Span,
 }
 
@@ -65,6 +66,7 @@ pub(super) fn lower(
         mode_text: mode_text.unwrap_or_default(),
         cookie_name,
         same_site,
+        on_failure: section.place("on_failure"),
         store: section.place("store"),
     };
     let rebalance = rebalance(report, &section, sessions, &mode);

@@ -211,6 +211,7 @@ fn follow(
             path,
             secure: source.secure,
         }),
+        hello: None,
         session: None,
         now: clock::now(),
         wall_millis: clock::wall_millis(),
@@ -229,12 +230,10 @@ fn follow(
         });
         return Ok(());
     };
-    facts.session = sticky
-        .session(head)
-        .zip(pool.sessions.as_ref())
-        .map(|(shown, sessions)| sessions.look(shown, facts.now));
+    let shown = sticky.session(head).zip(pool.sessions.as_ref());
+    facts.session = shown.map(|(shown, sessions)| sessions.look(shown, facts.now));
     let view = PoolView {
-        balancer: &AnyBalancer::new(pool.balancer, 0, 1, 0),
+        balancer: &AnyBalancer::new(pool.balancer, &pool.maglev, 0, 1, 0),
         ring: &pool.ring,
         sets: &sets,
         loads: &PoolLoads(pool),

@@ -9,7 +9,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier, danger::Clien
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
 use super::files::Material;
-use crate::config::model::{ClientAuth, Listener, ListenerTls, TlsVersion};
+use crate::config::model::{ClientAuth, Listener, ListenerTls, Protocol, TlsVersion};
 use crate::net::tls::certificates::{Certificate, Certificates};
 use crate::net::tls::tickets::Tickets;
 use crate::net::tls::{HTTP1, HTTP2, WallClock, provider};
@@ -57,8 +57,11 @@ pub(super) fn config(
     })
 }
 
-/// What clients may agree on (ALPN), the best first.
+/// What clients may agree on (ALPN), the best first; nothing where weir does not know what is spoken.
 fn protocols(listener: &Listener) -> Vec<Vec<u8>> {
+    if listener.protocol != Protocol::Http {
+        return Vec::new();
+    }
     let all = [HTTP2, HTTP1].map(<[u8]>::to_vec);
     all.into_iter().skip(usize::from(!listener.http2)).collect()
 }

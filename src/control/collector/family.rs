@@ -81,8 +81,24 @@ families! {
         "Connections and requests that met a limit of their listener or route.");
     LIMIT_CROWDED = counter("weir_limit_crowded_total", ["listener", "route", "limit"],
         "Times that a client found the table of a limit full: it shared what others had left, or was not counted.");
+    TCP_CONNECTIONS = counter("weir_tcp_connections_total", ["listener", "route", "pool", "backend", "end"],
+        "Connections of tcp listeners that ended, by who or what ended them.");
+    TCP_BYTES = counter("weir_tcp_bytes_total", ["listener", "route", "pool", "backend", "direction"],
+        "Bytes that passed through connections of tcp listeners: in from clients, out to them.");
+    TCP_DURATION = histogram("weir_tcp_connection_duration_seconds", ["listener", "route", "pool", "backend"],
+        "Time that connections of tcp listeners were open.");
+    UDP_OPEN = gauge("weir_udp_flows", ["listener", "route", "pool", "backend"],
+        "Flows of udp listeners that are open: each is an address and port of a client.");
+    UDP_FLOWS = counter("weir_udp_flows_total", ["listener", "route", "pool", "backend", "end"],
+        "Flows of udp listeners that ended, by why.");
+    UDP_DATAGRAMS = counter("weir_udp_datagrams_total", ["listener", "route", "pool", "backend", "direction"],
+        "Datagrams of flows: in from clients, out to them.");
+    UDP_BYTES = counter("weir_udp_bytes_total", ["listener", "route", "pool", "backend", "direction"],
+        "Bytes in datagrams of flows: in from clients, out to them.");
+    UDP_LOST = counter("weir_udp_lost_total", ["listener", "route", "pool", "backend", "reason"],
+        "Datagrams that were lost at weir, by why.");
     RETRIES = counter("weir_retries_total", ["route", "pool"],
-        "Requests that were tried again, at the same backend or another.");
+        "Requests and connections that were tried again, at the same backend or another.");
     STICKY = counter("weir_sticky_total", ["route", "result"],
         "What persistence did with the requests of sticky routes.");
     STICKY_SECRET_EPHEMERAL = gauge("weir_sticky_secret_ephemeral", [],
@@ -107,6 +123,8 @@ families! {
         "When a certificate that a listener shows expires, Unix time.");
     TLS_FILE_SUCCESSFUL = gauge("weir_tls_file_reload_successful", ["file"],
         "Whether a file behind TLS can be used as it is now (1), or what it held before is served (0).");
+    PROXY_ERRORS = counter("weir_proxy_protocol_errors_total", ["reason"],
+        "Connections that were closed where PROXY headers are read, by reason.");
     ACCEPT_ERRORS = counter("weir_accept_errors_total", [],
         "Attempts to accept a connection that failed.");
     BACKEND_UP = gauge("weir_backend_up", ["pool", "backend"],

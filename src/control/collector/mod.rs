@@ -2,8 +2,10 @@
 //! It must never be on the way of a request; the data path only ever adds to its own counters.
 //! Read `family.rs` (the metrics by name) and `rows.rs` (summing over workers).
 
+mod datagrams;
 mod family;
 mod limits;
+mod relays;
 mod rows;
 mod tls;
 
@@ -24,6 +26,7 @@ use super::store;
 use crate::http::meter::FLOODS;
 use crate::l7::reject;
 use crate::metrics::rows::{Hold, NewRow};
+use crate::metrics::worker::ProxyFailure;
 use crate::policy::balance::BackendIndex;
 use crate::policy::health::Health;
 use crate::policy::persist::Stickiness;
@@ -137,6 +140,8 @@ impl prometheus::core::Collector for Registered {
         let collector = &*self.0;
         let snapshot = collector.shared.current.borrow().clone();
         let mut families = collector.request_families();
+        families.extend(relays::families(&collector.table()));
+        families.extend(datagrams::families(&collector.table()));
         families.extend(collector.process_families());
         families.extend(collector.config_families());
         families.extend(collector.backend_families(&snapshot));
@@ -177,7 +182,10 @@ impl Collector {
         let mut by_route: BTreeMap<&str, ByRoute> = BTreeMap::new();
         for (labels, sum) in table.routes() {
             let values = [&*labels.route, &labels.pool];
-            durations.push(metric::HTTP_DURATION.times(&values, &sum.duration, DURATION_BOUNDS));
+            if sum.duration.count() > 0 {
+                let times = metric::HTTP_DURATION.times(&values, &sum.duration, DURATION_BOUNDS);
+                durations.push(times);
+            }
             retries.push(metric::RETRIES.sample(&values, sum.retries as f64));
             let all = by_route.entry(&labels.route).or_default();
             all.overhead.merge(&sum.overhead);
@@ -186,7 +194,10 @@ impl Collector {
         }
         let (mut overheads, mut stickies, mut holds) = (Vec::new(), Vec::new(), Vec::new());
         for (route, all) in by_route {
-            overheads.push(metric::HTTP_OVERHEAD.times(&[route], &all.overhead, OVERHEAD_BOUNDS));
+            if all.overhead.count() > 0 {
+                let times = metric::HTTP_OVERHEAD.times(&[route], &all.overhead, OVERHEAD_BOUNDS);
+                overheads.push(times);
+            }
             let results = Stickiness::ALL.map(Stickiness::as_str);
             stickies.extend(counted(&metric::STICKY, route, &results, &all.sticky));
             let results = Hold::ALL.map(Hold::as_str);
@@ -221,11 +232,18 @@ impl Collector {
             let cut = workers.iter().map(|it| it.floods[flood as usize].value());
             metric::HTTP2_FLOODS.sample(&[flood.as_str()], cut.sum::<u64>() as f64)
         });
+        let strangers = ProxyFailure::ALL.map(|reason| {
+            let closed = workers
+                .iter()
+                .map(|it| it.proxy_failures[reason as usize].value());
+            metric::PROXY_ERRORS.sample(&[reason.as_str()], closed.sum::<u64>() as f64)
+        });
         let http2_errors: u64 = workers.iter().map(|it| it.http2_errors.value()).sum();
         let version = [env!("CARGO_PKG_VERSION")];
         vec![
             metric::HTTP_REFUSED.of(refused.collect()),
             single(&metric::ACCEPT_ERRORS, accept_errors as f64),
+            metric::PROXY_ERRORS.of(strangers.into()),
             metric::HTTP2_FLOODS.of(floods.collect()),
             single(&metric::HTTP2_ERRORS, http2_errors as f64),
             single(&metric::WORKER_PANICS, panics as f64),
@@ -429,13 +447,16 @@ mod tests {
         let workers = [(); 2].map(|()| Rows::new(announce.clone(), shared.budget.clone()));
         for worker in &workers {
             let name = |name: &str| Arc::<str>::from(name);
-            let requests = worker.request(RequestLabels {
+            let labels = RequestLabels {
                 listener: name("web"),
                 route: name("GET \"/cart\""),
                 pool: name("was"),
                 backend: name("127.0.0.1:1"),
-            });
-            requests.classes[1].add(5);
+            };
+            let relays = worker.relay(labels.clone());
+            relays.ends[0].increment();
+            relays.duration.record(Duration::from_secs(2));
+            worker.request(labels).classes[1].add(5);
             let route = worker.route(RouteLabels {
                 route: name("cart"),
                 pool: name("was"),

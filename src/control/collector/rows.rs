@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use crate::metrics::datagrams::{DatagramCounts, FlowEnd, Lost};
 use crate::metrics::histogram::{BUCKETS, Histogram, upper_bound};
+use crate::metrics::relays::{Ended, RelayCounts};
 use crate::metrics::rows::{
     Budget, NewRow, OTHER, RequestCounts, RequestLabels, RouteCounts, RouteLabels,
 };
@@ -18,6 +20,8 @@ pub(super) struct Table {
     budget: Arc<Budget>,
     requests: BTreeMap<RequestLabels, Shards<RequestCounts, Requests>>,
     routes: BTreeMap<RouteLabels, Shards<RouteCounts, Route>>,
+    relays: BTreeMap<RequestLabels, Shards<RelayCounts, Relays>>,
+    datagrams: BTreeMap<RequestLabels, Shards<DatagramCounts, Datagrams>>,
 }
 
 /// The rows with the same labels.
@@ -42,6 +46,25 @@ pub(super) struct Route {
     pub(super) holds: [u64; 4],
 }
 
+/// What relayed connections add up to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Relays {
+    pub(super) ends: [u64; Ended::ALL.len()],
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) duration: Times,
+}
+
+/// What flows of datagrams add up to; pairs are from and to clients.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Datagrams {
+    pub(super) begun: u64,
+    pub(super) ends: [u64; FlowEnd::ALL.len()],
+    pub(super) datagrams: [u64; 2],
+    pub(super) bytes: [u64; 2],
+    pub(super) lost: [u64; Lost::ALL.len()],
+}
+
 /// Durations in buckets.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Times {
@@ -61,6 +84,8 @@ impl Table {
             budget,
             requests: BTreeMap::new(),
             routes: BTreeMap::new(),
+            relays: BTreeMap::new(),
+            datagrams: BTreeMap::new(),
         }
     }
 
@@ -72,20 +97,16 @@ impl Table {
                     self.requests.entry(labels).or_default().rows.push(row)
                 }
                 NewRow::Route(labels, row) => self.routes.entry(labels).or_default().rows.push(row),
+                NewRow::Relay(labels, row) => self.relays.entry(labels).or_default().rows.push(row),
+                NewRow::Datagrams(labels, row) => {
+                    self.datagrams.entry(labels).or_default().rows.push(row)
+                }
             }
         }
         let budget = &*self.budget;
-        self.requests.retain(|labels, shards| {
-            let free = [
-                &labels.listener,
-                &labels.route,
-                &labels.pool,
-                &labels.backend,
-            ]
-            .into_iter()
-            .all(|label| **label == *OTHER);
-            shards.sweep(budget, free)
-        });
+        (self.requests).retain(|labels, shards| shards.sweep(budget, is_other(labels)));
+        (self.relays).retain(|labels, shards| shards.sweep(budget, is_other(labels)));
+        (self.datagrams).retain(|labels, shards| shards.sweep(budget, is_other(labels)));
         self.routes.retain(|labels, shards| {
             let free = *labels.route == *OTHER && *labels.pool == *OTHER;
             shards.sweep(budget, free)
@@ -98,11 +119,36 @@ impl Table {
             .map(|(labels, shards)| (labels, shards.sum()))
     }
 
+    pub(super) fn relays(&self) -> impl Iterator<Item = (&RequestLabels, Relays)> {
+        self.relays
+            .iter()
+            .map(|(labels, shards)| (labels, shards.sum()))
+    }
+
+    pub(super) fn datagrams(&self) -> impl Iterator<Item = (&RequestLabels, Datagrams)> {
+        self.datagrams
+            .iter()
+            .map(|(labels, shards)| (labels, shards.sum()))
+    }
+
     pub(super) fn routes(&self) -> impl Iterator<Item = (&RouteLabels, Route)> {
         self.routes
             .iter()
             .map(|(labels, shards)| (labels, shards.sum()))
     }
+}
+
+/// Whether a row is the one for what found no place in the budget.
+fn is_other(labels: &RequestLabels) -> bool {
+    let RequestLabels {
+        listener,
+        route,
+        pool,
+        backend,
+    } = labels;
+    [listener, route, pool, backend]
+        .into_iter()
+        .all(|label| **label == *OTHER)
 }
 
 impl<R, S: Default> Default for Shards<R, S> {
@@ -157,6 +203,36 @@ impl Sum<RouteCounts> for Route {
         self.retries += row.retries.value();
         for (sum, result) in self.holds.iter_mut().zip(&row.holds) {
             *sum += result.value();
+        }
+    }
+}
+
+impl Sum<RelayCounts> for Relays {
+    fn add(&mut self, row: &RelayCounts) {
+        for (sum, end) in self.ends.iter_mut().zip(&row.ends) {
+            *sum += end.value();
+        }
+        self.bytes_in += row.bytes_in.value();
+        self.bytes_out += row.bytes_out.value();
+        self.duration.add(&row.duration);
+    }
+}
+
+impl Sum<DatagramCounts> for Datagrams {
+    fn add(&mut self, row: &DatagramCounts) {
+        self.begun += row.begun.value();
+        for (sum, end) in self.ends.iter_mut().zip(&row.ends) {
+            *sum += end.value();
+        }
+        for (sum, count) in (self.datagrams.iter_mut()).zip([&row.datagrams_in, &row.datagrams_out])
+        {
+            *sum += count.value();
+        }
+        for (sum, count) in self.bytes.iter_mut().zip([&row.bytes_in, &row.bytes_out]) {
+            *sum += count.value();
+        }
+        for (sum, lost) in self.lost.iter_mut().zip(&row.lost) {
+            *sum += lost.value();
         }
     }
 }

@@ -126,7 +126,14 @@ mod tests {
             stream.write_all(answer).unwrap();
             String::from_utf8(asked).unwrap()
         });
-        (Target { address, tls: None }, thread)
+        (
+            Target {
+                address,
+                tls: None,
+                proxy_protocol: None,
+            },
+            thread,
+        )
     }
 
     fn probe(host: Option<&str>) -> Http {
@@ -197,7 +204,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let outcome = probe(None).probe(&Target { address, tls: None }).await;
+        let outcome = probe(None)
+            .probe(&Target {
+                address,
+                tls: None,
+                proxy_protocol: None,
+            })
+            .await;
         assert_eq!(outcome.unwrap_err().to_string(), "connection refused");
     }
 }

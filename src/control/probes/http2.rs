@@ -207,7 +207,11 @@ mod tests {
                 stream.send_trailers(trailers).unwrap();
             }
         });
-        Target { address, tls: None }
+        Target {
+            address,
+            tls: None,
+            proxy_protocol: None,
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! Active checks: one task per pool and address asks the backend, and the pure machine of `policy/health` turns the outcomes into its health.
 //! It writes a backend's word only when the health changes, and never holds a failure of weir itself against a backend.
-//! Read `supervisor.rs` (which tasks exist), `task.rs` (one backend's life), then `http.rs`, `http2.rs` and `tcp.rs` (one check).
+//! Read `supervisor.rs` (which tasks exist), `task.rs` (one backend's life), then `http.rs`, `http2.rs`, `tcp.rs` and `udp.rs` (one check).
 
 mod http;
 mod http2;
@@ -8,6 +8,7 @@ mod ledger;
 mod supervisor;
 mod task;
 mod tcp;
+mod udp;
 
 use std::fmt;
 use std::io;
@@ -15,7 +16,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::config::model::{Check, Health as Settings};
+use crate::config::model::{Check, Health as Settings, ProxyVersion};
+use crate::net::introduction;
+use crate::net::proxy_protocol::Ends;
 use crate::net::stream::Stream;
 use crate::net::tls::secure;
 use crate::state::tls::PoolTls;
@@ -42,18 +45,35 @@ pub struct Target {
     pub address: SocketAddr,
     /// What TLS is spoken with, where it is.
     pub tls: Option<PoolTls>,
+    /// What header the connection begins with.
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 impl Target {
     /// A connection, with its handshake behind it where TLS is spoken.
     async fn connect(&self) -> Result<Stream, Failure> {
         let connected = Stream::connect(self.address).await;
-        let stream = connected.map_err(|error| Failure::from_connect(&error))?;
+        let mut stream = connected.map_err(|error| Failure::from_connect(&error))?;
+        if let Some(version) = self.proxy_protocol {
+            let introduced = self.introduce(&mut stream, version).await;
+            introduced.map_err(|error| Failure::from_connect(&error))?;
+        }
         let Some(tls) = &self.tls else {
             return Ok(stream);
         };
         let secured = secure(stream, tls, self.address).await;
         secured.map_err(|refusal| Failure::Connect(format!("no TLS: {refusal}")))
+    }
+}
+
+impl Target {
+    /// Says that the connection is weir's own.
+    async fn introduce(&self, stream: &mut Stream, version: ProxyVersion) -> io::Result<()> {
+        let ends = Ends {
+            source: stream.local_addr()?,
+            destination: self.address,
+        };
+        introduction::send(stream, &introduction::own_header(version, &ends)).await
     }
 }
 
@@ -127,6 +147,10 @@ fn probe_for(settings: &Settings) -> Option<Box<dyn Probe>> {
             host: host.clone(),
             expect: expect.clone(),
             http2: *http2,
+        })),
+        Check::Udp { send, expect } => Some(Box::new(udp::Udp {
+            send: send.clone(),
+            expect: expect.clone(),
         })),
         Check::Grpc { service, host } => Some(Box::new(http2::Grpc {
             service: service.clone(),

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::ledger::Ledger;
 use super::task::{Watched, watch};
-use super::{Probe, probe_for};
-use crate::config::model::Health as Settings;
+use super::{Probe, Target, probe_for};
+use crate::config::model::{Health as Settings, ProxyVersion};
 use crate::control::task::Task;
 use crate::policy::health::Health;
 use crate::rng::Rng;
@@ -30,8 +30,8 @@ pub struct Supervisor {
 #[derive(Debug)]
 struct Running {
     settings: Settings,
-    /// Tells other settings of TLS from these.
-    tls: u64,
+    /// Tells other ways to connect from this one.
+    way: Way,
     watched: Arc<Watched>,
     /// Held for its end; absent: nothing is asked.
     _task: Option<Task>,
@@ -84,7 +84,7 @@ impl Supervisor {
             running.watched.rename(&backend.name);
         }
         match kept {
-            Some(running) if running.settings == *settings && running.tls == identity(pool) => {
+            Some(running) if running.settings == *settings && running.way == way_to(pool) => {
                 running
             }
             Some(running) => self.start(running.watched.clone(), settings, pool),
@@ -104,20 +104,28 @@ impl Supervisor {
         }
         let task = probe.map(|probe| {
             let rng = Rng::from_seed(self.rng.next_u64());
-            let tls = pool.tls.clone();
-            Task::spawn(watch(watched.clone(), probe, settings.clone(), tls, rng))
+            let target = Target {
+                address: watched.live.address,
+                tls: pool.tls.clone(),
+                proxy_protocol: pool.proxy_protocol,
+            };
+            Task::spawn(watch(watched.clone(), probe, settings.clone(), target, rng))
         });
         Running {
             settings: settings.clone(),
-            tls: identity(pool),
+            way: way_to(pool),
             watched,
             _task: task,
         }
     }
 }
 
-fn identity(pool: &Pool) -> u64 {
-    pool.tls.as_ref().map_or(0, |tls| tls.identity)
+/// The identity of the settings of TLS, and the PROXY header.
+type Way = (u64, Option<ProxyVersion>);
+
+fn way_to(pool: &Pool) -> Way {
+    let tls = pool.tls.as_ref().map_or(0, |tls| tls.identity);
+    (tls, pool.proxy_protocol)
 }
 
 #[cfg(test)]
@@ -130,7 +138,7 @@ mod tests {
 
     use super::*;
     use crate::config::model::{AdminState, Check, Config, Initial};
-    use crate::control::probes::{Failure, Outcome, RESULTS, Target};
+    use crate::control::probes::{Failure, Outcome, RESULTS};
     use crate::control::sample::snapshot;
     use crate::state::sample::{config, loopback};
 

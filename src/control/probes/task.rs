@@ -12,7 +12,6 @@ use crate::config::model::Health as Settings;
 use crate::policy::health::{Health, Machine, Outcome as Verdict};
 use crate::rng::Rng;
 use crate::state::backend::Live;
-use crate::state::tls::PoolTls;
 
 /// First checks begin within this time: at once, yet not in one instant.
 const FIRST_WITHIN: Duration = Duration::from_millis(5);
@@ -85,13 +84,9 @@ pub(super) async fn watch(
     watched: Arc<Watched>,
     probe: Box<dyn Probe>,
     settings: Settings,
-    tls: Option<PoolTls>,
+    target: Target,
     mut rng: Rng,
 ) {
-    let target = Target {
-        address: watched.live.address,
-        tls,
-    };
     let Settings { rise, fall, .. } = settings;
     let proven = watched.counts.any_passed();
     let mut course = Course {

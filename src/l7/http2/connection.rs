@@ -28,6 +28,7 @@ use crate::l7::proxy::proxy;
 use crate::l7::side::Side;
 use crate::net::duplex::Duplex;
 use crate::net::framed::{Framed, Gauge};
+use crate::net::introduction::{Introduction, ends_toward};
 use crate::net::timer::Timer;
 use crate::policy::persist::Remembered;
 use crate::upstream::local::Local;
@@ -50,10 +51,13 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Serves the connection to its end. `early` is what was read of it.
 pub async fn serve(client: Client, early: Vec<u8>) {
-    let origin = client.origin();
+    let mut origin = client.origin();
     let (Side::Http1(stream), timer) = (client.stream, client.timer) else {
         return;
     };
+    // A stream of it cannot ask the socket.
+    (origin.introduction)
+        .get_or_insert_with(|| Rc::new(Introduction::own(ends_toward(origin.remote, &stream))));
     let config = origin.view.generation().snapshot.config.clone();
     let gauge = Rc::new(Gauge::new(Meter::new(&config.http2, clock::now())));
     let framed = Framed::of_client(stream, early, gauge.clone());
@@ -255,13 +259,14 @@ impl Multiplexed {
             respond.send_reset(Reason::REFUSED_STREAM);
             return;
         }
-        let origin = self.origin.clone();
+        // Made here, so that what the runtime moves about is small.
+        let request = Received::new(request, respond, self.origin.clone());
         let remembered = self.remembered.clone();
         let task = self.tasks.clone();
         tokio::task::spawn_local(async move {
             let _task = task;
-            let _panic = CountsPanic(origin.local.clone());
-            serve_stream(request, respond, origin, remembered).await;
+            let _panic = CountsPanic(request.client.local.clone());
+            request.serve(&remembered).await;
         });
     }
 }
@@ -277,30 +282,40 @@ impl Drop for CountsPanic {
     }
 }
 
-/// Serves one request.
-async fn serve_stream(
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-    origin: Origin,
-    remembered: Rc<RefCell<Option<Remembered>>>,
-) {
-    // Who gave up meanwhile costs no backend anything.
-    if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
-        return;
+/// A request whose head has come.
+struct Received {
+    client: Client,
+    head: Vec<u8>,
+}
+
+impl Received {
+    fn new(request: Request<RecvStream>, respond: SendResponse<Bytes>, origin: Origin) -> Self {
+        let (parts, body) = request.into_parts();
+        let mut head = origin.local.buffers.take();
+        let fault = read_head(&parts, &body, &origin.local, &mut head).err();
+        let stream = Box::new(ClientStream::new(body, respond, fault));
+        let client = Client::new(Side::Http2(stream), origin);
+        Received { client, head }
     }
-    let (parts, body) = request.into_parts();
-    let mut head = origin.local.buffers.take();
-    let read = read_head(&parts, &body, &origin.local, &mut head);
-    let stream = ClientStream::new(body, respond, read.err());
-    let mut client = Client::new(Side::Http2(Box::new(stream)), origin);
-    client.remembered = remembered.take();
-    // Boxed, so that what the runtime moves about is small.
-    let next = Box::pin(proxy(&mut client, head)).await;
-    if let Some(known) = client.remembered.take() {
-        remembered.replace(Some(known));
-    }
-    if next != Next::Request {
-        client.stream.reset_on_close();
+
+    /// Serves it.
+    async fn serve(mut self, remembered: &RefCell<Option<Remembered>>) {
+        let side = &mut self.client.stream;
+        let mut is_gone =
+            |cx: &mut Context<'_>| side.http2().is_some_and(|stream| stream.is_gone(cx));
+        // Who gave up meanwhile costs no backend anything.
+        if poll_fn(|cx| Poll::Ready(is_gone(cx))).await {
+            return;
+        }
+        self.client.remembered = remembered.borrow().clone();
+        // Boxed, so that what the runtime moves about is small.
+        let next = Box::pin(proxy(&mut self.client, self.head)).await;
+        if self.client.remembered.is_some() {
+            remembered.replace(self.client.remembered.take());
+        }
+        if next != Next::Request {
+            self.client.stream.reset_on_close();
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! The walk goes on in `records.rs`; above it stands `net/stream.rs`, which makes this one of two kinds of streams.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -32,6 +33,8 @@ pub struct TlsStream {
     session: Session,
     /// An incomplete record.
     incoming: Vec<u8>,
+    /// What was read before the handshake, until it is opened.
+    early: Vec<u8>,
     /// Application data for which the reader had no room.
     plain: Vec<u8>,
     /// How much of `plain` was read.
@@ -65,13 +68,19 @@ enum End {
 }
 
 impl TlsStream {
-    /// The server's side of a connection, before its handshake.
+    /// The server's side of a connection, before its handshake. `early` is what was read of it.
     ///
     /// # Errors
     /// What rustls does not like about the configuration.
-    pub fn server(socket: TcpStream, config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+    pub fn server(
+        socket: TcpStream,
+        config: Arc<ServerConfig>,
+        early: Vec<u8>,
+    ) -> Result<Self, rustls::Error> {
         let session = UnbufferedServerConnection::new(config)?;
-        Ok(Self::new(socket, Session::Server(session)))
+        let mut stream = Self::new(socket, Session::Server(session));
+        stream.early = early;
+        Ok(stream)
     }
 
     /// The client's side of a connection to a server that must prove to be `name`, before its handshake.
@@ -98,6 +107,7 @@ impl TlsStream {
             socket,
             session,
             incoming: Vec::new(),
+            early: Vec::new(),
             plain: Vec::new(),
             read: 0,
             outgoing: Vec::new(),
@@ -120,7 +130,11 @@ impl TlsStream {
             if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
                 return Poll::Ready(Err(error.into()));
             }
-            let read = ready!(self.poll_read_records(cx, &mut []));
+            let mut early = std::mem::take(&mut self.early);
+            let read = match early.is_empty() {
+                true => ready!(self.poll_read_records(cx, &mut [])),
+                false => self.open(&mut early, &mut []),
+            };
             if let Err(error) = read {
                 return Poll::Ready(Err(self.refuse(error)));
             }
@@ -131,6 +145,14 @@ impl TlsStream {
     /// What is known of the connection, all of it once the handshake is over.
     pub fn state(&self) -> &CommonState {
         self.session.state()
+    }
+
+    /// The address of this end.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
     }
 
     /// What the client's name led to, on the server's side.
@@ -272,6 +294,17 @@ impl TlsStream {
         if self.outgoing.is_empty() {
             self.end_socket();
         }
+    }
+
+    /// Ends what is sent without saying that no more is coming. Reading goes on.
+    pub fn cut_write(&mut self) {
+        self.silent = true;
+        self.end_socket();
+    }
+
+    /// The socket behind it.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
     }
 
     /// Waits until the socket may have something to read.

@@ -28,7 +28,7 @@ fn ends(
     (server, client): (TcpStream, TcpStream),
     (server_config, client_config): &(Arc<ServerConfig>, Arc<ClientConfig>),
 ) -> (Stream, Stream) {
-    let server = Stream::accepted(server).serve_tls(server_config.clone());
+    let server = Stream::accepted(server).serve_tls(server_config.clone(), Vec::new());
     let client = Stream::accepted(client).begin_tls(client_config.clone(), name("shop.test"));
     (server.expect("a config"), client.expect("a config"))
 }
@@ -290,7 +290,7 @@ async fn plain_http_is_recognized_and_can_be_answered() {
     let (server, mut client) = sockets().await;
     let (config, _) = configs(VERSIONS[1], false);
     let mut server = Stream::accepted(server)
-        .serve_tls(config)
+        .serve_tls(config, Vec::new())
         .expect("a config");
     client
         .write_all(b"GET / HTTP/1.1\r\n\r\n")
@@ -313,7 +313,7 @@ async fn an_unknown_name_is_refused_with_its_alert() {
         let (server_config, client_config) = configs(version, true);
         let (server, client) = sockets().await;
         let mut server = Stream::accepted(server)
-            .serve_tls(server_config)
+            .serve_tls(server_config, Vec::new())
             .expect("a config");
         let client = Stream::accepted(client).begin_tls(client_config, name("other.test"));
         let mut client = client.expect("a config");
@@ -345,7 +345,7 @@ async fn garbage_oversize_records_and_cut_handshakes_are_refused() {
         (&[][..], "closed"),
     ] {
         let (server, mut client) = sockets().await;
-        let server = Stream::accepted(server).serve_tls(config.clone());
+        let server = Stream::accepted(server).serve_tls(config.clone(), Vec::new());
         let mut server = server.expect("a config");
         let sending = async {
             // It may be refused before all of it was sent.

@@ -16,6 +16,7 @@ pub fn facts() -> Facts<'static> {
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         listener: 0,
         request: None,
+        hello: None,
         session: None,
         now: Instant::now(),
         wall_millis: 0,

@@ -115,6 +115,7 @@ mod tests {
             client,
             listener: 0,
             request: None,
+            hello: None,
             session: None,
             now: Instant::now(),
             wall_millis: 0,

@@ -55,23 +55,23 @@ pub(super) fn line(record: &Record<'_>, date: &mut DateCache, out: &mut Vec<u8>)
     out.extend_from_slice(b"}\n");
 }
 
-fn number(before: &[u8], number: u64, out: &mut Vec<u8>) {
+pub(super) fn number(before: &[u8], number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(before);
     push_number(number, out);
 }
 
-fn text(before: &[u8], text: &str, out: &mut Vec<u8>) {
+pub(super) fn text(before: &[u8], text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(before);
     escape(text.as_bytes(), out);
 }
 
-fn bytes(before: &[u8], bytes: &[u8], out: &mut Vec<u8>) {
+pub(super) fn bytes(before: &[u8], bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(before);
     escape(cut(bytes), out);
 }
 
 /// A member that is left out when it is empty.
-fn optional(before: &[u8], value: &str, out: &mut Vec<u8>) {
+pub(super) fn optional(before: &[u8], value: &str, out: &mut Vec<u8>) {
     if !value.is_empty() {
         text(before, value, out);
         out.push(b'"');

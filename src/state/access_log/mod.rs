@@ -1,8 +1,9 @@
 //! The access log as the data path sees it: a record becomes bytes in the worker's own buffer, full buffers go to control's writer.
 //! It must never block: a buffer that finds no place in the bounded queue is dropped and its lines are counted.
-//! The walk goes on in `json.rs` and `combined.rs` (how a line looks), `mask.rs` (what it must not show), then in control's access-log writer.
+//! The walk goes on in `json.rs`, `combined.rs` and `connection.rs` (how a line looks), `mask.rs` (what it must not show), then in control's access-log writer.
 
 mod combined;
+mod connection;
 mod date;
 mod json;
 mod mask;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
+pub use self::connection::Connection;
 use self::date::DateCache;
 use crate::config::model::{AccessFormat, AccessTarget, Log};
 
@@ -215,6 +217,21 @@ impl AccessLog {
 
     /// Formats the record into the worker's buffer, and sends the buffer off when it is full.
     pub fn write(&self, record: &Record<'_>) {
+        self.line(|format, date, out| match format {
+            AccessFormat::Json => json::line(record, date, out),
+            AccessFormat::Combined => combined::line(record, date, out),
+        });
+    }
+
+    /// The same, of a connection that was relayed.
+    pub fn write_connection(&self, record: &Connection<'_>) {
+        self.line(|format, date, out| match format {
+            AccessFormat::Json => connection::json(record, date, out),
+            AccessFormat::Combined => connection::combined(record, date, out),
+        });
+    }
+
+    fn line(&self, write: impl FnOnce(AccessFormat, &mut DateCache, &mut Vec<u8>)) {
         let Some(format) = self.format.get() else {
             return;
         };
@@ -222,10 +239,7 @@ impl AccessLog {
         if buffer.bytes.capacity() == 0 {
             buffer.bytes = self.empty();
         }
-        match format {
-            AccessFormat::Json => json::line(record, &mut buffer.date, &mut buffer.bytes),
-            AccessFormat::Combined => combined::line(record, &mut buffer.date, &mut buffer.bytes),
-        }
+        write(format, &mut buffer.date, &mut buffer.bytes);
         buffer.lines += 1;
         if buffer.bytes.len() >= BUFFER {
             self.send(buffer);

@@ -105,6 +105,7 @@ fn facts(request: Option<RequestFacts<'_>>) -> Facts<'_> {
         listener: 0,
         request,
         session: None,
+        hello: None,
         now: Instant::now(),
         wall_millis: 1_800_000_000_000,
     }

@@ -127,6 +127,7 @@ fn step(filters: &Filters, head: &RequestHead<'_>, path: &[u8], trusted: bool, w
             secure: false,
         }),
         session: None,
+        hello: None,
         now: Instant::now(),
         wall_millis: 0,
     };

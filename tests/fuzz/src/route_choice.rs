@@ -64,6 +64,7 @@ fn choose(input: &mut Unstructured<'_>) -> Result<()> {
             secure: false,
         }),
         session: None,
+        hello: None,
         now: Instant::now(),
         wall_millis: 0,
     };

@@ -80,6 +80,17 @@ pub fn limit_descriptors(command: &mut Command, most: u64) {
     }
 }
 
+/// This process may open as many descriptors as the system allows it.
+pub fn raise_descriptors() {
+    // SAFETY: a struct of integers may be all zeros, and both calls touch nothing but it.
+    unsafe {
+        let mut limit = std::mem::zeroed::<libc::rlimit>();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+    }
+}
+
 pub fn signal(process: u32, signal: i32) {
     // SAFETY: the process is a child that was not waited for yet, so that its id is still its own.
     let result = unsafe { libc::kill(process as libc::pid_t, signal) };

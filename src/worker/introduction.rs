@@ -1,0 +1,122 @@
+//! Connections that a trusted proxy may, or must, introduce: waits for its PROXY header, and lets the client in that it names.
+//! It reads nothing of whoever is not trusted, and passes on every byte that came behind a header.
+//! The walk goes back to `worker.rs`, which serves the connection as the client's.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::Accepted;
+use crate::clock;
+use crate::config::model::ProxyProtocol;
+use crate::metrics::worker::ProxyFailure;
+use crate::net::introduction::{Introduction, Refusal, poll_header};
+use crate::net::proxy_protocol::Fault;
+use crate::upstream::admission;
+use crate::upstream::local::{ListenerView, Local};
+
+/// Whether connections of a listener may begin with a header.
+pub(super) fn is_expected(view: &ListenerView) -> bool {
+    proxy_protocol(view) != ProxyProtocol::Off
+}
+
+fn proxy_protocol(view: &ListenerView) -> ProxyProtocol {
+    view.generation().snapshot.listeners[view.listener()].proxy_protocol
+}
+
+/// The connection as that of the client for whom it was opened. `None`: it is not served.
+pub(super) async fn meet(
+    mut accepted: Accepted,
+    view: &ListenerView,
+    local: &Local,
+) -> Option<Accepted> {
+    let remote = accepted.remote;
+    let is_required = proxy_protocol(view) == ProxyProtocol::Require;
+    let trusted = &view.generation().snapshot.config.trusted_proxies;
+    let failure = match admission::is_trusted(remote.ip(), trusted) {
+        false if is_required => ProxyFailure::Untrusted,
+        false => return Some(accepted),
+        true => match read(&mut accepted, view, local).await {
+            Ok(introduction) => return admit(accepted, introduction, view),
+            // What came is the client's, and the proxy speaks for itself.
+            Err(ProxyFailure::Missing) if !is_required => return Some(accepted),
+            Err(ProxyFailure::Timeout) if !is_required && accepted.early.is_empty() => {
+                return Some(accepted);
+            }
+            // A look whether the port is open, as many checks are.
+            Err(ProxyFailure::Closed) if accepted.early.is_empty() => return None,
+            Err(failure) => failure,
+        },
+    };
+    refuse(failure, remote, view, local);
+    None
+}
+
+/// Reads the header; what came behind it is in `early`.
+async fn read(
+    accepted: &mut Accepted,
+    view: &ListenerView,
+    local: &Local,
+) -> Result<Option<Introduction>, ProxyFailure> {
+    let wait = view.generation().snapshot.config.timeouts.header;
+    let timer = local.wheel.timer();
+    let mut is_set = false;
+    poll_fn(|cx| {
+        if !std::mem::replace(&mut is_set, true) {
+            timer.set(cx, wait);
+        }
+        match poll_header(&mut accepted.stream, cx, &mut accepted.early) {
+            Poll::Ready(Ok(introduction)) => Poll::Ready(Ok(introduction)),
+            Poll::Ready(Err(refusal)) => Poll::Ready(Err(failure_of(&refusal))),
+            Poll::Pending if timer.has_fired() => Poll::Ready(Err(ProxyFailure::Timeout)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Lets the client in, as if it had connected itself.
+fn admit(
+    mut accepted: Accepted,
+    introduction: Option<Introduction>,
+    view: &ListenerView,
+) -> Option<Accepted> {
+    let Some(introduction) = introduction else {
+        return Some(accepted);
+    };
+    accepted.remote = introduction.ends.source;
+    accepted.open.seat = admission::admit(view, accepted.remote.ip())?;
+    accepted.introduction = Some(Rc::new(introduction));
+    Some(accepted)
+}
+
+fn failure_of(refusal: &Refusal) -> ProxyFailure {
+    match refusal {
+        Refusal::Closed => ProxyFailure::Closed,
+        Refusal::Fault(Fault::Absent) => ProxyFailure::Missing,
+        Refusal::Fault(Fault::Broken | Fault::TooLong) => ProxyFailure::Malformed,
+        Refusal::Fault(Fault::Checksum) => ProxyFailure::Checksum,
+    }
+}
+
+/// Counts a connection that is not served, and says so, seldom.
+fn refuse(failure: ProxyFailure, remote: SocketAddr, view: &ListenerView, local: &Local) {
+    local.counts.proxy_failures[failure as usize].increment();
+    let generation = view.generation();
+    let listener = &generation.snapshot.listeners[view.listener()];
+    let why = match failure {
+        ProxyFailure::Untrusted => {
+            "is not among trusted_proxies, which alone may send a PROXY header"
+        }
+        ProxyFailure::Missing => "sent no PROXY header",
+        ProxyFailure::Malformed => "sent a PROXY header that is none",
+        ProxyFailure::Checksum => "sent a PROXY header with a wrong checksum",
+        ProxyFailure::Timeout => "did not complete its PROXY header in time",
+        ProxyFailure::Closed => "went away within its PROXY header",
+    };
+    let name = &listener.name;
+    admission::tell(&listener.gate.counts.strangers, clock::now(), || {
+        format!("listener {name}: {} {why}", remote.ip())
+    });
+}

@@ -1,0 +1,105 @@
+//! Who else is on the stage: a backend that says its name and whom it sees, and a client with many sessions that never gives up.
+//! They run as processes of their own, because a namespace is a process's; each ends with the test.
+//! Here the walk ends.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::exit;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A client that hears nothing for so long tries again.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// Between two requests of the client.
+const PACE: Duration = Duration::from_millis(5);
+
+/// Plays the role that the words name, to the end of the process.
+pub fn play(words: &[String]) -> ! {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let address = |text: &str| text.parse().expect("an address");
+    match words[..] {
+        ["backend", name, at] => backend(name, address(at)),
+        ["client", to, sessions] => client(address(to), sessions.parse().expect("a number")),
+        _ => exit(2),
+    }
+}
+
+/// Answers every request with its name and the address that the connection comes from.
+fn backend(name: &str, at: SocketAddr) -> ! {
+    let listener = TcpListener::bind(at).expect("the address is free");
+    loop {
+        let Ok((stream, client)) = listener.accept() else {
+            continue;
+        };
+        let body = format!("{name} {client}");
+        thread::spawn(move || answer(stream, &body));
+    }
+}
+
+fn answer(mut stream: TcpStream, body: &str) -> io::Result<()> {
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let (mut received, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        let length = stream.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(());
+        }
+        received.extend_from_slice(&buffer[..length]);
+        if received.ends_with(b"\r\n\r\n") {
+            received.clear();
+            stream.write_all(answer.as_bytes())?;
+        }
+    }
+}
+
+/// One request of each session in turn, each on a new connection: a line for each, with the time in milliseconds, the session, and
+/// what was answered or `-`.
+fn client(to: SocketAddr, sessions: usize) -> ! {
+    let mut cookies = vec![String::new(); sessions];
+    let start = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("it is later")
+    };
+    loop {
+        for (session, cookie) in cookies.iter_mut().enumerate() {
+            let answer = ask(to, cookie).unwrap_or_else(|_| "-".to_owned());
+            println!("{} {session} {answer}", start().as_millis());
+            thread::sleep(PACE);
+        }
+    }
+}
+
+fn ask(to: SocketAddr, cookie: &mut String) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let shown = if cookie.is_empty() {
+        String::new()
+    } else {
+        format!("Cookie: {cookie}\r\n")
+    };
+    write!(
+        stream,
+        "GET / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n{shown}\r\n"
+    )?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .ok_or(io::ErrorKind::UnexpectedEof)?;
+    if !head.starts_with("HTTP/1.1 200") {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let set = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("set-cookie")
+            .then(|| value.trim().split(';').next())?
+    });
+    if let Some(set) = set {
+        set.clone_into(cookie);
+    }
+    Ok(body.to_owned())
+}

@@ -1,0 +1,388 @@
+//! Two weirs share a virtual IP, by keepalived and by BIRD with the files of `config/`, and one of them is killed.
+//! The clients must be served again within four seconds, each by the backend that it had.
+//! Here the walk ends.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::network::{BACKENDS, Network};
+use crate::process::{Process, wait};
+use crate::{run, there};
+
+/// What a takeover may take.
+const TAKEOVER: Duration = Duration::from_secs(4);
+/// What anything else may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+const SESSIONS: usize = 30;
+const WEIRS: [&str; 2] = ["weir1", "weir2"];
+
+pub fn missing_keepalived() -> Option<String> {
+    (!there("keepalived")).then(|| "Debian's package keepalived is not installed".to_owned())
+}
+
+pub fn missing_bird() -> Option<String> {
+    (!there("bird") || !there("birdc"))
+        .then(|| "Debian's package bird2 is not installed".to_owned())
+}
+
+/// VRRP: one weir has the address; it is killed, comes back, and then the cable of the other is pulled.
+pub fn vrrp(directory: &Path) {
+    let address = "10.99.0.10";
+    let network = Network::new(directory);
+    let _backends = network.backends();
+    let mut weirs =
+        WEIRS.map(|place| Some(network.weir(place, &configuration(directory, place, address))));
+    let _keepers = WEIRS.map(|place| keepalived(&network, place, address));
+    let owners = || {
+        let has = |place: &&str| {
+            network
+                .ip(place, "-br address show dev eth0")
+                .contains(&format!("{address}/32"))
+        };
+        WEIRS.into_iter().filter(has).collect::<Vec<_>>()
+    };
+    let owner = || {
+        wait("one weir has the address", PATIENCE, || {
+            <[&str; 1]>::try_from(owners()).ok()
+        })[0]
+    };
+    let first = owner();
+    let crowd = Crowd::new(&network, address);
+    crowd.settle();
+
+    let index = usize::from(first == WEIRS[1]);
+    let moment = now();
+    weirs[index] = None;
+    let gap = crowd.back_after(moment);
+    println!(
+        "  VRRP: the active weir was killed, and every client was served again after {gap:.2?}"
+    );
+    assert!(gap < TAKEOVER);
+    let second = owner();
+    assert_ne!(first, second);
+
+    weirs[index] = Some(network.weir(first, &configuration(directory, first, address)));
+    // Its keeper must have seen it, or there is nobody to take over.
+    let log = directory.join(format!("keepalived-{first}.log"));
+    wait("the keeper takes it for well", PATIENCE, || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let last = text.rfind("Entering FAULT STATE")?;
+        text[last..].contains("Entering BACKUP STATE").then_some(())
+    });
+    crowd.settle();
+    assert_eq!(owner(), second, "the address came back without need");
+    let moment = now();
+    network.ip("router", &format!("link set {second} down"));
+    let gap = crowd.back_after(moment);
+    println!(
+        "  VRRP: the active weir's cable was pulled, and every client was served again after {gap:.2?}"
+    );
+    assert!(gap < TAKEOVER);
+    crowd.judge();
+}
+
+/// BGP: both weirs have the address and half of the connections; one is killed, and comes back.
+pub fn ecmp(directory: &Path) {
+    let address = "198.51.100.10";
+    let network = Network::new(directory);
+    let _backends = network.backends();
+    let mut weirs = WEIRS.map(|place| {
+        network.ip(place, &format!("address add {address}/32 dev lo"));
+        Some(network.weir(place, &configuration(directory, place, address)))
+    });
+    let _router = router(&network);
+    let _birds = WEIRS.map(|place| bird(&network, place));
+    let ways = || {
+        let routes = network.ip("router", &format!("route show {address}"));
+        WEIRS
+            .into_iter()
+            .filter(|place| routes.contains(at(place)))
+            .count()
+    };
+    wait("two ways of equal cost", PATIENCE, || {
+        (ways() == 2).then_some(())
+    });
+    let crowd = Crowd::new(&network, address);
+    crowd.settle();
+    for place in WEIRS {
+        let metrics = run(network
+            .command(place, "curl")
+            .args(["-s", "http://127.0.0.1:9900/metrics"]));
+        assert!(
+            metrics.contains("weir_http_requests_total{"),
+            "nobody came to {place}"
+        );
+    }
+
+    let moment = now();
+    weirs[0] = None;
+    let gap = crowd.back_after(moment);
+    println!(
+        "  BGP: one of two weirs was killed, and every client was served again after {gap:.2?}"
+    );
+    assert!(gap < TAKEOVER);
+    assert_eq!(ways(), 1);
+
+    weirs[0] = Some(network.weir("weir1", &configuration(directory, "weir1", address)));
+    wait("two ways again", PATIENCE, || (ways() == 2).then_some(()));
+    crowd.settle();
+    crowd.judge();
+}
+
+/// Where a weir is.
+fn at(place: &str) -> &'static str {
+    if place == WEIRS[0] {
+        "10.99.0.11"
+    } else {
+        "10.99.0.12"
+    }
+}
+
+/// What the weirs share is the file and the secret.
+fn configuration(directory: &Path, place: &str, address: &str) -> String {
+    let secrets = directory.join("secrets");
+    if !secrets.exists() {
+        fs::write(
+            &secrets,
+            "dGhlIHNlY3JldCBvZiBhIHRlc3QsIGF0IGxlYXN0IDMyIGJ5dGVz\n",
+        )
+        .expect("a file can be written");
+    }
+    let backends: Vec<String> = BACKENDS
+        .iter()
+        .map(|(name, address)| format!("{{ name = \"{name}\", address = \"{address}\" }}"))
+        .collect();
+    format!(
+        "state_dir = \"{}\"\nsecrets_file = \"{}\"\n[log]\naccess = \"off\"\n[listeners.web]\nbind = [\"{address}:80\"]\n\
+         [[routes]]\npool = \"was\"\nsticky = {{ mode = \"insert\" }}\n\
+         [pools.was]\nbackends = [{}]\nhealth = {{ interval = \"500ms\" }}\n",
+        directory.join(format!("state-{place}")).display(),
+        secrets.display(),
+        backends.join(", ")
+    )
+}
+
+fn template(file: &str) -> (PathBuf, String) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("config")
+        .join(file);
+    let text = fs::read_to_string(&path).expect("it is there");
+    (path, text)
+}
+
+/// Replaces what an operator would, and notices when it is not there any more.
+fn edited(mut text: String, changes: &[(&str, &str)]) -> String {
+    for (old, new) in changes {
+        assert!(text.contains(old), "the template does not say {old}");
+        text = text.replace(old, new);
+    }
+    text
+}
+
+fn keepalived(network: &Network, place: &str, address: &str) -> Process {
+    let (check, _) = template("keepalived/weir-ready");
+    let (_, text) = template("keepalived/keepalived.conf");
+    let text = edited(
+        text,
+        &[
+            ("192.0.2.10/32", &format!("{address}/32")),
+            ("/etc/keepalived/weir-ready", &check.display().to_string()),
+            // The tree of a test may lie where others may write.
+            ("  enable_script_security\n", ""),
+            ("script_user nobody", "script_user root"),
+            (
+                "priority 100",
+                if place == WEIRS[0] {
+                    "priority 101"
+                } else {
+                    "priority 100"
+                },
+            ),
+        ],
+    );
+    let file = |kind: &str| {
+        network
+            .directory
+            .join(format!("{place}.{kind}"))
+            .display()
+            .to_string()
+    };
+    fs::write(file("keepalived"), text).expect("a file can be written");
+    let options = [
+        "keepalived",
+        "--dont-fork",
+        "--log-console",
+        "--log-detail",
+        "--vrrp",
+        "--use-file",
+    ];
+    let (own, pid, vrrp) = (file("keepalived"), file("pid"), file("vrrp"));
+    let rest = [own.as_str(), "--pid", &pid, "--vrrp_pid", &vrrp];
+    let line: Vec<&str> = options.into_iter().chain(rest).collect();
+    network.start(place, &format!("keepalived-{place}"), &line)
+}
+
+/// BIRD and the watcher that makes it announce.
+fn bird(network: &Network, place: &str) -> [Process; 2] {
+    let (_, text) = template("bird/bird.conf");
+    let text = edited(
+        text,
+        &[
+            ("router id 192.0.2.11", &format!("router id {}", at(place))),
+            ("neighbor 192.0.2.1 ", "neighbor 10.99.0.1 "),
+        ],
+    );
+    let daemon = daemon(network, place, &text);
+    let (script, _) = template("bird/weir-announce");
+    let socket = format!("BIRD_SOCKET={}", network.socket(place));
+    let line = ["env", &socket, &script.display().to_string()];
+    [
+        daemon,
+        network.start(place, &format!("announce-{place}"), &line),
+    ]
+}
+
+/// What the operators of the router do.
+fn router(network: &Network) -> Process {
+    let mut text = "router id 10.99.0.1;\nprotocol device {}\nprotocol bfd { interface \"*\" { interval 300 ms; multiplier 3; }; }\n\
+                    protocol kernel { merge paths on; ipv4 { import none; export all; }; }\n"
+        .to_owned();
+    for place in WEIRS {
+        text += &format!(
+            "protocol bgp {place} {{ local as 65000; neighbor {} as 65010; bfd on; ipv4 {{ import all; export none; }}; }}\n",
+            at(place)
+        );
+    }
+    daemon(network, "router", &text)
+}
+
+fn daemon(network: &Network, place: &str, text: &str) -> Process {
+    let file = network.directory.join(format!("{place}.bird"));
+    fs::write(&file, text).expect("a file can be written");
+    let line = [
+        "bird",
+        "-f",
+        "-c",
+        &file.display().to_string(),
+        "-s",
+        &network.socket(place),
+    ];
+    network.start(place, &format!("bird-{place}"), &line)
+}
+
+fn now() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("it is later")
+}
+
+/// Many sessions of one client that go on and on.
+struct Crowd {
+    log: PathBuf,
+    _process: Process,
+}
+
+/// One request: when it ended, whose it was, and which backend answered.
+struct Visit {
+    at: Duration,
+    session: usize,
+    backend: Option<String>,
+}
+
+impl Crowd {
+    fn new(network: &Network, address: &str) -> Self {
+        let sessions = SESSIONS.to_string();
+        Self {
+            log: network.directory.join("crowd.log"),
+            _process: network.cast(
+                "client",
+                "crowd",
+                &["client", &format!("{address}:80"), &sessions],
+            ),
+        }
+    }
+
+    fn visits(&self) -> Vec<Visit> {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let visit = |line: &str| {
+            let mut words = line.split(' ');
+            let at = Duration::from_millis(words.next()?.parse().ok()?);
+            let session = words.next()?.parse().ok()?;
+            let backend = words.next().filter(|word| *word != "-").map(str::to_owned);
+            Some(Visit {
+                at,
+                session,
+                backend,
+            })
+        };
+        whole.lines().filter_map(visit).collect()
+    }
+
+    /// Waits until from now on every session was served twice, and nobody in vain.
+    fn settle(&self) {
+        let moment = now();
+        wait("everybody is served", PATIENCE, || {
+            let visits = self.visits();
+            let last = visits
+                .iter()
+                .filter(|visit| visit.at > moment && visit.backend.is_none())
+                .map(|visit| visit.at)
+                .max();
+            let since = last.unwrap_or(moment);
+            (served_since(&visits, since) >= 2).then_some(())
+        });
+    }
+
+    /// How long after `moment` the last request in vain ended, once every session was served twice since.
+    fn back_after(&self, moment: Duration) -> Duration {
+        wait("everybody is served again", PATIENCE, || {
+            let visits = self.visits();
+            let in_vain = visits
+                .iter()
+                .filter(|visit| visit.at > moment && visit.backend.is_none());
+            let last = in_vain.map(|visit| visit.at).max()?;
+            (served_since(&visits, last) >= 2).then(|| last.saturating_sub(moment))
+        })
+    }
+
+    /// Every session had one backend all along, and all backends had sessions.
+    fn judge(&self) {
+        let visits = self.visits();
+        let mut homes = vec![None; SESSIONS];
+        for visit in visits.iter().filter(|visit| visit.backend.is_some()) {
+            let home = homes[visit.session].get_or_insert(&visit.backend);
+            assert_eq!(*home, &visit.backend, "session {} has moved", visit.session);
+        }
+        for (name, _) in BACKENDS {
+            assert!(
+                homes
+                    .iter()
+                    .flatten()
+                    .any(|home| home.as_deref() == Some(name)),
+                "nobody is at {name}"
+            );
+        }
+        let lost = visits
+            .iter()
+            .filter(|visit| visit.backend.is_none())
+            .count();
+        println!(
+            "  {} requests of {SESSIONS} sessions, {lost} in vain, every session at its backend",
+            visits.len()
+        );
+    }
+}
+
+/// How often the session that was served least was, after `moment`.
+fn served_since(visits: &[Visit], moment: Duration) -> usize {
+    let mut served = vec![0; SESSIONS];
+    for visit in visits
+        .iter()
+        .filter(|visit| visit.at > moment && visit.backend.is_some())
+    {
+        served[visit.session] += 1;
+    }
+    served.into_iter().min().unwrap_or_default()
+}
