@@ -184,7 +184,7 @@ impl Authority {
             .with_single_cert(chain, key)
             .unwrap();
         config.alpn_protocols = vec![protocol.to_vec()];
-        TlsOrigin::start(Arc::new(config))
+        TlsOrigin::start(config)
     }
 
     /// A server with the certificate `file`, which answers every request on a connection alike. It asks for client certificates of
