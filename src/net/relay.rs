@@ -11,6 +11,7 @@ use super::backlog::Backlog;
 use super::duplex::Duplex;
 use super::splice::Pipes;
 use super::timer::Timer;
+use super::turn::GATHERED;
 
 /// Bytes of a way from which on its large pieces go by way of a pipe. Until then it may be one that carries small messages only.
 const BULK: u64 = 64 * 1024;
@@ -227,6 +228,11 @@ impl Way {
         if count == 0 {
             target.shutdown_write();
             self.state = State::Ended;
+        } else if is_copied && count <= GATHERED {
+            // It is sent in the next poll, behind what other tasks read in this turn.
+            self.backlog.push(&memory[..count]);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         } else if is_copied && (self.backlog.send(target, cx, &memory[..count], &[])).is_err() {
             self.state = State::TargetFailed;
         }
