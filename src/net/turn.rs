@@ -20,3 +20,34 @@ pub async fn turn() {
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    /// Both compose before either writes, and nobody waits for more than that.
+    #[tokio::test]
+    async fn the_others_that_are_ready_go_first() {
+        let log = Rc::new(RefCell::new(Vec::new()));
+        let local = tokio::task::LocalSet::new();
+        for name in ["one", "two"] {
+            let log = log.clone();
+            local.spawn_local(async move {
+                log.borrow_mut().push(("composes", name));
+                turn().await;
+                log.borrow_mut().push(("writes", name));
+            });
+        }
+        local.await;
+        let expected = [
+            ("composes", "one"),
+            ("composes", "two"),
+            ("writes", "one"),
+            ("writes", "two"),
+        ];
+        assert_eq!(*log.borrow(), expected);
+    }
+}
