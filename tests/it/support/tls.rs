@@ -175,14 +175,7 @@ impl Authority {
 
     /// A server with the certificate `file` that takes no client which offers other protocols (ALPN) than this one.
     pub fn origin_of(&self, file: &str, protocol: &[u8]) -> TlsOrigin {
-        let (chain, key) = self.read(file);
-        let builder = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(rustls::ALL_VERSIONS)
-            .unwrap();
-        let mut config = builder
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
+        let mut config = self.server(file, false, rustls::ALL_VERSIONS);
         config.alpn_protocols = vec![protocol.to_vec()];
         TlsOrigin::start(config)
     }
