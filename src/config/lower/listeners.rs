@@ -8,7 +8,8 @@ use crate::config::model::{Access, Listener, PathChecks, Protocol, ProxyProtocol
 use crate::config::values::addresses;
 
 /// The keys that not every protocol has a use for.
-const OF_SOME_PROTOCOLS: [&str; 7] = [
+const OF_SOME_PROTOCOLS: [&str; 8] = [
+    "proxy_protocol",
     "path_checks",
     "http2",
     "tls",
