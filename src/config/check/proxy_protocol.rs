@@ -5,7 +5,7 @@
 use crate::config::codes::Code;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::lower::Draft;
-use crate::config::model::{PoolProtocol, ProxyProtocol};
+use crate::config::model::{PoolProtocol, Protocol, ProxyProtocol, ProxyVersion};
 use crate::config::section::Report;
 use crate::config::values::brief;
 
@@ -13,6 +13,7 @@ pub(super) fn check(report: &mut Report, draft: &Draft) {
     if draft.config.trusted_proxies.is_empty() {
         untrusted(report, draft);
     }
+    of_datagrams(report, draft);
     for (pool, places) in draft.config.pools.iter().zip(&draft.pools) {
         if pool.protocol == PoolProtocol::Http2 && pool.proxy_protocol.is_some() {
             report.push(
@@ -27,6 +28,30 @@ pub(super) fn check(report: &mut Report, draft: &Draft) {
                 )
                 .and(places.protocol.clone(), "connections of HTTP/2 are shared")
                 .help("leave it out: backends find the client in X-Forwarded-For; or write protocol = \"http1\""),
+            );
+        }
+    }
+}
+
+/// A line of text is for connections; datagrams have no such form.
+fn of_datagrams(report: &mut Report, draft: &Draft) {
+    let config = &draft.config;
+    let is_udp = |name: &String| {
+        let mut own = config.listeners.iter();
+        own.any(|own| own.name == *name && own.protocol == Protocol::Udp)
+    };
+    for (pool, places) in config.pools.iter().zip(&draft.pools) {
+        let mut routes = config.routes.iter().filter(|route| route.pool == pool.name);
+        let is_led_to = routes.any(|route| route.listeners.iter().any(is_udp));
+        if pool.proxy_protocol == Some(ProxyVersion::V1) && is_led_to {
+            report.push(
+                Diagnostic::at(
+                    Code::ProxyForm,
+                    places.proxy_protocol.clone(),
+                    format!("the pool `{}` is sent datagrams", brief(&pool.name)),
+                    "version 1 is for connections",
+                )
+                .help("write proxy_protocol = \"v2\""),
             );
         }
     }

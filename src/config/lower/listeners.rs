@@ -8,7 +8,7 @@ use crate::config::model::{Access, Listener, PathChecks, Protocol, ProxyProtocol
 use crate::config::values::addresses;
 
 /// The keys that not every protocol has a use for.
-const OF_SOME_PROTOCOLS: [&str; 7] = [
+const OF_SOME_PROTOCOLS: [&str; 8] = [
     "path_checks",
     "http2",
     "tls",
@@ -16,6 +16,7 @@ const OF_SOME_PROTOCOLS: [&str; 7] = [
     "max_connections",
     "max_connections_per_source",
     "max_flows",
+    "proxy_protocol",
 ];
 
 /// All listeners in file order.
