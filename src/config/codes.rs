@@ -108,7 +108,7 @@ codes! {
     HostNameBackend "E0603" Value "A backend is given by host name."
     OtherCheck "E0604" Tables "A key of the http check on a check of another type."
     ProxyShared "E0605" Tables "PROXY headers on connections that clients share."
-    ProxyDatagrams "E0606" Tables "PROXY headers before datagrams, which have no connection."
+    ProxyForm "E0606" Tables "PROXY headers of a form that datagrams do not have."
 
     UnknownVariable "E0701" Value "A value with a variable that does not exist there."
     ProtectedHeader "E0702" Value "A filter that would change a header which weir must keep right."

@@ -34,6 +34,7 @@ pub(super) struct Aim {
     route: Option<usize>,
     rules: Rules,
     most: usize,
+    introduces: bool,
     /// By the ordinal of the backend.
     targets: Vec<Rc<Target>>,
     /// Backends to be left alone, and until when.
@@ -72,6 +73,7 @@ impl Aim {
                 replies: None,
             },
             most: 1,
+            introduces: false,
             targets: Vec::new(),
             avoided: Vec::new(),
             counts: generation.datagram_counts(&local.rows, view.listener(), None, None),
@@ -88,6 +90,11 @@ impl Aim {
     /// How many flows there may be.
     pub(super) fn most(&self) -> usize {
         self.most
+    }
+
+    /// Whether backends are told who the client is.
+    pub(super) fn introduces(&self) -> bool {
+        self.introduces
     }
 
     /// How many backends there are.
@@ -133,6 +140,7 @@ impl Aim {
             replies: route.replies,
         };
         let pool = &snapshot.pools[route.pool];
+        self.introduces = pool.proxy_protocol.is_some();
         let target = |index: BackendIndex, backend: &Backend| {
             let target = Target {
                 listener: snapshot.listeners[listener].name.clone(),

@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use super::aim::Target;
 use super::flow::Ended;
 use crate::clock;
+use crate::config::model::ProxyVersion;
 use crate::metrics::worker::WorkerCounts;
+use crate::net::introduction::Outgoing;
+use crate::net::proxy_protocol::{Ends, Transport};
 use crate::policy::persist::Stickiness;
 use crate::state::access_log;
 use crate::state::backend::ConnectionLease;
@@ -22,6 +25,8 @@ pub(super) struct Passage {
     /// Connected to the backend, and to nobody else.
     pub(super) socket: UdpSocket,
     pub(super) target: Rc<Target>,
+    /// Goes before every datagram to the backend.
+    pub(super) header: Box<[u8]>,
     stickiness: Option<Stickiness>,
     id: u64,
     wall_millis: u64,
@@ -34,21 +39,38 @@ impl Passage {
         socket: UdpSocket,
         target: Rc<Target>,
         stickiness: Option<Stickiness>,
+        ends: Option<Ends>,
         view: &ListenerView,
         local: &Local,
     ) -> Passage {
         target.counts.begun.increment();
         target.live.connections(local.index).fresh.increment();
+        let id = local.rng.borrow_mut().next_u64();
         Passage {
             socket,
             stickiness,
-            id: local.rng.borrow_mut().next_u64(),
+            header: ends.map_or_else(Box::default, |ends| header(ends, id)),
+            id,
             wall_millis: clock::wall_millis(),
             _lease: target.live.lease_connection(),
             _open: Open::new(view, local),
             target,
         }
     }
+}
+
+/// A PROXY header of version 2: each datagram has it, because any of them may be the only one that arrives.
+fn header(ends: Ends, id: u64) -> Box<[u8]> {
+    let outgoing = Outgoing {
+        ends,
+        transport: Transport::Datagrams,
+        before: None,
+        tls: None,
+        server_name: None,
+        alpn: None,
+        id,
+    };
+    outgoing.header(ProxyVersion::V2).into()
 }
 
 /// Writes down that a flow is over.

@@ -4,7 +4,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -17,6 +17,7 @@ use super::flow::{End, FlowId, FlowKey, Flows, LINGER};
 use super::passage::{self, Passage};
 use crate::clock;
 use crate::metrics::datagrams::Lost;
+use crate::net::proxy_protocol::Ends;
 use crate::net::timer::Timer;
 use crate::net::udp;
 use crate::net::udp::batch::{Batch, MAX_DATAGRAMS};
@@ -238,7 +239,7 @@ impl Driver {
             to: None,
             local: None,
         }));
-        let sent = outbox.send(&passage.socket, batch, parcels);
+        let sent = outbox.send(&passage.socket, batch, parcels, &passage.header);
         let done = &batch.received()[run][..sent.parcels];
         let bytes = done.iter().map(|one| one.length).sum::<usize>();
         let datagrams = done.iter().map(|one| one.datagrams()).sum::<u32>();
@@ -299,10 +300,20 @@ impl Driver {
                 }
                 continue;
             };
-            let passage = Passage::new(socket, target, chosen, &self.view, &self.local);
+            let ends = self.aim.introduces().then(|| self.ends(&key));
+            let passage = Passage::new(socket, target, chosen, ends, &self.view, &self.local);
             let (id, evicted) = self.flows.open(key, passage, now);
             self.note(evicted);
             return self.watch(id);
+        }
+    }
+
+    /// Who sent to whom, for a backend that is told.
+    fn ends(&self, key: &FlowKey) -> Ends {
+        let own = self.socket.local_addr().unwrap_or(key.client);
+        Ends {
+            source: key.client,
+            destination: SocketAddr::new(key.local.unwrap_or(own.ip()), own.port()),
         }
     }
 
@@ -406,7 +417,7 @@ impl Driver {
             parcels,
             outbox,
         } = &mut self.memory;
-        let sent = outbox.send(&self.socket, batch, parcels);
+        let sent = outbox.send(&self.socket, batch, parcels, b"");
         let lost = &self.aim.counts().lost[Lost::Client as usize];
         lost.add(sent.lost.into());
         batch.clear();

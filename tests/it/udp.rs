@@ -361,6 +361,26 @@ fn a_check_by_datagram_finds_who_does_not_answer() {
     });
 }
 
+/// A header of version 2 (section 2.2 of its specification) before every datagram: UDP over IPv4, the client, and where it sent to.
+#[test]
+fn a_backend_is_told_who_asks_with_every_datagram() {
+    let echo = Answerer::echo();
+    let weir = Weir::start(&config(&[echo.address], "", "", "proxy_protocol = \"v2\""));
+    let client = Caller::from_address([127, 0, 0, 5], weir.address("dns"));
+    let ports =
+        [client.0.local_addr().unwrap(), weir.address("dns")].map(|end| end.port().to_be_bytes());
+    let ends = [&[127, 0, 0, 5, 127, 0, 0, 1][..], &ports[0], &ports[1]].concat();
+    for asked in ["one", "", "three"] {
+        let told = client.ask(asked);
+        let (head, rest) = told.split_at(16);
+        assert_eq!(head[..12], *b"\r\n\r\n\0\r\nQUIT\n");
+        assert_eq!(head[12..14], [0x21, 0x12]);
+        let length = usize::from(u16::from_be_bytes([head[14], head[15]]));
+        assert_eq!(rest[..12], ends);
+        assert_eq!(rest[length..], *asked.as_bytes());
+    }
+}
+
 #[test]
 fn who_is_not_on_the_list_is_not_heard() {
     let backend = Answerer::echo();

@@ -65,6 +65,7 @@ fn useless_on(listener: &Listener) -> &'static [&'static str] {
             "rate_limit",
             "max_connections",
             "max_connections_per_source",
+            "proxy_protocol",
         ],
     }
 }

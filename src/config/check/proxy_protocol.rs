@@ -5,15 +5,15 @@
 use crate::config::codes::Code;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::lower::Draft;
-use crate::config::model::{PoolProtocol, Protocol, ProxyProtocol};
+use crate::config::model::{PoolProtocol, Protocol, ProxyProtocol, ProxyVersion};
 use crate::config::section::Report;
 use crate::config::values::brief;
 
 pub(super) fn check(report: &mut Report, draft: &Draft) {
-    over_datagrams(report, draft);
     if draft.config.trusted_proxies.is_empty() {
         untrusted(report, draft);
     }
+    of_datagrams(report, draft);
     for (pool, places) in draft.config.pools.iter().zip(&draft.pools) {
         if pool.protocol == PoolProtocol::Http2 && pool.proxy_protocol.is_some() {
             report.push(
@@ -33,31 +33,25 @@ pub(super) fn check(report: &mut Report, draft: &Draft) {
     }
 }
 
-/// Connections begin with a header, and datagrams have no connection.
-fn over_datagrams(report: &mut Report, draft: &Draft) {
+/// A line of text is for connections; datagrams have no such form.
+fn of_datagrams(report: &mut Report, draft: &Draft) {
     let config = &draft.config;
     let is_udp = |name: &String| {
-        let mut listeners = config.listeners.iter();
-        listeners.any(|listener| listener.name == *name && listener.protocol == Protocol::Udp)
+        let mut own = config.listeners.iter();
+        own.any(|own| own.name == *name && own.protocol == Protocol::Udp)
     };
     for (pool, places) in config.pools.iter().zip(&draft.pools) {
         let mut routes = config.routes.iter().filter(|route| route.pool == pool.name);
-        let named = routes.find_map(|route| route.listeners.iter().find(|name| is_udp(name)));
-        if let (Some(_), Some(listener)) = (pool.proxy_protocol, named) {
+        let is_led_to = routes.any(|route| route.listeners.iter().any(is_udp));
+        if pool.proxy_protocol == Some(ProxyVersion::V1) && is_led_to {
             report.push(
                 Diagnostic::at(
-                    Code::ProxyDatagrams,
+                    Code::ProxyForm,
                     places.proxy_protocol.clone(),
-                    format!(
-                        "the pool `{}` gets datagrams, and PROXY headers stand before connections",
-                        brief(&pool.name)
-                    ),
-                    format!(
-                        "a route leads here from the udp listener `{}`",
-                        brief(listener)
-                    ),
+                    format!("the pool `{}` is sent datagrams", brief(&pool.name)),
+                    "version 1 is for connections",
                 )
-                .help("leave it out, or give the other listeners a pool of their own"),
+                .help("write proxy_protocol = \"v2\""),
             );
         }
     }

@@ -9,7 +9,6 @@ use crate::config::values::addresses;
 
 /// The keys that not every protocol has a use for.
 const OF_SOME_PROTOCOLS: [&str; 8] = [
-    "proxy_protocol",
     "path_checks",
     "http2",
     "tls",
@@ -17,6 +16,7 @@ const OF_SOME_PROTOCOLS: [&str; 8] = [
     "max_connections",
     "max_connections_per_source",
     "max_flows",
+    "proxy_protocol",
 ];
 
 /// All listeners in file order.

@@ -453,6 +453,10 @@ mod tests {
                 pool: name("was"),
                 backend: name("127.0.0.1:1"),
             };
+            let datagrams = worker.datagrams(labels.clone());
+            datagrams.begun.increment();
+            datagrams.ends[0].increment();
+            datagrams.lost[0].increment();
             let relays = worker.relay(labels.clone());
             relays.ends[0].increment();
             relays.duration.record(Duration::from_secs(2));

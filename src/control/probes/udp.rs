@@ -8,6 +8,8 @@ use std::pin::Pin;
 use tokio::net::UdpSocket;
 
 use super::{Failure, Outcome, Probe, Target};
+use crate::net::introduction::own_header;
+use crate::net::proxy_protocol::Ends;
 use crate::net::udp;
 
 /// Bytes of an answer that are looked at; more than may be expected.
@@ -39,7 +41,13 @@ impl Probe for Udp {
 impl Udp {
     async fn ask(&self, target: &Target) -> io::Result<Vec<u8>> {
         let socket = UdpSocket::from_std(udp::connect(target.address)?)?;
-        socket.send(&self.send).await?;
+        let ends = Ends {
+            source: socket.local_addr()?,
+            destination: target.address,
+        };
+        let header = (target.proxy_protocol).map(|version| own_header(version, &ends));
+        let asked = [header.unwrap_or_default(), self.send.clone()].concat();
+        socket.send(&asked).await?;
         let mut answer = vec![0; LOOKED_AT];
         let length = socket.recv(&mut answer).await?;
         answer.truncate(length);

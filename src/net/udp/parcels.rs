@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 
 use socket2::SockAddr;
@@ -46,6 +47,8 @@ pub struct Outbox {
     controls: Box<[Control; MAX_DATAGRAMS]>,
     names: Vec<SockAddr>,
     messages: Vec<Message>,
+    /// Datagrams of the first parcel that are done with, while it goes in pieces.
+    pieces: usize,
     /// Datagrams larger than this are not joined: somewhere on the way that was refused.
     joins_up_to: usize,
 }
@@ -70,20 +73,30 @@ impl Outbox {
             controls: Box::new([NO_CONTROL; MAX_DATAGRAMS]),
             names: Vec::with_capacity(MAX_DATAGRAMS),
             messages: Vec::with_capacity(MAX_DATAGRAMS),
+            pieces: 0,
             joins_up_to: if joins { usize::MAX } else { 0 },
         }
     }
 
-    /// Sends parcels of the batch in their order, as far as the system takes them at once.
-    pub fn send(&mut self, socket: &impl AsRawFd, batch: &Batch, parcels: &[Parcel]) -> Sent {
+    /// Sends parcels of the batch in their order, as far as the system takes them at once, with `prefix` before every datagram.
+    pub fn send(
+        &mut self,
+        socket: &impl AsRawFd,
+        batch: &Batch,
+        parcels: &[Parcel],
+        prefix: &[u8],
+    ) -> Sent {
         let mut sent = Sent::default();
-        while let Some(rest) = parcels.get(sent.parcels..).filter(|rest| !rest.is_empty()) {
-            self.compose(batch, rest);
+        self.pieces = 0;
+        while let Some(rest) = (parcels.get(sent.parcels..)).filter(|rest| !rest.is_empty()) {
+            self.compose(batch, rest, prefix);
             match self.transmit(socket) {
-                Ok(count) => self.messages[..count].iter().for_each(|message| {
-                    sent.parcels += message.parcels;
-                    sent.datagrams += message.datagrams;
-                }),
+                Ok(count) => {
+                    for place in 0..count {
+                        sent.datagrams += self.messages[place].datagrams;
+                        self.finish(place, &mut sent);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     sent.refused = true;
@@ -91,7 +104,7 @@ impl Outbox {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let datagrams = |parcel: &Parcel| batch.received()[parcel.place].datagrams();
-                    sent.lost += rest.iter().map(datagrams).sum::<u32>();
+                    sent.lost += rest.iter().map(datagrams).sum::<u32>() - self.pieces as u32;
                     sent.parcels = parcels.len();
                 }
                 Err(error) => self.after_failure(&error, &mut sent),
@@ -100,14 +113,24 @@ impl Outbox {
         sent
     }
 
+    /// A message is done with.
+    fn finish(&mut self, place: usize, sent: &mut Sent) {
+        let parcels = self.messages[place].parcels;
+        sent.parcels += parcels;
+        self.pieces = match parcels {
+            0 => self.pieces + 1,
+            _ => 0,
+        };
+    }
+
     /// The first message was refused: if it is one that is to be cut, its kind is not tried again, and all goes on from there; else it is lost.
     fn after_failure(&mut self, error: &io::Error, sent: &mut Sent) {
         let Some(message) = self.messages.first() else {
             return;
         };
         if message.datagrams == 1 || self.joins_up_to < message.segment {
-            sent.parcels += message.parcels;
             sent.lost += message.datagrams;
+            self.finish(0, sent);
         } else if error.raw_os_error() == Some(libc::EIO) {
             // The device cannot: no size would do.
             self.joins_up_to = 0;
@@ -117,27 +140,30 @@ impl Outbox {
     }
 
     /// Makes messages of the first parcels, as many as one call takes.
-    fn compose(&mut self, batch: &Batch, parcels: &[Parcel]) {
+    fn compose(&mut self, batch: &Batch, parcels: &[Parcel], prefix: &[u8]) {
         self.messages.clear();
         self.names.clear();
         let (mut vectors, mut first) = (0, 0);
         while let Some(parcel) = parcels.get(first) {
             let received = batch.received()[parcel.place];
-            if received.datagrams() > 1 && received.segment > self.joins_up_to {
-                self.compose_pieces(batch, parcel, vectors);
-                return;
+            let is_cut = received.datagrams() > 1 && received.segment > self.joins_up_to;
+            if is_cut || !prefix.is_empty() {
+                match self.compose_pieces(batch, parcel, prefix, vectors) {
+                    Some(used) => vectors = used,
+                    None => return,
+                }
+                first += 1;
+                continue;
             }
             if vectors == MAX_DATAGRAMS {
                 return;
             }
             let message = self.join(batch, &parcels[first..], MAX_DATAGRAMS - vectors);
-            for (parcel, vector) in parcels[first..first + message.parcels]
-                .iter()
-                .zip(&mut self.vectors[vectors..])
-            {
+            let own = &parcels[first..first + message.parcels];
+            for (parcel, vector) in own.iter().zip(&mut self.vectors[vectors..]) {
                 *vector = piece(batch.bytes(parcel.place));
             }
-            self.address(parcel, message, vectors);
+            self.address(parcel, message, vectors..vectors + message.parcels);
             vectors += message.parcels;
             first += message.parcels;
         }
@@ -174,37 +200,50 @@ impl Outbox {
         message
     }
 
-    /// Messages of the single datagrams of one parcel, if there is no other before it: the last of them counts for the parcel.
-    fn compose_pieces(&mut self, batch: &Batch, parcel: &Parcel, vectors: usize) {
-        if vectors > 0 {
-            return;
-        }
-        let segment = batch.received()[parcel.place].segment;
-        let bytes = batch.bytes(parcel.place);
-        let pieces = bytes.chunks(segment).enumerate().take(MAX_DATAGRAMS);
-        let count = pieces.len();
-        for (place, bytes) in pieces {
-            self.vectors[place] = piece(bytes);
+    /// Messages of the single datagrams of one parcel, the last of which counts for the parcel; how many vectors are used then, if they
+    /// sufficed for all.
+    fn compose_pieces(
+        &mut self,
+        batch: &Batch,
+        parcel: &Parcel,
+        prefix: &[u8],
+        mut vectors: usize,
+    ) -> Option<usize> {
+        let received = batch.received()[parcel.place];
+        let (bytes, segment) = (batch.bytes(parcel.place), received.segment);
+        let count = received.datagrams() as usize;
+        // Only the first one may be done with in part.
+        let done = if self.messages.is_empty() {
+            self.pieces
+        } else {
+            0
+        };
+        for number in done..count {
+            let first = vectors;
+            vectors += if prefix.is_empty() { 1 } else { 2 };
+            if vectors > MAX_DATAGRAMS {
+                return None;
+            }
+            let end = bytes.len().min((number + 1) * segment);
+            self.vectors[first] = piece(prefix);
+            self.vectors[vectors - 1] = piece(&bytes[number * segment..end]);
             let message = Message {
-                parcels: usize::from(place + 1 == count),
+                parcels: usize::from(number + 1 == count),
                 datagrams: 1,
                 segment,
-                bytes: bytes.len(),
+                bytes: end - number * segment,
             };
-            self.address(parcel, message, place);
+            self.address(parcel, message, first..vectors);
         }
+        Some(vectors)
     }
 
     /// Adds a message of which the vectors are there.
-    fn address(&mut self, parcel: &Parcel, message: Message, vectors: usize) {
+    fn address(&mut self, parcel: &Parcel, message: Message, vectors: Range<usize>) {
         let place = self.messages.len();
         let header = &mut self.headers[place].msg_hdr;
-        let count = match message.datagrams {
-            1 => 1,
-            _ => message.parcels,
-        };
-        header.msg_iov = &raw mut self.vectors[vectors];
-        header.msg_iovlen = count as _;
+        header.msg_iovlen = vectors.len() as _;
+        header.msg_iov = self.vectors[vectors].as_mut_ptr();
         let segment = (message.datagrams > 1).then_some(message.segment as u16);
         message::write(header, &mut self.controls[place], parcel.local, segment);
         (header.msg_name, header.msg_namelen) = (std::ptr::null_mut(), 0);
@@ -224,6 +263,7 @@ impl Outbox {
         let count = self.messages.len();
         if let ([only], None) = (&*self.messages, self.names.first())
             && only.datagrams == 1
+            && self.headers[0].msg_hdr.msg_iovlen == 1
             && self.headers[0].msg_hdr.msg_controllen == 0
         {
             return self.transmit_one(socket).map(|()| 1);

@@ -81,7 +81,12 @@ fn datagrams_of_any_size_arrive_whole_with_their_senders() {
     assert_eq!(batch.bytes(6), b"two");
     assert_eq!(batch.received()[6].from, two.local_addr().ok());
     let mut outbox = Outbox::new(true);
-    let sent = outbox.send(&listener, &batch, &parcels(&batch, one.local_addr().ok()));
+    let sent = outbox.send(
+        &listener,
+        &batch,
+        &parcels(&batch, one.local_addr().ok()),
+        b"",
+    );
     assert_eq!((sent.parcels, sent.datagrams, sent.lost), (7, 7, 0));
     for size in sizes {
         assert_eq!(receive(&one), vec![size as u8; size]);
@@ -107,6 +112,7 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
             &listener,
             &batch,
             &parcels(&batch, client.local_addr().ok()),
+            b"",
         );
         assert_eq!(client.recv_from(&mut [0; 10]).unwrap().1, asked);
     }
@@ -133,6 +139,7 @@ fn the_same_over_the_newer_protocol() {
         &listener,
         &batch,
         &parcels(&batch, client.local_addr().ok()),
+        b"",
     );
     batch.clear();
     gather(&client, &mut batch, 1);
@@ -154,7 +161,7 @@ fn a_train_of_datagrams_passes_as_one_and_ends_in_pieces() {
         source.send_to(one, filling.local_addr().unwrap()).unwrap();
     }
     gather(&filling, &mut batch, 20);
-    let sent = Outbox::new(true).send(&sender, &batch, &parcels(&batch, None));
+    let sent = Outbox::new(true).send(&sender, &batch, &parcels(&batch, None), b"");
     assert_eq!((sent.parcels, sent.datagrams), (20, 20));
     batch.clear();
     gather(&listener, &mut batch, 20);
@@ -164,11 +171,18 @@ fn a_train_of_datagrams_passes_as_one_and_ends_in_pieces() {
             &listener,
             &batch,
             &parcels(&batch, source.local_addr().ok()),
+            b"",
         );
         assert_eq!((sent.parcels, sent.datagrams, sent.lost), (1, 20, 0));
         for one in &wanted {
             assert_eq!(receive(&source), *one);
         }
+    }
+    let to_source = parcels(&batch, source.local_addr().ok());
+    let sent = Outbox::new(true).send(&listener, &batch, &to_source, b"from: ");
+    assert_eq!((sent.parcels, sent.datagrams, sent.lost), (1, 20, 0));
+    for one in &wanted {
+        assert_eq!(receive(&source), [b"from: ", &**one].concat());
     }
 }
 
@@ -189,7 +203,7 @@ fn where_cutting_is_refused_datagrams_go_one_by_one() {
     set_flag_of(&raw, libc::SOL_SOCKET, libc::SO_NO_CHECK);
     let mut outbox = Outbox::new(true);
     for _ in 0..2 {
-        let sent = outbox.send(&sender, &batch, &parcels(&batch, None));
+        let sent = outbox.send(&sender, &batch, &parcels(&batch, None), b"");
         assert_eq!((sent.parcels, sent.datagrams, sent.lost), (10, 10, 0));
         for n in 0..10 {
             assert_eq!(receive(&target), [n; 100]);
@@ -213,7 +227,7 @@ fn a_refusal_is_told_and_costs_no_parcel() {
     let mut batch = Batch::default();
     gather(&listener, &mut batch, 1);
     let mut outbox = Outbox::new(true);
-    let mut send = || outbox.send(&toward_nobody, &batch, &parcels(&batch, None));
+    let mut send = || outbox.send(&toward_nobody, &batch, &parcels(&batch, None), b"");
     let first = send();
     assert_eq!((first.parcels, first.refused), (1, false));
     let refused = Sent {
@@ -286,6 +300,7 @@ proptest! {
     fn joining_changes_nothing(
         datagrams in proptest::collection::vec((0..3_usize, prop_oneof![Just(100_usize), Just(100), 0..200_usize, Just(2000)]), 1..=64),
         joins in any::<bool>(),
+        prefix in prop_oneof![Just(Vec::new()), proptest::collection::vec(any::<u8>(), 1..30)],
     ) {
         let listener = bind(here(), 1).unwrap().remove(0);
         let (source, targets) = (plain(), [plain(), plain(), plain()]);
@@ -304,11 +319,11 @@ proptest! {
             to: targets[target].local_addr().ok(),
             local: None,
         });
-        let sent = Outbox::new(joins).send(&listener, &batch, &parcels.collect::<Vec<_>>());
+        let sent = Outbox::new(joins).send(&listener, &batch, &parcels.collect::<Vec<_>>(), &prefix);
         prop_assert_eq!((sent.parcels, sent.datagrams as usize, sent.lost), (places.len(), places.len(), 0));
         for (target, wanted) in targets.iter().zip(wanted) {
             for bytes in wanted {
-                prop_assert_eq!(receive(target), bytes);
+                prop_assert_eq!(receive(target), [&*prefix, &*bytes].concat());
             }
         }
     }
