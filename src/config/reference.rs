@@ -33,8 +33,9 @@ const HEAD: &str = "\
 const ALWAYS: [&str; 2] = ["pools.*.health.type", "routes[].pool"];
 
 /// Comments always: they could not stand beside the mode or the protocol that the reference has.
-const OF_OTHER_MODES: [&str; 11] = [
+const OF_OTHER_MODES: [&str; 12] = [
     "pools.*.proxy_protocol",
+    "pools.*.transparent",
     "pools.*.health.service",
     "routes[].sni",
     "routes[].alpn",

@@ -16,3 +16,4 @@ pub mod splice;
 pub mod stream;
 pub mod timer;
 pub mod tls;
+pub mod transparent;
