@@ -1,7 +1,7 @@
 //! One data-plane thread: a single-threaded runtime, its listening sockets, its upstream connections, its counters.
 //! It shares nothing with other workers but the live words of backends, and never waits for control.
-//! The walk goes on in `worker/introduction.rs` where a proxy may stand before the client, in `l7/connection.rs` (requests) and in
-//! `l4/connection.rs` (bytes).
+//! The walk goes on in `worker/introduction.rs` where a proxy may stand before the client, in `l7/connection.rs` (requests),
+//! `l4/connection.rs` (bytes) and `l4/udp.rs` (datagrams).
 
 mod introduction;
 
@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -27,13 +27,14 @@ use tokio::time::MissedTickBehavior;
 use crate::clock;
 use crate::config::model::Protocol;
 use crate::l4::connection::Connection;
+use crate::l4::udp;
 use crate::l7::client::{Client, Origin};
 use crate::l7::http2::connection as http2;
 use crate::l7::side::Side;
 use crate::metrics::rows::{Budget, NewRow, Rows};
 use crate::metrics::worker::{TlsFailure, WorkerCounts};
 use crate::net::introduction::Introduction;
-use crate::net::listener::BACKLOG;
+use crate::net::listener::{BACKLOG, Bound};
 use crate::net::stream::Stream;
 use crate::net::timer::{TICK, Timer, Wheel};
 use crate::rng::Rng;
@@ -55,6 +56,9 @@ const SWEEP: u32 = 50;
 
 /// Turns of the wheel between two flushes of the access log.
 const FLUSH: u32 = 10;
+
+/// Tasks that run before the worker looks for new events; a message costs two (`net/turn.rs`).
+const TASKS_PER_LOOK: u32 = 256;
 
 /// What a worker is made with.
 pub struct Setup {
@@ -79,7 +83,7 @@ pub enum Command {
         snapshot: Arc<Snapshot>,
         /// Sockets of listeners that the worker does not have yet; those that the generation no longer names are closed
         /// after what they have queued is accepted.
-        opened: Vec<(ListenerKey, TcpListener)>,
+        opened: Vec<(ListenerKey, Bound)>,
         /// Answered when new connections see the generation.
         adopted: oneshot::Sender<()>,
     },
@@ -112,6 +116,7 @@ pub fn spawn(setup: Setup) -> io::Result<Handle> {
         let runtime = Builder::new_current_thread()
             .enable_io()
             .enable_time()
+            .event_interval(TASKS_PER_LOOK)
             .build_local(LocalOptions::default());
         match runtime {
             Ok(runtime) => {
@@ -185,7 +190,7 @@ impl Worker {
     }
 
     /// Serves a generation: listeners that stay see it at once, new ones begin, removed ones close.
-    fn switch(&mut self, snapshot: Arc<Snapshot>, opened: Vec<(ListenerKey, TcpListener)>) {
+    fn switch(&mut self, snapshot: Arc<Snapshot>, opened: Vec<(ListenerKey, Bound)>) {
         let generation = Rc::new(Generation::new(
             snapshot.clone(),
             &mut self.idle,
@@ -213,11 +218,8 @@ impl Worker {
                 continue;
             };
             let view = Rc::new(ListenerView::new(generation.clone(), ordinal));
-            match tokio::net::TcpListener::from_std(socket) {
-                Ok(listener) => {
-                    tokio::task::spawn_local(accept(listener, view.clone(), self.local.clone()));
-                    self.views.insert(key, view);
-                }
+            match self.begin(socket, &view) {
+                Ok(()) => drop(self.views.insert(key, view)),
                 Err(error) => log::error!(
                     "worker {}: {}: cannot serve: {error}",
                     self.local.index,
@@ -226,6 +228,22 @@ impl Worker {
             }
         }
         self.local.wheel.wake_all();
+    }
+
+    /// Serves what comes to a socket.
+    fn begin(&self, socket: Bound, view: &Rc<ListenerView>) -> io::Result<()> {
+        let (view, local) = (view.clone(), self.local.clone());
+        match socket {
+            Bound::Stream(socket) => {
+                let listener = tokio::net::TcpListener::from_std(socket)?;
+                tokio::task::spawn_local(accept(listener, view, local));
+            }
+            Bound::Datagram(socket) => {
+                let driver = udp::Driver::new(socket, self.workers, view, local)?;
+                tokio::task::spawn_local(driver.serve());
+            }
+        }
+        Ok(())
     }
 
     fn drain(&mut self) {

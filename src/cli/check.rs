@@ -1,6 +1,6 @@
 //! `weir check`: judges a configuration file.
 //! It must say all that a start or a reload would say, and touch nothing but the file and those that it names.
-//! The walk goes on in `config/mod.rs`, `control/certificates/` and `control/filter_files.rs`.
+//! The walk goes on in `config/mod.rs` and `control/filter_files.rs`.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use crate::config::diagnostic::{Diagnostics, counted};
 use crate::config::model::Config;
 use crate::config::{self, Loaded};
-use crate::control::certificates::{self, Material};
+use crate::control::certificates::Material;
 use crate::control::filter_files;
 
 /// Prints every problem to standard error; the verdict to standard output when the file is good.
@@ -17,10 +17,6 @@ pub fn check(path: &Path) -> ExitCode {
     match load(path) {
         Some((loaded, _)) => {
             print(&loaded.warnings);
-            if let Err(problems) = filter_files::read(&loaded.config) {
-                let _ = writeln!(io::stderr(), "{problems}");
-                return ExitCode::FAILURE;
-            }
             // A reader that has gone away wanted no more.
             let _ = writeln!(io::stdout(), "{}", summary(&loaded));
             ExitCode::SUCCESS
@@ -29,9 +25,9 @@ pub fn check(path: &Path) -> ExitCode {
     }
 }
 
-/// Loads a file, and those that it names for TLS. When it is refused, prints its problems to standard error, with their number below them.
+/// Loads a file, and those that it names. When it is refused, prints its problems to standard error, with their number below them.
 pub fn load(path: &Path) -> Option<(Loaded, Material)> {
-    match config::load(path).and_then(|loaded| certificates::load(loaded, None)) {
+    match config::load(path).and_then(|loaded| filter_files::load(loaded, None)) {
         Ok(loaded) => Some(loaded),
         Err(problems) => {
             print(&problems);

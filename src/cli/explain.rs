@@ -172,11 +172,11 @@ fn client(told: &Value, page: &mut String) {
 }
 
 fn pool(told: &Value, page: &mut String) {
-    *page += &format!(
-        "pool     {}, balancer {}\n",
-        text(&told["name"]),
-        text(&told["balancer"])
-    );
+    *page += &match told["name"].as_str() {
+        // Its filters answer.
+        Some("none") | None => "pool     none\n".to_owned(),
+        Some(name) => format!("pool     {name}, balancer {}\n", text(&told["balancer"])),
+    };
     for backend in each(&told["backends"]) {
         let sessions = backend["sessions"].as_u64();
         let sessions = sessions.map_or(String::new(), |count| format!(", {count} sessions"));

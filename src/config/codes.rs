@@ -81,9 +81,9 @@ codes! {
     EmptyList "E0212" Value "A list that must have at least one entry has none."
     BadStatusRange "E0213" Value "A set of HTTP status codes that is not written as one."
     BadRate "E0214" Value "A rate that is not written as so many in a unit of time."
+    BadBytes "E0215" Value "The content of a datagram that is not written as one."
 
     AddressTwice "E0301" Value "Two listeners want the same address, so that the kernel would refuse one."
-    ProtocolNotServed "E0302" Value "A listener speaks a protocol that this version does not serve."
     OtherListener "E0303" Tables "A listener key that its protocol has no use for."
     ProxyNobody "E0304" File "A listener wants PROXY headers, and nobody is trusted to send them."
 
@@ -115,6 +115,7 @@ codes! {
     OtherFilter "E0704" Tables "A filter key that does not go with its type or with the others."
     BadRewrite "E0705" Value "A path or host that a rewrite or redirect could not send."
     BadOrigin "E0706" Value "An origin that no browser sends, or that could do more than is meant."
+    BadFilterFile "E0707" Value "A file of a filter that cannot be used."
 
     NoClientCa "E0801" Tables "Clients are asked for certificates, and no file says whose are good; or the other way round."
     HalfPair "E0802" Tables "A certificate without a key, or a key without a certificate."

@@ -80,10 +80,11 @@ const LIMIT_KEY: Form = form(
     "^(source|route|(header|cookie):.+)$",
 );
 const RATE: Form = form("a rate such as \"10/s\"", "^[0-9]+/[smh]$");
-const STATUSES: Form = form(
-    "status codes such as \"200-399\" or \"200,204\"",
-    "^ *[1-5][0-9][0-9]( *- *[1-5][0-9][0-9])?( *, *[1-5][0-9][0-9]( *- *[1-5][0-9][0-9])?)* *$",
+const EXPECT: Form = form(
+    "status codes such as \"200-399\" or \"200,204\", or with a udp check bytes",
+    "^.+$",
 );
+const BYTES: Form = form("text, or bytes such as \"hex:000a ff\"", "^.+$");
 
 const WATCH: Choice = words(&["auto", "poll", "off"]);
 const LEVEL: Choice = words(&["error", "warn", "info", "debug"]);
@@ -111,10 +112,10 @@ const BALANCER: Choice = Choice {
         "least-connections",
         "least-sessions",
         "random-two",
+        "maglev",
     ],
     later: &[
         "peak-ewma",
-        "maglev",
         "hash source",
         "hash uri",
         "hash header:",
@@ -153,7 +154,7 @@ pub(super) const REFERRER: Choice = words(&[
 pub(super) const ALGORITHM: Choice = words(&["zstd", "br", "gzip"]);
 const SCHEME: Choice = words(&["http", "https"]);
 const STATE: Choice = words(&["ready", "drain", "maint"]);
-const CHECK: Choice = words(&["tcp", "http", "grpc", "none"]);
+const CHECK: Choice = words(&["tcp", "http", "grpc", "udp", "none"]);
 const POOL_PROTOCOL: Choice = words(&["http1", "http2"]);
 const SERVICE: Form = form(
     "the full name of a gRPC service, such as \"shop.v1.Cart\"",
@@ -195,6 +196,8 @@ pub const KEYS: &[Key] = &[
         "Between two bytes of an answer; server-sent events live here."),
     row("timeouts.upgrade_idle", WAIT, Is("\"1h\""), NewConnections, "\"10m\"",
         "Between two bytes, in either direction, of a connection that was upgraded, or that a tcp listener relays; WebSockets and database sessions live here."),
+    row("timeouts.udp_idle", WAIT, Is("\"60s\""), Instant, "\"10s\"",
+        "Between two datagrams, in either direction, of one client of a udp listener; then its flow ends, and the next one begins another."),
     row("timeouts.upstream_idle", WAIT, Is("\"4s\""), NewConnections, "\"30s\"",
         "A pooled connection to a backend without a request; keep it under the backend's own keep-alive time."),
 
@@ -257,11 +260,13 @@ pub const KEYS: &[Key] = &[
     row("listeners.*.bind", Kind::List(&ADDRESS), Required, Rebind, "[\"192.0.2.10:80\", \"[2001:db8::10]:80\"]",
         "Addresses and ports; one that is not on the machine yet may be named too."),
     row("listeners.*.protocol", Kind::Choice(&PROTOCOL), Is("\"http\""), Rebind, "\"http\"",
-        "What is spoken there: requests, or with \"tcp\" bytes that weir only passes on."),
+        "What is spoken there: requests, or with \"tcp\" bytes and with \"udp\" datagrams that weir only passes on."),
     row("listeners.*.max_connections", Kind::Count { min: 0, max: 10_000_000 }, Is("0"), Instant, "20000",
         "Connections at once over all workers, above which accepting pauses; 0 means no limit."),
     row("listeners.*.max_connections_per_source", Kind::Count { min: 0, max: 1_000_000 }, Is("0"), NewConnections, "100",
         "The same for each IPv4 address and each IPv6 /64; what comes above it is closed at once. Connections of trusted proxies do not count. 0 means no limit."),
+    row("listeners.*.max_flows", Kind::Count { min: 1, max: 10_000_000 }, Is("65536"), Instant, "20000",
+        "Clients of a udp listener, each address and port of them, that are served at once over all workers; one more ends the flow of another, at first of those that may be made up. Each holds a socket."),
     row("listeners.*.allow", Kind::List(&NETWORK), Means("everybody who is not denied"), Instant, "[\"10.0.0.0/8\", \"2001:db8::/32\"]",
         "Networks and addresses that may connect; nobody else may then. A trusted proxy may connect, and each of its requests is judged by the client's address."),
     row("listeners.*.deny", Kind::List(&NETWORK), Is("[]"), Instant, "[\"192.0.2.0/24\"]",
@@ -313,7 +318,7 @@ pub const KEYS: &[Key] = &[
     row("pools.*.transparent", Kind::Flag, Is("false"), Instant, "true",
         "Whether connections to the backends, but for checks, come from the client's address. It needs the capability CAP_NET_ADMIN, and backends that route their answers by way of this machine: see config/transparent. A connection is of one client, and so serves one request of HTTP."),
     row("pools.*.balancer", Kind::Choice(&BALANCER), Is("\"round-robin\""), Instant, "\"least-connections\"",
-        "Chooses a backend for new work."),
+        "Chooses a backend for new work; \"maglev\" by the client's address alone (of IPv6 its /64), alike in every weir with the same pool."),
     row("pools.*.max_idle", Kind::Count { min: 0, max: 65_536 }, Is("256"), Instant, "32",
         "Idle connections kept for reuse, per worker and backend."),
     row("pools.*.slow_start", Kind::Duration { min: 1000 }, Means("a backend has its full share at once"), Instant, "\"30s\"",
@@ -335,15 +340,17 @@ pub const KEYS: &[Key] = &[
     row("pools.*.health", Kind::Table, Means("a tcp check with the defaults below"), Instant, "{ type = \"http\", path = \"/healthz\" }",
         "The active check of every backend of the pool."),
     row("pools.*.health.type", Kind::Choice(&CHECK), Is("\"tcp\""), Instant, "\"http\"",
-        "What is asked: that a connection is accepted, that a GET is answered well, that the gRPC health service says SERVING, or nothing."),
+        "What is asked: that a connection is accepted, that a GET is answered well, that the gRPC health service says SERVING, that a datagram is answered, or nothing. Without it a pool that only udp listeners lead to is not checked."),
     row("pools.*.health.path", Kind::Text(&TARGET), Is("\"/\""), Instant, "\"/healthz\"",
         "What an http check asks for."),
     row("pools.*.health.host", Kind::Text(&AUTHORITY), Means("the backend's address"), Instant, "\"shop.example.com\"",
         "The Host header of an http check, the authority of a grpc one."),
     row("pools.*.health.service", Kind::Text(&SERVICE), Is("\"\""), Instant, "\"shop.v1.Cart\"",
         "The service that a grpc check asks for; empty means the server as a whole."),
-    row("pools.*.health.expect", Kind::Text(&STATUSES), Is("\"200-399\""), Instant, "\"200,204\"",
-        "The status codes that mean health to an http check."),
+    row("pools.*.health.send", Kind::Text(&BYTES), Means("required with \"udp\""), Instant, "\"hex:1234 0100 0001 0000 0000 0000 00 0002 0001\"",
+        "With \"udp\": the datagram that is sent; here a DNS query for the name servers of the root."),
+    row("pools.*.health.expect", Kind::Text(&EXPECT), Means("\"200-399\"; any answer with \"udp\""), Instant, "\"200,204\"",
+        "The status codes that mean health to an http check; with \"udp\" the bytes that the answer must begin with, such as \"hex:1234\"."),
     row("pools.*.health.interval", Kind::Duration { min: 10 }, Is("\"2s\""), Instant, "\"5s\"",
         "Between the starts of two checks of one backend, spread by up to a tenth; at most 500ms until the first one has passed."),
     row("pools.*.health.timeout", Kind::Duration { min: 1 }, Is("\"1s\""), Instant, "\"500ms\"",
@@ -387,6 +394,8 @@ pub const KEYS: &[Key] = &[
         "On tcp listeners: protocols (ALPN), one of which a TLS client offers; not where the listener has `tls`."),
     row("routes[].pool", Kind::Text(&NAME), Means("required, unless its filters answer every request"), Instant, "\"was\"",
         "The pool that it leads to."),
+    row("routes[].replies", Kind::Count { min: 1, max: 1000 }, Means("any number"), Instant, "1",
+        "On udp listeners: how many datagrams answer one of a client's, as one does in DNS. A flow with all of its answers ends after a second, and is the first to give way to another."),
     row("routes[].max_body", Kind::Size { min: 0, max: 1 << 50 }, Means("no limit"), Instant, "\"10MiB\"",
         "Bytes that a request body may have."),
     row("routes[].timeouts", Kind::Table, Means("those of the file"), NewConnections, "{ response = \"5m\" }",
@@ -398,6 +407,7 @@ pub const KEYS: &[Key] = &[
     again("routes[].timeouts.response", "\"5m\"", "See timeouts.response."),
     again("routes[].timeouts.response_idle", "\"24h\"", "See timeouts.response_idle."),
     again("routes[].timeouts.upgrade_idle", "\"24h\"", "See timeouts.upgrade_idle."),
+    again("routes[].timeouts.udp_idle", "\"10s\"", "See timeouts.udp_idle."),
     again("routes[].timeouts.upstream_idle", "\"1s\"", "See timeouts.upstream_idle."),
     row("routes[].sticky", Kind::Table, Means("not sticky"), Instant, "{ mode = \"insert\" }",
         "Keeps a client on the backend that it already has."),

@@ -35,6 +35,19 @@ pub(super) struct Draft {
     pub tls_files: Vec<(PathBuf, Span)>,
 }
 
+impl Draft {
+    /// The files that filters have, and where these stand.
+    pub fn filter_files(&self) -> Vec<(PathBuf, Span)> {
+        let routes = self.config.routes.iter().zip(&self.routes);
+        let filters = routes.flat_map(|(route, places)| route.filters.iter().zip(&places.filters));
+        let files = filters.flat_map(|(filter, place)| {
+            let named = filter.files().into_iter();
+            named.map(|file| (file.clone(), place.clone()))
+        });
+        files.collect()
+    }
+}
+
 /// Where the parts of a listener stand, in the order of the model.
 pub(super) struct ListenerPlaces {
     pub name: Span,
@@ -75,6 +88,8 @@ pub(super) struct PoolPlaces {
     pub name: Span,
     /// Where TLS is told to verify nothing, if it is.
     pub unverified: Option<Span>,
+    /// Whether the file says how it is checked.
+    pub has_check: bool,
     /// The timeout of its check, else the interval, if the file has one of them.
     pub check_time: Option<Span>,
 }
@@ -96,8 +111,9 @@ pub(super) fn lower(report: &mut Report, tree: &DeTable<'_>, text: &str) -> Draf
     {
         report.push(no_listeners(text));
     }
-    let (pools, pool_places) = pools::lower(report, &top, &mut tls_files);
+    let (mut pools, pool_places) = pools::lower(report, &top, &mut tls_files);
     let (routes, route_places) = routes::lower(report, &top, timeouts, &listeners);
+    pools::settle(&mut pools, &pool_places, &routes, &listeners);
     let config = Config {
         workers: top.count(report, "workers").unwrap_or_default() as usize,
         state_dir: top
@@ -162,6 +178,7 @@ fn read_timeouts(report: &mut Report, section: &Section<'_>, over: Option<Timeou
         response: read("response", |over| over.response),
         response_idle: read("response_idle", |over| over.response_idle),
         upgrade_idle: read("upgrade_idle", |over| over.upgrade_idle),
+        udp_idle: read("udp_idle", |over| over.udp_idle),
         upstream_idle: read("upstream_idle", |over| over.upstream_idle),
     }
 }

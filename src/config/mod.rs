@@ -46,6 +46,8 @@ pub struct Loaded {
     pub warnings: Diagnostics,
     /// The files that TLS needs, and where the file names them.
     pub tls_files: Vec<(PathBuf, Span)>,
+    /// The files that filters have, and where these stand.
+    pub filter_files: Vec<(PathBuf, Span)>,
 }
 
 /// Reads and judges the file at `path`.
@@ -90,14 +92,16 @@ pub fn parse(file: &str, text: &str) -> Result<Loaded, Diagnostics> {
                 .into_iter()
                 .filter(|problem| !mended.withholds(problem)),
         );
-        config = Some((draft.config, draft.tls_files));
+        let filter_files = draft.filter_files();
+        config = Some((draft.config, draft.tls_files, filter_files));
     }
     let found = Diagnostics::new(file, text, report);
     match config.filter(|_| found.errors() == 0) {
-        Some((config, tls_files)) => Ok(Loaded {
+        Some((config, tls_files, filter_files)) => Ok(Loaded {
             config,
             warnings: found,
             tls_files,
+            filter_files,
         }),
         None => Err(found),
     }

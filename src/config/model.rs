@@ -97,6 +97,8 @@ pub struct Timeouts {
     pub response_idle: Duration,
     /// Between bytes of a connection that was switched to another protocol, in either direction.
     pub upgrade_idle: Duration,
+    /// Between datagrams of one client of a udp listener, in either direction.
+    pub udp_idle: Duration,
     /// A pooled upstream connection without a request.
     pub upstream_idle: Duration,
 }
@@ -229,6 +231,8 @@ pub struct Listener {
     pub max_connections: usize,
     /// The same for each client address; 0: no limit. Above it, connections are closed.
     pub max_connections_per_source: usize,
+    /// Flows of datagrams at once over all workers.
+    pub max_flows: usize,
     /// How often each client may ask.
     pub rate_limit: Option<RateLimit>,
     /// Who may connect.
@@ -299,6 +303,8 @@ pub struct Route {
     pub filters: Vec<Filter>,
     /// Absent: not sticky.
     pub sticky: Option<Sticky>,
+    /// On udp listeners: datagrams that answer one of a client's; `None`: any number.
+    pub replies: Option<u32>,
     /// Bytes a request body may have; `None`: no limit.
     pub max_body: Option<u64>,
     /// The file's timeouts with the route's own over them.
@@ -361,6 +367,8 @@ pub enum BalancerKind {
     LeastSessions,
     /// The less loaded of two drawn at random.
     RandomTwo,
+    /// A fixed table that the client's address finds its place in.
+    Maglev,
 }
 
 /// One server address.
@@ -451,6 +459,13 @@ pub enum Check {
         service: String,
         /// `:authority` of the call; default: the backend's address.
         host: Option<String>,
+    },
+    /// A datagram that is answered.
+    Udp {
+        /// What is sent.
+        send: Vec<u8>,
+        /// What the answer begins with; empty: any will do.
+        expect: Vec<u8>,
     },
 }
 

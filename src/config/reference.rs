@@ -33,12 +33,15 @@ const HEAD: &str = "\
 const ALWAYS: [&str; 2] = ["pools.*.health.type", "routes[].pool"];
 
 /// Comments always: they could not stand beside the mode or the protocol that the reference has.
-const OF_OTHER_MODES: [&str; 12] = [
+const OF_OTHER_MODES: [&str; 15] = [
     "pools.*.proxy_protocol",
     "pools.*.transparent",
+    "listeners.*.max_flows",
     "pools.*.health.service",
+    "pools.*.health.send",
     "routes[].sni",
     "routes[].alpn",
+    "routes[].replies",
     "routes[].sticky.rebalance_idle",
     "routes[].sticky.rebalance_rate",
     "routes[].sticky.wait",

@@ -50,11 +50,22 @@ impl<'t> Section<'t> {
         table: &'t DeTable<'t>,
         span: Span,
     ) -> Section<'t> {
+        Section::open_among(report, path, table, span, |_| true)
+    }
+
+    /// The same where only keys that are `among` the table's help.
+    pub fn open_among(
+        report: &mut Report,
+        path: &'static str,
+        table: &'t DeTable<'t>,
+        span: Span,
+        among: impl Fn(&str) -> bool,
+    ) -> Section<'t> {
         for key in table.keys() {
             let name = key.get_ref();
             let known = schema::children(path).any(|(known, _)| known == name);
             if !known && report.len() < MOST_PROBLEMS {
-                report.push(suggest::unknown_key(path, name, key.span()));
+                report.push(suggest::unknown_key(path, name, key.span(), &among));
             }
         }
         Section {

@@ -4,6 +4,7 @@
 
 use super::codes::Code;
 use super::diagnostic::{Diagnostic, Span};
+use super::keys;
 use super::schema::{self, KEYS, LATER};
 use super::values::brief;
 
@@ -25,11 +26,89 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("upstreams", "pools"),
 ];
 
+/// What people call the steps of a route.
+const FILTERS: &[(&str, &str)] = &[
+    ("auth", "basic-auth"),
+    ("allow", "access"),
+    ("auth_basic", "basic-auth"),
+    ("brotli", "compress"),
+    ("compression", "compress"),
+    ("deny", "access"),
+    ("error_page", "error-pages"),
+    ("gzip", "compress"),
+    ("limit_req", "rate-limit"),
+    ("return", "respond"),
+    ("rewrite", "rewrite-path"),
+    ("strip_prefix", "rewrite-path"),
+    ("zstd", "compress"),
+];
+
+/// Words that are none of a choice, a word of the choice, and what to say of them.
+const WORDS: &[(&str, &str, &str)] = &[
+    ("https", "http", HTTPS),
+    ("tls", "http", HTTPS),
+    ("ssl", "http", HTTPS),
+    ("http2", "http", HTTP2),
+    ("h2", "http", HTTP2),
+    ("h2c", "http", HTTP2),
+    ("grpc", "http", HTTP2),
+    (
+        "https",
+        "http1",
+        "write \"http1\", and what makes it https: tls = true",
+    ),
+    ("h2", "http2", "weir calls this \"http2\""),
+    ("h2c", "http2", "weir calls this \"http2\""),
+    (
+        "grpc",
+        "http2",
+        "weir calls this \"http2\": that is what gRPC needs",
+    ),
+    ("leastconn", "least-connections", LEAST),
+    ("least_conn", "least-connections", LEAST),
+    ("brotli", "br", "weir calls this \"br\", as its header does"),
+    ("TLS1.2", "1.2", "weir calls this \"1.2\""),
+    ("TLS1.3", "1.3", "weir calls this \"1.3\""),
+    ("TLSv1.2", "1.2", "weir calls this \"1.2\""),
+    ("TLSv1.3", "1.3", "weir calls this \"1.3\""),
+    ("ip", "source", "weir calls this \"source\""),
+];
+
+const HTTPS: &str = "write \"http\", and what makes it https: tls.certificates = [{ cert = \"shop.pem\", key = \"shop.key\" }]";
+const HTTP2: &str = "write \"http\": HTTP/2 and gRPC are part of it, unless http2 = false";
+const LEAST: &str = "weir calls this \"least-connections\"";
+
 /// Longer words are no slips of the pen, and would take long to compare.
 const LONGEST: usize = 64;
 
-/// A key that does not belong in the table at `path`.
-pub(super) fn unknown_key(path: &'static str, name: &str, span: Span) -> Diagnostic {
+/// What to say of a word that is none of `words`, where others call something so.
+pub(super) fn other_word(words: &[&str], word: &str) -> Option<String> {
+    let mut known = WORDS.iter();
+    if let Some((.., help)) = known.find(|(said, meant, _)| *said == word && words.contains(meant))
+    {
+        return Some((*help).to_owned());
+    }
+    let meant = filter(word).filter(|meant| words.contains(meant));
+    meant.map(|meant| format!("weir calls this \"{meant}\""))
+}
+
+/// The step of a route that a word means.
+fn filter(word: &str) -> Option<&'static str> {
+    let meant = FILTERS.iter().find(|(said, _)| *said == word);
+    let own = || {
+        let types = keys::FILTER.words.iter().copied();
+        types.clone().find(|known| known.replace('-', "_") == word)
+    };
+    meant.map(|(_, meant)| *meant).or_else(own)
+}
+
+/// A key that does not belong in the table at `path`, where those that are `among` do.
+pub(super) fn unknown_key(
+    path: &'static str,
+    name: &str,
+    span: Span,
+    among: impl Fn(&str) -> bool,
+) -> Diagnostic {
     let shown = brief(name);
     let full = if path.is_empty() {
         name.to_owned()
@@ -54,7 +133,15 @@ pub(super) fn unknown_key(path: &'static str, name: &str, span: Span) -> Diagnos
             path => format!("not a key of {}", place(path)),
         },
     );
-    let here = || schema::children(path).map(|(known, _)| known);
+    let here = || {
+        let known = schema::children(path).map(|(known, _)| known);
+        known.filter(|known| among(known))
+    };
+    if let Some(step) = filter(name).filter(|_| path == "routes[]") {
+        return found.help(format!(
+            "it is a step of the route: filters = [{{ type = \"{step}\", … }}]"
+        ));
+    }
     if let Some(meant) = closest(name, here()) {
         return found.help(format!("did you mean `{meant}`?"));
     }

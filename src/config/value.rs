@@ -142,10 +142,11 @@ pub(super) fn chosen(choice: &Choice, text: &str) -> Read<&'static str> {
             format!("this version has {words}"),
         ));
     }
-    let help = match suggest::closest(text, choice.words.iter().copied()) {
+    let close = || suggest::closest(text, choice.words.iter().copied());
+    let help = suggest::other_word(choice.words, text).unwrap_or_else(|| match close() {
         Some(word) => format!("did you mean \"{word}\"? It can be {words}"),
         None => format!("it can be {words}"),
-    };
+    });
     let label = format!("there is no `{}`", values::brief(text));
     Err(Flaw::new(
         Code::UnknownChoice,

@@ -7,6 +7,7 @@ pub mod cookies;
 pub mod hello;
 pub mod names;
 pub mod origins;
+pub mod payload;
 pub mod rates;
 pub mod store;
 pub mod template;

@@ -12,7 +12,8 @@ use super::supervisor::{Adoption, Opened, Supervisor};
 use super::{filter_files, probes, process_log, store};
 use crate::config::model::{AccessTarget, Config};
 use crate::metrics::rows::Budget;
-use crate::net::{listener, transparent};
+use crate::net::listener::{self, Bound};
+use crate::net::{transparent, udp};
 use crate::policy::persist::token::Secrets;
 use crate::state::compile::compile;
 use crate::state::diff;
@@ -135,15 +136,24 @@ fn bind(before: Option<&Config>, config: &Config, workers: usize) -> Result<Vec<
     Err(complaints.join("\n"))
 }
 
-fn bind_one(
-    key: ListenerKey,
-    workers: usize,
-    beside_own: bool,
-) -> io::Result<Vec<std::net::TcpListener>> {
+fn bind_one(key: ListenerKey, workers: usize, beside_own: bool) -> io::Result<Vec<Bound>> {
+    let bind_streams = match beside_own {
+        true => listener::bind_beside_own,
+        false => listener::bind,
+    };
+    let bind_datagrams = match beside_own {
+        true => udp::bind_beside_own,
+        false => udp::bind,
+    };
     match key.protocol {
-        ProtocolKey::Stream if beside_own => listener::bind_beside_own(key.address, workers),
-        ProtocolKey::Stream => listener::bind(key.address, workers),
-        ProtocolKey::Datagram => Err(io::ErrorKind::Unsupported.into()),
+        ProtocolKey::Stream => {
+            let bound = bind_streams(key.address, workers)?;
+            Ok(bound.into_iter().map(Bound::Stream).collect())
+        }
+        ProtocolKey::Datagram => {
+            let bound = bind_datagrams(key.address, workers)?;
+            Ok(bound.into_iter().map(Bound::Datagram).collect())
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::apply::{self, Running};
-use super::certificates::{self, Material};
+use super::certificates::Material;
 use super::overrides::Overrides;
 use super::secrets::SecretSource;
 use super::shared::{Refusal, ReloadStatus, Reloaded};
@@ -81,7 +81,7 @@ impl Reloader {
         let path = self.path.clone();
         // A slow disk must not stop the probes.
         let last = self.material.clone();
-        let load = move || certificates::load(config::load(path)?, Some(&last));
+        let load = move || filter_files::load(config::load(path)?, Some(&last));
         let loaded = tokio::task::spawn_blocking(load).await;
         let outcome = match loaded {
             Ok(Ok((loaded, material))) => self.replace(loaded, material, cause).await,

@@ -3,7 +3,6 @@
 //! The walk goes on in `worker.rs`.
 
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::metrics::worker::WorkerCounts;
+use crate::net::listener::Bound;
 use crate::state::snapshot::{ListenerKey, Snapshot};
 use crate::worker::{self, Command, Handle, Setup};
 
@@ -28,7 +28,7 @@ pub struct Supervisor {
 }
 
 /// A listener's sockets, one for each worker.
-pub type Opened = (ListenerKey, Vec<TcpListener>);
+pub type Opened = (ListenerKey, Vec<Bound>);
 
 /// The answers of workers that were told of a generation.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Supervisor {
 
     /// Tells every worker to serve the generation from now on, and gives each its sockets.
     pub fn switch(&self, snapshot: &Arc<Snapshot>, opened: Vec<Opened>) -> Adoption {
-        let mut sockets: Vec<Vec<(ListenerKey, TcpListener)>> =
+        let mut sockets: Vec<Vec<(ListenerKey, Bound)>> =
             self.workers.iter().map(|_| Vec::new()).collect();
         for (key, listeners) in opened {
             for (own, listener) in sockets.iter_mut().zip(listeners) {

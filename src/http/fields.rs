@@ -9,6 +9,9 @@ use bytes::Bytes;
 use super::fault::Fault;
 use super::head::Field;
 
+/// Fields that a head has room for before it grows; most answers have fewer.
+const FIELDS: usize = 8;
+
 /// What of a request is not in its fields.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape<'a> {
@@ -154,7 +157,7 @@ fn is_end_to_end(name: &[u8]) -> bool {
 fn read(head: &[u8]) -> Option<(&[u8], HeaderMap, Option<HeaderValue>)> {
     let end = memchr::memchr(b'\r', head)?;
     let (first, rest) = (&head[..end], Bytes::copy_from_slice(&head[end + 2..]));
-    let mut fields = HeaderMap::with_capacity(16);
+    let mut fields = HeaderMap::with_capacity(FIELDS);
     let mut host = None;
     let mut at = 0;
     while !rest[at..].starts_with(b"\r\n") {
@@ -256,6 +259,13 @@ pub fn write_trailers(trailers: Option<&HeaderMap>, out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Reads a trailer section of HTTP/1 that `framing.rs` found to be sound, up to its empty line; `None` when it says nothing.
+pub fn read_trailers(section: &[u8]) -> Option<HeaderMap> {
+    let (_, mut trailers, _) = read(&[b"\r\n", section].concat())?;
+    clean_trailers(&mut trailers);
+    (!trailers.is_empty()).then_some(trailers)
 }
 
 /// Leaves out of a trailer section what no trailer may carry.
@@ -469,6 +479,15 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!((read.head.status, read.body), (204, Framing::NONE));
+    }
+
+    #[test]
+    fn an_answer_of_http_2_with_fields_of_a_connection_is_none() {
+        for name in ["connection", "transfer-encoding", "keep-alive", "upgrade"] {
+            let answer = Response::builder().header(name, "x").body(()).unwrap();
+            let written = write_answer(&answer.into_parts().0, &mut Vec::new());
+            assert_eq!(written, Err(Fault::FieldLine), "{name}");
+        }
     }
 
     #[test]

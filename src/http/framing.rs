@@ -75,6 +75,14 @@ impl Framing {
         Ok((taken, kept))
     }
 
+    /// Bytes of the trailer section that were taken, the empty line at its end among them: the last ones of all that was.
+    pub fn trailer_bytes(&self) -> usize {
+        match self {
+            Framing::Chunked(chunked) => chunked.trailer.bytes as usize,
+            Framing::Length(_) | Framing::Close => 0,
+        }
+    }
+
     /// Whether the body has, or will have, more than `limit` bytes of data, as far as is known by now.
     #[inline]
     pub fn exceeds(&self, limit: u64) -> bool {

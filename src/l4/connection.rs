@@ -43,6 +43,8 @@ pub struct Connection {
     /// What was read of it before there was a backend.
     pub early: Vec<u8>,
     pub(super) story: Story,
+    /// The side of its backend, once it has one.
+    pub(super) link: Option<Link>,
 }
 
 impl Connection {
@@ -66,6 +68,7 @@ impl Connection {
             remote,
             introduction: None,
             early: Vec::new(),
+            link: None,
         }
     }
 
@@ -73,9 +76,7 @@ impl Connection {
     pub async fn serve(&mut self) {
         // The way to a backend is boxed, so that a connection that has one does not carry it.
         match Box::pin(self.establish()).await {
-            Ok(mut link) => {
-                self.story.ended = poll_fn(|cx| self.poll_link(cx, &mut link)).await;
-            }
+            Ok(()) => self.story.ended = poll_fn(|cx| self.poll_link(cx)).await,
             Err(failure) => {
                 self.story.ended = Ended::Failed;
                 self.story.failure = Some(failure);
@@ -84,7 +85,7 @@ impl Connection {
     }
 
     /// Hello → gate → route → backend → connection.
-    async fn establish(&mut self) -> Result<Link, Failure> {
+    async fn establish(&mut self) -> Result<(), Failure> {
         self.listen().await?;
         let (generation, listener) = (self.view.generation(), self.view.listener());
         self.story.count_at(&generation, listener, None, None);
@@ -98,13 +99,14 @@ impl Connection {
         early.push(&self.early);
         self.local.buffers.put(std::mem::take(&mut self.early));
         let idle = generation.snapshot.routes[route].timeouts.upgrade_idle;
-        Ok(Link {
+        self.link = Some(Link {
             backend,
             relay: Relay::new(early, Backlog::default(), idle),
             lease,
             generation: generation.snapshot.generation,
             until: None,
-        })
+        });
+        Ok(())
     }
 
     /// Asks whether the client may open one more connection. A trusted proxy opens them for others.
@@ -243,6 +245,6 @@ mod tests {
             size_of::<F>()
         }
         let size = size_of::<Connection>() + size_of_future(Connection::serve);
-        assert!(size <= 832, "{size} bytes");
+        assert!(size <= 640, "{size} bytes");
     }
 }

@@ -6,11 +6,13 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::connection::Connection;
+use super::record::Story;
 use crate::clock;
 use crate::metrics::relays::Ended;
 use crate::net::relay::{End, Means, Party, Relay};
 use crate::net::stream::Stream;
 use crate::state::backend::ConnectionLease;
+use crate::upstream::local::ListenerView;
 
 /// The side of a backend.
 #[derive(Debug)]
@@ -25,8 +27,11 @@ pub(super) struct Link {
 }
 
 impl Connection {
-    /// Moves what can be moved.
-    pub(super) fn poll_link(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Poll<Ended> {
+    /// Moves what can be moved between the client and its backend.
+    pub(super) fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let Some(link) = &mut self.link else {
+            return Poll::Ready(Ended::CutOff);
+        };
         loop {
             let left = (link.until).map(|until| until.saturating_duration_since(clock::now()));
             match left {
@@ -34,14 +39,12 @@ impl Connection {
                 Some(left) => link.relay.hurry(left),
                 None => {}
             }
-            let end = {
-                let means = Means {
-                    timer: &self.timer,
-                    pipes: &self.local.pipes,
-                    memory: &mut self.local.body.borrow_mut(),
-                };
-                (link.relay).poll(cx, &mut self.client, &mut link.backend, means)
+            let means = Means {
+                timer: &self.timer,
+                pipes: &self.local.pipes,
+                memory: &mut self.local.body.borrow_mut(),
             };
+            let end = (link.relay).poll(cx, &mut self.client, &mut link.backend, means);
             self.story.note_bytes(link.relay.bytes());
             match end {
                 Poll::Ready(End::Idle) if link.until.is_some() => {}
@@ -49,29 +52,31 @@ impl Connection {
                     end.show(&mut self.client, &mut link.backend);
                     return Poll::Ready(ended(end));
                 }
-                Poll::Pending if self.must_end(link) => {}
+                Poll::Pending if link.must_end(&self.view, &self.story) => {}
                 Poll::Pending => return Poll::Pending,
             }
         }
     }
+}
 
+impl Link {
     /// Whether its time is limited from now on: its backend or its listener is gone.
     #[inline]
-    fn must_end(&self, link: &mut Link) -> bool {
-        let number = self.view.generation_number();
-        if link.until.is_some() || link.generation == number && !self.view.is_closing() {
+    fn must_end(&mut self, view: &ListenerView, story: &Story) -> bool {
+        let number = view.generation_number();
+        if self.until.is_some() || self.generation == number && !view.is_closing() {
             return false;
         }
-        link.generation = number;
-        let generation = self.view.generation();
+        self.generation = number;
+        let generation = view.generation();
         let mut pools = generation.snapshot.pools.iter();
         let is_kept = pools.any(|pool| {
-            self.story.pool.as_ref() == Some(&pool.name) && link.lease.is_of(&pool.backends)
+            story.pool.as_ref() == Some(&pool.name) && self.lease.is_of(&pool.backends)
         });
-        if is_kept && !self.view.is_closing() {
+        if is_kept && !view.is_closing() {
             return false;
         }
-        link.until = Some(clock::now() + generation.snapshot.config.drain_timeout);
+        self.until = Some(clock::now() + generation.snapshot.config.drain_timeout);
         true
     }
 }

@@ -139,6 +139,7 @@ impl Drop for Story {
                 listener: &self.listener,
                 client: self.client,
                 server_name: self.hello.as_ref().map_or(b"", |hello| &hello.server_name),
+                datagrams: None,
                 bytes_in: self.bytes_in,
                 bytes_out: self.bytes_out,
                 route: &name(&self.route),

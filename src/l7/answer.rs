@@ -19,6 +19,7 @@ use crate::http::forwarding;
 use crate::http::framing::Framing;
 use crate::http::head::{AnswerHead, Field, Version, list_members};
 use crate::net::duplex::Duplex;
+use crate::net::turn::{GATHERED, turn};
 use crate::upstream::local::Scratch;
 use crate::upstream::side::BackendSide;
 
@@ -245,7 +246,7 @@ impl Exchange<'_> {
         }
         let body = &mut bytes[from..];
         let (taken, kept) = match self.answer.coding {
-            Coding::Decode => self.answer.body.advance_and_decode(body),
+            Coding::Decode => self.decode(body),
             _ => self.answer.body.advance(body).map(|taken| (taken, taken)),
         }
         .map_err(|fault| {
@@ -271,10 +272,15 @@ impl Exchange<'_> {
                 (&out[..], &[][..])
             }
         };
-        self.answer
-            .backlog
-            .send(&mut self.client.stream, cx, first, second)
-            .map_err(|_| Failure::ClientGone)?;
+        if first.len() + second.len() <= GATHERED {
+            self.answer.backlog.push(first);
+            self.answer.backlog.push(second);
+        } else {
+            self.answer
+                .backlog
+                .send(&mut self.client.stream, cx, first, second)
+                .map_err(|_| Failure::ClientGone)?;
+        }
         self.note_passed(cx, read);
         Ok(())
     }
@@ -290,7 +296,7 @@ impl Exchange<'_> {
             return Ok(());
         };
         let answer = fields::read_answer(head).ok_or(Failure::Answer(Fault::FieldLine))?;
-        let is_whole = self.answer.body.is_done();
+        let is_whole = self.answer.body.is_done() && self.answer.trailers.is_none();
         let sent = stream.respond(answer, body, is_whole);
         let taken = sent.map_err(|_| Failure::ClientGone)?;
         match &body[taken..] {
@@ -315,6 +321,10 @@ impl Exchange<'_> {
         if self.answer.status == 101 {
             self.switch(plan);
             return Ok(Next::Close);
+        }
+        if !self.answer.backlog.is_empty() {
+            turn().await;
+            poll_fn(|cx| Poll::Ready(self.flush_head(cx))).await?;
         }
         if !self.answer.body.is_done() || !self.answer.backlog.is_empty() {
             poll_fn(|cx| self.poll_relay(cx)).await?;
@@ -344,6 +354,17 @@ impl Exchange<'_> {
             (true, false) if is_asked && self.client.is_quiet() => Next::Close,
             _ => Next::Linger,
         })
+    }
+
+    /// Sends what was kept of an answer over this turn.
+    fn flush_head(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        let flushed = self.answer.backlog.poll_flush(&mut self.client.stream, cx);
+        let kept_since = std::mem::replace(&mut self.facts.ended, clock::now());
+        self.facts.overhead += self.facts.ended - kept_since;
+        match flushed {
+            Poll::Ready(Err(_)) => Err(Failure::ClientGone),
+            _ => Ok(()),
+        }
     }
 
     fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {

@@ -33,6 +33,7 @@ impl Exchange<'_> {
                 let flushed = upstream.backlog.poll_flush(&mut upstream.stream, cx);
                 upstream.deaf = matches!(flushed, Poll::Ready(Err(_)));
                 if upstream.backlog.len() < before {
+                    upstream.sent = true;
                     self.await_upload(cx);
                 }
                 let _ = ready!(flushed);
@@ -183,7 +184,7 @@ impl Exchange<'_> {
         let wait = match self.answer.status {
             0 if is_done || self.is_backend_behind() => timeouts.response,
             // Who streams calls speaks when there is something to say.
-            0 if self.call.is_some() => timeouts.response_idle,
+            0 if self.is_call_of_http2() => timeouts.response_idle,
             0 => timeouts.body_idle,
             _ => timeouts.response_idle,
         };
@@ -276,7 +277,7 @@ impl Exchange<'_> {
         };
         let piece = &mut body[..count];
         let (taken, kept) = match self.answer.coding {
-            Coding::Decode => self.answer.body.advance_and_decode(piece),
+            Coding::Decode => self.decode(piece),
             _ => self.answer.body.advance(piece).map(|taken| (taken, taken)),
         }
         .map_err(Failure::Answer)?;

@@ -1,6 +1,5 @@
 //! Codes answers on routes that ask for it: a piece of the backend's body goes through a coder of the worker before it is sent.
-//! It decides nothing (`policy/filter/compress.rs`), and holds nothing back while the backend pauses. Trailers of HTTP/2 are kept;
-//! those of HTTP/1 end with the chunked coding that they came in.
+//! It decides nothing (`policy/filter/compress.rs`), and holds nothing back while the backend pauses. Trailers are kept.
 //! The walk goes back to `answer.rs` and `body.rs`.
 
 use std::task::{Context, Poll, ready};
@@ -147,8 +146,7 @@ impl Exchange<'_> {
 
     /// Moves the data of what arrived to its front, and says how much it is.
     fn take_payload(&mut self, bytes: &mut [u8]) -> Result<usize, Failure> {
-        let (taken, kept) =
-            (self.answer.body.advance_and_decode(bytes)).map_err(Failure::Answer)?;
+        let (taken, kept) = self.decode(bytes).map_err(Failure::Answer)?;
         self.answer.backend_goes_on &= taken == bytes.len();
         Ok(kept)
     }

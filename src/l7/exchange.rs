@@ -27,6 +27,7 @@ use crate::http::head::Version;
 use crate::http::request;
 use crate::metrics::rows::Hold;
 use crate::net::backlog::Backlog;
+use crate::net::turn::{GATHERED, turn};
 use crate::policy::balance::BackendIndex;
 use crate::policy::choose::Choice;
 use crate::policy::persist::{Stickiness, Told};
@@ -353,9 +354,13 @@ impl<'c> Exchange<'c> {
             true => poll_fn(|cx| Poll::Ready(self.send_to_stream(cx, scheme, &head))).await?,
             false => poll_fn(|cx| Poll::Ready(self.send(cx, &mut head))).await?,
         }
-        self.facts.overhead += (clock::now() - began).saturating_sub(waited);
         head.clear();
         local.scratch.borrow_mut().out = head;
+        if self.is_backend_behind() {
+            turn().await;
+        }
+        poll_fn(|cx| Poll::Ready(self.flush_first(cx))).await?;
+        self.facts.overhead += (clock::now() - began).saturating_sub(waited);
         poll_fn(|cx| self.poll_attempt(cx)).await
     }
 
@@ -445,11 +450,10 @@ impl<'c> Exchange<'c> {
             let sent = (upstream.backlog).send(&mut upstream.stream, cx, &body[..kept], &[]);
             sent.map_err(|_| Failure::BackendClosed)?;
         }
-        self.await_first(cx);
         Ok(())
     }
 
-    /// Sends the head and the body bytes that came with it, and begins the wait for what comes next.
+    /// Sends the head and the body bytes that came with it, or keeps them over this turn.
     fn send(&mut self, cx: &mut Context<'_>, head: &mut Vec<u8>) -> Result<(), Failure> {
         let (Some(upstream), Some(facts)) = (&mut self.backend, &self.head) else {
             return Err(Failure::BackendClosed);
@@ -463,10 +467,28 @@ impl<'c> Exchange<'c> {
             Framing::Close => Coding::Encode,
             _ => Coding::AsIs,
         };
+        if head.len() + body.len() <= GATHERED {
+            upstream.backlog.push(head);
+            upstream.backlog.push(body);
+            return Ok(());
+        }
         let result = upstream.backlog.send(&mut upstream.stream, cx, head, body);
         // What is kept stands behind bytes that may have left already: only a first write that fails has sent nothing.
         upstream.sent = result.is_ok() || !upstream.backlog.is_empty();
-        result.map_err(|_| Failure::BackendClosed)?;
+        result.map_err(|_| Failure::BackendClosed)
+    }
+
+    /// Sends what was kept, and begins the wait for what comes next.
+    fn flush_first(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        let Some(upstream) = &mut self.backend else {
+            return Err(Failure::BackendClosed);
+        };
+        let kept = upstream.backlog.len();
+        let flushed = upstream.backlog.poll_flush(&mut upstream.stream, cx);
+        upstream.sent |= upstream.backlog.len() < kept;
+        if let Poll::Ready(Err(_)) = flushed {
+            return Err(Failure::BackendClosed);
+        }
         self.await_first(cx);
         Ok(())
     }

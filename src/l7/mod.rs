@@ -27,4 +27,5 @@ pub mod reject;
 mod respond;
 mod session;
 pub mod side;
+mod trailers;
 mod upgrade;

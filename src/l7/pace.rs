@@ -49,15 +49,21 @@ impl Exchange<'_> {
     }
 
     /// Whether the client's body comes too slowly to be waited for. A body that is answered already may take the time that the answer takes,
-    /// and a gRPC call that of its messages.
+    /// and a gRPC call that of its messages; to call itself one is not enough where no backend could take it.
     pub(super) fn is_too_slow(&self) -> bool {
-        if self.upload.is_done() || self.answer.status != 0 || self.call.is_some() {
+        if self.upload.is_done() || self.answer.status != 0 || self.is_call_of_http2() {
             return false;
         }
         let head = self.head.map_or(0, |head| head.length as u64);
         let rate = self.generation.snapshot.config.min_body_rate;
         self.time_client(false);
         self.pace.is_under(rate, self.facts.bytes_in - head)
+    }
+
+    /// Whether the request is a gRPC call, and goes where there may be gRPC.
+    pub(super) fn is_call_of_http2(&self) -> bool {
+        let upstream = self.backend.as_ref();
+        self.call.is_some() && upstream.is_some_and(|upstream| upstream.stream.is_http2())
     }
 }
 

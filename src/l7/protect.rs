@@ -151,3 +151,16 @@ fn policy_name(limit: &RateLimit) -> &'static str {
         LimitKey::Route => "route",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_when_it_was_told_to_is_let_in() {
+        for (wait, told) in [(1, 1), (999, 1), (1000, 1), (1001, 2), (70_000_000, 65_535)] {
+            let limited = Limited::new(0, Duration::from_millis(wait));
+            assert_eq!(limited.wait, told, "{wait} ms");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! The walk goes on in `rows.rs`, then in control's collector.
 
 pub mod counter;
+pub mod datagrams;
 pub mod histogram;
 pub mod relays;
 pub mod rows;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
 
 use super::counter::Counter;
+use super::datagrams::DatagramCounts;
 use super::histogram::Histogram;
 use super::relays::RelayCounts;
 
@@ -126,6 +127,8 @@ pub enum NewRow {
     Route(RouteLabels, Arc<RouteCounts>),
     /// Relayed connections.
     Relay(RequestLabels, Arc<RelayCounts>),
+    /// Flows of datagrams.
+    Datagrams(RequestLabels, Arc<DatagramCounts>),
 }
 
 /// How many rows may exist, over all workers.
@@ -162,6 +165,7 @@ pub struct Rows {
     requests: RefCell<HashMap<RequestLabels, Arc<RequestCounts>>>,
     routes: RefCell<HashMap<RouteLabels, Arc<RouteCounts>>>,
     relays: RefCell<HashMap<RequestLabels, Arc<RelayCounts>>>,
+    datagrams: RefCell<HashMap<RequestLabels, Arc<DatagramCounts>>>,
 }
 
 impl Rows {
@@ -173,6 +177,7 @@ impl Rows {
             requests: RefCell::default(),
             routes: RefCell::default(),
             relays: RefCell::default(),
+            datagrams: RefCell::default(),
         }
     }
 
@@ -189,6 +194,11 @@ impl Rows {
     /// The row of these labels, made at first use. The `other` row is outside the budget.
     pub fn relay(&self, labels: RequestLabels) -> Arc<RelayCounts> {
         self.row(&self.relays, labels, NewRow::Relay)
+    }
+
+    /// The row of these labels, made at first use. The `other` row is outside the budget.
+    pub fn datagrams(&self, labels: RequestLabels) -> Arc<DatagramCounts> {
+        self.row(&self.datagrams, labels, NewRow::Datagrams)
     }
 
     fn row<L: Labels, R: Default>(
@@ -227,5 +237,6 @@ impl Rows {
             .retain(|labels, _| request(labels));
         self.routes.borrow_mut().retain(|labels, _| route(labels));
         (self.relays.borrow_mut()).retain(|labels, _| request(labels));
+        (self.datagrams.borrow_mut()).retain(|labels, _| request(labels));
     }
 }

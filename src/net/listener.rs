@@ -3,12 +3,21 @@
 //! The walk goes on in `worker.rs`, which accepts.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that the kernel may hold before they are accepted; capped by `net.core.somaxconn`.
 pub const BACKLOG: i32 = 4096;
+
+/// A bound socket of one worker.
+#[derive(Debug)]
+pub enum Bound {
+    /// Connections are accepted from it.
+    Stream(TcpListener),
+    /// Datagrams are read from it.
+    Datagram(UdpSocket),
+}
 
 /// Binds `address` once per worker.
 ///

@@ -17,3 +17,5 @@ pub mod stream;
 pub mod timer;
 pub mod tls;
 pub mod transparent;
+pub mod turn;
+pub mod udp;

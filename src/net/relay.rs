@@ -128,19 +128,21 @@ impl Relay {
             pipes,
             memory,
         } = means;
-        loop {
-            let up = self.up.poll_piece(cx, client, backend, pipes, memory);
-            let down = self.down.poll_piece(cx, backend, client, pipes, memory);
+        // A way that waits has said whom to wake, and what the other one does changes nothing for it.
+        let (mut up, mut down) = (Poll::Ready(()), Poll::Ready(()));
+        while up.is_ready() || down.is_ready() {
+            if up.is_ready() {
+                up = self.up.poll_piece(cx, client, backend, pipes, memory);
+            }
+            if down.is_ready() {
+                down = self.down.poll_piece(cx, backend, client, pipes, memory);
+            }
             if self.up.state != State::Open || self.down.state != State::Open {
-                let first = *self
-                    .first
-                    .get_or_insert_with(|| self.up.state.blames(&self.down.state));
+                let first =
+                    *(self.first).get_or_insert_with(|| self.up.state.blames(self.down.state));
                 if let Some(end) = end(self.up.state, self.down.state, first) {
                     return Poll::Ready(end);
                 }
-            }
-            if up.is_pending() && down.is_pending() {
-                break;
             }
         }
         let progress = self.up.progress().wrapping_add(self.down.progress());
@@ -239,7 +241,7 @@ impl Way {
 
 impl State {
     /// Who ended a way of this state, or the other one.
-    fn blames(self, down: &State) -> Party {
+    fn blames(self, down: State) -> Party {
         match (self, down) {
             (State::Ended | State::SourceFailed, _) | (State::Open, State::TargetFailed) => {
                 Party::Client

@@ -304,7 +304,7 @@ mod tests {
                     in_flight: vec![0; count],
                     sessions: vec![0; count],
                 },
-                balancer: AnyBalancer::new(balancer, 0, 1, 0),
+                balancer: AnyBalancer::new(balancer, &std::sync::Arc::default(), 0, 1, 0),
                 sticky,
                 rng: Rng::from_seed(seed),
             }

@@ -123,7 +123,13 @@ mod tests {
             sessions: sessions.to_vec(),
         };
         let view = PoolView {
-            balancer: &AnyBalancer::new(BalancerKind::RoundRobin, 0, 1, 0),
+            balancer: &AnyBalancer::new(
+                BalancerKind::RoundRobin,
+                &std::sync::Arc::default(),
+                0,
+                1,
+                0,
+            ),
             ring: &Rendezvous::new(names),
             sets: &EligibleSet::new(up(weights)),
             loads: &loads,

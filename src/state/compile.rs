@@ -17,6 +17,7 @@ use super::snapshot::{Listener, Pool, Route, Snapshot};
 use crate::clock;
 use crate::config::model::{self, BalancerKind, Check, Config, PoolProtocol, Rebalance, Sessions};
 use crate::metrics::rows::NONE;
+use crate::policy::balance::Maglev;
 use crate::policy::filter::Filters;
 use crate::policy::health::Health;
 use crate::policy::persist::token::Secrets;
@@ -72,6 +73,7 @@ pub fn compile(
             limits,
             store: None,
             timeouts: from.timeouts,
+            replies: from.replies,
             max_body: from.max_body.unwrap_or(u64::MAX),
         });
     Snapshot {
@@ -122,6 +124,7 @@ fn listener(from: &model::Listener, known: &Known<'_>) -> Listener {
             most => most,
         },
         proxy_protocol: from.proxy_protocol,
+        max_flows: from.max_flows,
         path_checks: from.path_checks,
         http2: from.http2,
         peeks: false,
@@ -183,6 +186,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
                 .iter()
                 .map(|backend| (backend.name.as_str(), backend.weight)),
         ),
+        maglev: maglev(from, known),
         epoch: epoch.clone(),
         sessions: None,
         flights: None,
@@ -192,6 +196,22 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
             |known| known.moves.clone(),
         ),
     }
+}
+
+/// The table of a pool whose balancer is `maglev`: the one that it had, if it says the same.
+fn maglev(from: &model::Pool, known: Option<&&Pool>) -> Arc<Maglev> {
+    if from.balancer != BalancerKind::Maglev {
+        return Arc::default();
+    }
+    let backends = || from.backends.iter().map(|b| (b.name.as_str(), b.weight));
+    let kept = known.filter(|known| {
+        let before = known.backends.iter().map(|b| (&*b.name, b.weight));
+        known.balancer == BalancerKind::Maglev && before.eq(backends())
+    });
+    kept.map_or_else(
+        || Arc::new(Maglev::new(backends())),
+        |known| known.maglev.clone(),
+    )
 }
 
 /// The pool of routes that lead nowhere.
@@ -206,6 +226,7 @@ fn nobody() -> Pool {
         slow_start: None,
         backends: Vec::new(),
         ring: Rendezvous::new(std::iter::empty()),
+        maglev: Arc::default(),
         epoch: Arc::default(),
         sessions: None,
         flights: None,
@@ -255,7 +276,9 @@ fn flights(config: &Config, pool: &model::Pool, known: &Known<'_>) -> Option<Arc
 fn initial(health: &model::Health) -> Health {
     match health.check {
         Check::None => Health::Up,
-        Check::Tcp | Check::Http { .. } | Check::Grpc { .. } => health.initial.into(),
+        Check::Tcp | Check::Http { .. } | Check::Grpc { .. } | Check::Udp { .. } => {
+            health.initial.into()
+        }
     }
 }
 

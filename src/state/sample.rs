@@ -78,6 +78,7 @@ fn listener(name: &str, bind: &[SocketAddr]) -> Listener {
         rate_limit: None,
         access: Access::default(),
         proxy_protocol: ProxyProtocol::Off,
+        max_flows: 65_536,
         path_checks: PathChecks::Strict,
         http2: true,
         tls: None,
@@ -97,6 +98,7 @@ fn route(name: &str, pool: &str, path: &str) -> Route {
         pool: pool.into(),
         sticky: None,
         filters: Vec::new(),
+        replies: None,
         max_body: None,
         timeouts: timeouts(10),
     }
@@ -171,6 +173,7 @@ fn timeouts(seconds: u64) -> Timeouts {
         response: wait,
         response_idle: wait,
         upgrade_idle: wait,
+        udp_idle: wait,
         upstream_idle: wait,
     }
 }

@@ -19,6 +19,7 @@ use super::tls::{ListenerTls, PoolTls, TlsFile};
 use crate::config::model::{
     BalancerKind, Config, PathChecks, PoolProtocol, Protocol, ProxyProtocol, ProxyVersion, Timeouts,
 };
+use crate::policy::balance::Maglev;
 use crate::policy::filter::{Files, Filters};
 use crate::policy::persist::Sticky;
 use crate::policy::rebalance::Moves;
@@ -77,6 +78,8 @@ pub struct Listener {
     pub max_connections: usize,
     /// What becomes of PROXY headers.
     pub proxy_protocol: ProxyProtocol,
+    /// Flows of datagrams at once over all workers.
+    pub max_flows: usize,
     /// Whether ambiguous paths are refused.
     pub path_checks: PathChecks,
     /// Whether HTTP/2 is spoken too.
@@ -110,6 +113,8 @@ pub struct Route {
     pub store: Option<Arc<StoreEnd>>,
     /// Every wait of its requests.
     pub timeouts: Timeouts,
+    /// On udp listeners: datagrams that answer one of a client's.
+    pub replies: Option<u32>,
     /// Bytes a request body may have; `u64::MAX`: no limit.
     pub max_body: u64,
 }
@@ -144,6 +149,8 @@ pub struct Pool {
     pub backends: Vec<Backend>,
     /// The backends, ranked for every client by name and weight.
     pub ring: Rendezvous,
+    /// What `maglev` looks clients up in; empty with another balancer.
+    pub maglev: Arc<Maglev>,
     /// Advances when the state of one of its backends changes; survives reloads under the same name.
     pub epoch: Arc<Epoch>,
     /// New clients under way, if a route to the pool wants them found; survive reloads under the same name.

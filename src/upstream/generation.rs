@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::idle::IdleStack;
 use crate::config::model::AdminState;
+use crate::metrics::datagrams::DatagramCounts;
 use crate::metrics::relays::RelayCounts;
 use crate::metrics::rows::{NONE, RequestCounts, RequestLabels, RouteCounts, RouteLabels, Rows};
 use crate::policy::balance::{AnyBalancer, BackendIndex, EligibleSet, Loads, Member};
@@ -107,7 +108,13 @@ impl Generation {
                 let idle = idle.collect();
                 let sets = Sets::new(pool);
                 PoolView {
-                    balancer: AnyBalancer::new(pool.balancer, index, workers, reloads),
+                    balancer: AnyBalancer::new(
+                        pool.balancer,
+                        &pool.maglev,
+                        index,
+                        workers,
+                        reloads,
+                    ),
                     sets: RefCell::new(sets),
                     held: Cell::new(0),
                     idle,
@@ -193,6 +200,21 @@ impl Generation {
             }
             None => find(),
         }
+    }
+
+    /// The counts of flows of datagrams that take `route` to `backend`. Whoever asks keeps them.
+    pub fn datagram_counts(
+        &self,
+        rows: &Rows,
+        listener: usize,
+        route: Option<usize>,
+        backend: Option<BackendIndex>,
+    ) -> Arc<DatagramCounts> {
+        rows.datagrams(self.labels(&Place {
+            listener,
+            route,
+            backend,
+        }))
     }
 
     /// The cell of a row in the grid of its route.

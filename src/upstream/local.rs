@@ -26,7 +26,7 @@ const BODY: usize = 136 * 1024;
 const HEAD: usize = 4 * 1024;
 
 /// Buffers kept for the next request; more than that many waited at once only after a burst.
-const MAX_BUFFERS: usize = 64;
+const MAX_BUFFERS: usize = 512;
 
 /// What one worker owns.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use weir::config::codes::Code;
 use weir::config::model::{Config, PathChecks};
 use weir::config::{self, Loaded, Show};
-use weir::control::certificates;
+use weir::control::filter_files;
 use weir::http::path::normalize;
 
 const SEPARATOR: &str = "\n---- output ----\n";
@@ -60,7 +60,7 @@ fn output(text: &str) -> String {
         }
         Some(other) => panic!("unknown directive {other:?}"),
     };
-    match judged.and_then(|loaded| certificates::load(loaded, None)) {
+    match judged.and_then(|loaded| filter_files::load(loaded, None)) {
         Ok((loaded, _)) => format!("{}weir.toml: ok\n", loaded.warnings),
         Err(problems) => format!("{problems}weir.toml: {}\n", problems.counts()),
     }

@@ -1,5 +1,7 @@
 //! Compressed answers: what a client decodes is what the backend sent, whoever it is and however the backend framed it.
 
+mod http2;
+
 use std::io::Read;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
@@ -129,6 +131,9 @@ fn every_framing_and_size_arrives_in_every_coding() {
                 assert_eq!(answer.values("transfer-encoding"), ["chunked"]);
                 assert_eq!(answer.value("vary").as_deref(), Some("Accept-Encoding"));
                 assert_eq!(answer.value("etag").as_deref(), Some("W/\"v1\""));
+                let has_sum = answer.trailers == [("X-Sum".into(), "1".into())]
+                    || answer.trailers == [("x-sum".into(), "1".into())];
+                assert_eq!(has_sum, framing == "chunked", "{:?}", answer.trailers);
                 expected_in += 1;
             }
         }

@@ -96,6 +96,7 @@ fn an_answer_ends_where_its_backend_says() {
     let chunked = client.get("/chunked");
     assert_eq!((chunked.status(), chunked.text().as_str()), (200, "abcde"));
     assert!(chunked.value("transfer-encoding").is_none());
+    assert_eq!(chunked.trailers["x-sum"], "7");
     assert!(client.get("/empty-chunked").body.is_empty());
     assert_eq!(client.get("/close").text(), "until the end");
     let none = client.get("/204");
@@ -113,6 +114,52 @@ fn an_answer_ends_where_its_backend_says() {
     assert!(head.body.is_empty());
     // Only the one that ended with its connection cost one.
     assert_eq!(origin.connections(), 2);
+}
+
+/// However they come, and behind any body; what no trailer may be is a broken answer (RFC 9113 section 8.1).
+#[test]
+fn trailers_of_a_chunked_answer_follow_its_body() {
+    let origin = Origin::start(|visit| {
+        while let Ok(request) = visit.request() {
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let (body, section) = match request.target().as_str() {
+                "/empty" => ("", "X-A:1\r\nx-b: \t two\r\nX-a: 3\r\n"),
+                "/none" => ("2\r\nab\r\n", ""),
+                "/bad" => ("2\r\nab\r\n", "Content-Length: 7\r\n"),
+                _ => ("2\r\nab\r\n", "X-A: 1\r\nX-B: two\r\nX-A: 3\r\n"),
+            };
+            let end = format!("0\r\n{section}\r\n");
+            match request.target().as_str() {
+                "/drip" => {
+                    visit.send([head, body].concat());
+                    visit.drip(end);
+                }
+                _ => {
+                    visit.send([head, body, &end].concat());
+                }
+            }
+        }
+    });
+    let weir = Weir::before(&[&origin]);
+    let mut client = multiplexer(&weir);
+    for _ in 0..2 {
+        for (target, body) in [("/", "ab"), ("/drip", "ab"), ("/empty", "")] {
+            let answer = client.get(target);
+            assert_eq!(answer.text(), body, "{target}");
+            let values: Vec<_> = answer.trailers.get_all("x-a").iter().collect();
+            assert_eq!(values, ["1", "3"], "{target}");
+            assert_eq!(answer.trailers["x-b"], "two", "{target}");
+            assert_eq!(answer.trailers.len(), 3);
+        }
+        let none = client.get("/none");
+        assert_eq!((none.text().as_str(), none.trailers.len()), ("ab", 0));
+    }
+    assert_eq!(origin.connections(), 1);
+    let broken = client.try_send(http2::get("/bad"), b"");
+    assert!(broken.is_err() || broken.unwrap().status() == 502);
+    // HTTP/1.0 knows none, and gets the body alone.
+    let (bytes, _) = weir.client().send("GET /drip HTTP/1.0\r\n\r\n").rest();
+    assert!(bytes.ends_with(b"\r\n\r\nab"), "{bytes:?}");
 }
 
 /// What HTTP/1.1 has no words for in one line is told by its framing.
@@ -405,6 +452,11 @@ fn a_head_has_the_limits_of_http_1() {
     assert_eq!(client.send(with(1, 7000), b"").status(), 200);
     assert_eq!(client.send(with(1, 9000), b"").status(), 431);
     assert_eq!(client.get("/").status(), 200);
+    // Both are seen, like those of HTTP/1.
+    for (reason, count) in [("head_too_large", 1.0), ("too_many_lines", 1.0)] {
+        weir.settles("weir_http_refused_total", &[("reason", reason)], count);
+    }
+    weir.access(|line| line["status"] == 431 && line["error"] == "head_too_large");
 }
 
 #[test]

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::http2::{push, read, request};
 use crate::support::weir::{get, plain, post};
-use crate::support::{Client, DEADLINE, Origin, Weir, until};
+use crate::support::{Backend, Client, DEADLINE, Multiplexer, Origin, Weir, until};
 
 /// A client that never completes its request.
 struct Slow {
@@ -206,7 +207,9 @@ fn a_body_that_dribbles_in_is_408_and_leaves_the_backend() {
     let begin = |framing: &&str| {
         let mut client = weir.client();
         client.send(format!(
-            "POST / HTTP/1.1\r\nHost: shop.example.com\r\n{framing}\r\n\r\n"
+            "POST / HTTP/1.1\r\nHost: shop.example.com\r\nX-Pad: {}\r\n{framing}\r\n\r\n",
+            // A large head is no part of the body.
+            "x".repeat(8000)
         ));
         client
     };
@@ -275,4 +278,78 @@ fn time_that_the_backend_takes_is_not_the_clients() {
     let sending = thread::spawn(move || (&stream).write_all(post("/", &body).as_bytes()).is_ok());
     assert_eq!(client.answer().text(), "fine");
     assert!(sending.join().unwrap());
+}
+
+/// Streams that go both ways may rest: the rule ends where the answer begins.
+#[test]
+fn who_is_answered_already_may_take_its_time() {
+    let (go, may_answer) = std::sync::mpsc::channel::<()>();
+    let may_answer = std::sync::Mutex::new(may_answer);
+    let origin = Origin::start(move |visit| {
+        if visit.head().is_err() {
+            return;
+        }
+        let _ = may_answer.lock().unwrap().recv();
+        visit.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n");
+        for _ in 0..2 {
+            if let Ok(bytes) = visit.reader.exactly(3) {
+                visit.send(bytes);
+            }
+        }
+    });
+    let weir = Weir::start(&plain(&[&origin], "[limits]\nmin_body_rate = \"100B\""));
+    let mut client = weir.client();
+    client.send("POST / HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 9\r\n\r\nabc");
+    // Past the time after which a body is found to be slow, had anything come meanwhile.
+    assert!(client.is_silent(Duration::from_millis(10_500)));
+    go.send(()).unwrap();
+    let head = client.answer_head();
+    assert_eq!(head.status(), 200);
+    assert_eq!(client.reader.exactly(3).unwrap(), b"abc");
+    client.send("def");
+    assert_eq!(client.reader.exactly(3).unwrap(), b"def");
+}
+
+/// A call may be slow where there is gRPC; to say that it is one is no excuse elsewhere.
+#[test]
+fn who_only_calls_itself_grpc_is_held_to_the_pace() {
+    let origin = Origin::echo();
+    let backend = Backend::start(|mut asked| async move {
+        let mut answer = asked.begin();
+        while let Some(Ok(piece)) = asked.request.body_mut().data().await {
+            let _ = push(&mut answer, piece.to_vec()).await;
+        }
+        let _ = answer.send_trailers(http::HeaderMap::new());
+    });
+    let weir = Weir::start(&format!(
+        "[limits]\nmin_body_rate = \"100B\"\n[listeners.web]\nbind = [\"$web\"]\n\
+         [[routes]]\npath = \"/calls\"\npool = \"calls\"\n[[routes]]\npool = \"was\"\n\
+         [pools.calls]\nprotocol = \"http2\"\nbackends = [\"{}\"]\nhealth.type = \"none\"\n\
+         [pools.was]\nbackends = [\"{}\"]\nhealth.type = \"none\"\n",
+        backend.address, origin.address
+    ));
+    let mut client = Multiplexer::connect(weir.address("web"));
+    let mut begin = |target: &str| {
+        let call = request("POST", target).header("content-type", "application/grpc");
+        client.begin(call.body(()).unwrap(), false)
+    };
+    let (call, mut honest) = begin("/calls/a.B/C");
+    let (other, mut posing) = begin("/a.B/C");
+    let begun = Instant::now();
+    let refused = || weir.metric("weir_http_refused_total", &[("reason", "body_too_slow")]);
+    while refused() == 0.0 {
+        assert!(begun.elapsed() < DEADLINE * 3, "it is waited for");
+        for stream in [&mut honest, &mut posing] {
+            let _ = stream.send_data("ab".into(), false);
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(9));
+    let refused = client.wait(read(other)).unwrap();
+    assert!(
+        refused.head.headers().contains_key("grpc-status"),
+        "{refused:?}"
+    );
+    honest.send_data("end".into(), true).unwrap();
+    assert!(client.wait(read(call)).unwrap().text().ends_with("end"));
 }

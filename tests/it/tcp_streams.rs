@@ -133,8 +133,10 @@ fn many_connections_at_once() {
         weir.metric("weir_backend_in_flight", &[("pool", "pg")]),
         f64::from(count) + 1.0
     );
-    let each = (weir.resident() - before) * 1024 / count as u64;
-    assert!(each < 8 * 1024, "{each} bytes a connection");
+    if is_full() {
+        let each = (weir.resident() - before) * 1024 / count as u64;
+        assert!(each < 4 * 1024, "{each} bytes a connection");
+    }
     assert!(peak(&weir) < MEMORY);
     for client in &mut open {
         client.finish();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::version::{TLS12, TLS13};
 
-use crate::support::tls::{Authority, Kind, TlsClient};
+use crate::support::tls::{Authority, Key, Kind, TlsClient};
 use crate::support::{Client, DEADLINE, Origin, Weir, until};
 
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -66,14 +66,7 @@ fn the_name_chooses_the_certificate_and_a_strict_listener_refuses_the_rest() {
     let authority = Authority::new();
     let kind = Kind::default();
     authority.issue("first", &["first.test"], kind);
-    authority.issue(
-        "wild",
-        &["*.shop.test"],
-        Kind {
-            rsa_or_p384: true,
-            ..kind
-        },
-    );
+    authority.issue("wild", &["*.shop.test"], Kind::of(Key::P384));
     authority.issue("exact", &["cart.shop.test"], kind);
     let origin = Origin::answering(ANSWER);
     let files = certificates(&authority, &["first", "wild", "exact"]);
@@ -218,8 +211,13 @@ fn a_client_certificate_is_required_and_told_and_cannot_be_forged() {
         client.ask(forged)
     };
     for version in [&TLS12, &TLS13] {
-        assert!(ask(None, version).is_err());
-        assert!(ask(Some("expired"), version).is_err());
+        for (shows, alert) in [
+            (None, "ertificate"),
+            (Some("expired"), "CertificateExpired"),
+        ] {
+            let why = ask(shows, version).err().expect("a refusal").to_string();
+            assert!(why.contains(alert), "{why}");
+        }
         assert_eq!(ask(Some("alice"), version).unwrap().status(), 200);
     }
     weir.settles(
@@ -250,6 +248,43 @@ fn a_client_certificate_is_required_and_told_and_cannot_be_forged() {
     let request = origin.requests().pop().expect("a request");
     assert!(!request.has("client-cert") && !request.has("x-client-cert-subject"));
     assert!(ask(Some("expired"), &TLS13).is_err());
+}
+
+/// A trusted proxy connects in its own name: what it says of the client behind it counts, and no host is the wrong one.
+#[test]
+fn a_trusted_proxy_speaks_for_the_client_behind_it() {
+    let authority = Authority::new();
+    authority.issue("shop", &["shop.test"], Kind::default());
+    authority.issue("proxy", &[], Kind::default());
+    let origin = Origin::answering(ANSWER);
+    let (files, ca) = (certificates(&authority, &["shop"]), authority.ca());
+    let tls = format!("{files}\ntls.client_auth = \"require\"\ntls.client_ca = \"{ca}\"");
+    let text = |trusted: &str| config(&origin, &tls, &format!("trusted_proxies = [{trusted}]"));
+    let weir = Weir::start(&text("\"127.0.0.1\""));
+    let client = authority.config(&[&TLS13], Some("proxy"));
+    let ask = |host: &str, more: &str| {
+        let connected = TlsClient::connect(weir.address("web"), &client, "shop.test");
+        let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n{more}\r\n");
+        connected.unwrap().ask(&head).unwrap().status()
+    };
+    let claim = "Client-Cert: :Zm9v:\r\nX-Client-Cert-Subject: CN=behind\r\n";
+    assert_eq!(ask("other.test", claim), 200);
+    assert_eq!(ask("other.test", ""), 200);
+    let seen = origin.requests();
+    assert_eq!(seen[0].values("client-cert"), [":Zm9v:"]);
+    assert_eq!(seen[0].values("x-client-cert-subject"), ["CN=behind"]);
+    assert!(!seen[1].has("client-cert") && !seen[1].has("x-client-cert-subject"));
+
+    weir.write(&text(""));
+    weir.await_generation_after(1);
+    assert_eq!(ask("other.test", claim), 421);
+    assert_eq!(ask("shop.test", claim), 200);
+    let seen = origin.requests().pop().expect("a request");
+    let subjects = seen.values("x-client-cert-subject");
+    assert!(
+        subjects.len() == 1 && subjects[0].contains("CN=proxy"),
+        "{subjects:?}"
+    );
 }
 
 /// A session that began where nobody was asked for a certificate is no way in where one must be shown.

@@ -1,6 +1,9 @@
 //! TLS toward backends: who is believed, what is shown to them, and what a request gets when nobody is.
 
+use rustls::version::{TLS12, TLS13};
+
 use crate::support::tls::{Authority, Kind, TlsOrigin};
+use crate::support::weir::get;
 use crate::support::{Weir, until};
 
 fn config(origin: &TlsOrigin, tls: &str) -> String {
@@ -22,7 +25,7 @@ fn a_backend_that_proves_its_name_is_asked_and_its_connections_are_used_again() 
     let weir = Weir::start(&config(&origin, &tls));
     let mut client = weir.client();
     for _ in 0..3 {
-        let answer = client.ask(crate::support::weir::get("/"));
+        let answer = client.ask(get("/"));
         assert_eq!((answer.status(), answer.text()), (200, "secure".to_owned()));
     }
     let seen = origin.requests();
@@ -121,6 +124,132 @@ fn a_backend_is_shown_the_certificate_that_it_asks_for() {
         (weir.get("/").status() == 200).then_some(())
     });
     assert!(origin.requests().iter().all(|seen| seen.has_certificate));
+}
+
+/// A pool without checks, which would shake hands before the first request.
+fn unchecked(origin: &TlsOrigin, tls: &str) -> String {
+    let checks = "health = { type = \"http\", interval = \"100ms\", initial = \"up\" }";
+    config(origin, tls).replace(checks, "health.type = \"none\"")
+}
+
+/// The second handshake with a backend is a short one, also after a reload that has nothing to do with it.
+#[test]
+fn a_session_with_a_backend_is_resumed_until_the_pool_asks_for_something_else() {
+    let authority = Authority::new();
+    authority.issue("was", &["was.internal"], Kind::default());
+    authority.issue("weir", &["weir.internal"], Kind::default());
+    for version in [&TLS12, &TLS13] {
+        let origin = TlsOrigin::start(authority.server("was", false, &[version]));
+        let ca = authority.ca();
+        let text = |more: &str| {
+            let tls = format!("tls = {{ ca = \"{ca}\", sni = \"was.internal\"{more} }}");
+            unchecked(&origin, &tls)
+        };
+        let weir = Weir::start(&text(""));
+        let is_resumed = || {
+            assert_eq!(weir.get("/close").status(), 200);
+            origin.requests().pop().expect("a request").is_resumed
+        };
+        assert!(!is_resumed(), "the first one");
+        for round in 0..5 {
+            assert!(is_resumed(), "round {round} of {version:?}");
+        }
+        weir.write(&format!("drain_timeout = \"7s\"\n{}", text("")));
+        weir.await_generation_after(1);
+        assert!(is_resumed(), "{version:?}: the pool is what it was");
+        weir.write(&text(&format!(", {}", authority.pair("weir"))));
+        weir.await_generation_after(2);
+        assert!(!is_resumed(), "{version:?}: what weir shows has changed");
+        assert!(is_resumed());
+        let connections: Vec<usize> = (origin.requests().iter())
+            .map(|seen| seen.connection)
+            .collect();
+        assert!(connections.is_sorted_by(|one, next| one < next));
+    }
+}
+
+/// A session that began while nobody was verified proves nothing.
+#[test]
+fn a_session_is_not_resumed_once_a_proof_is_asked_for() {
+    let authority = Authority::new();
+    let stranger = Authority::new();
+    authority.issue("was", &["was.internal"], Kind::default());
+    let origin = authority.origin("was", false);
+    let tls = |verify: bool| {
+        let ca = stranger.ca();
+        let tls = format!("tls = {{ ca = \"{ca}\", sni = \"was.internal\", verify = {verify} }}");
+        unchecked(&origin, &tls)
+    };
+    let weir = Weir::start(&tls(false));
+    for _ in 0..2 {
+        assert_eq!(weir.get("/close").status(), 200);
+    }
+    assert!(origin.requests()[1].is_resumed);
+    // Neither by a session nor on the connection that still stands.
+    assert_eq!(weir.get("/").status(), 200);
+    weir.write(&tls(true));
+    weir.await_generation_after(1);
+    assert_eq!(weir.get("/").status(), 502);
+    assert_eq!(origin.requests().len(), 3);
+}
+
+/// HTTP/2 within TLS is agreed on by ALPN; requests share the connection that came of it.
+#[test]
+fn a_backend_is_spoken_to_in_http_2_within_tls() {
+    let authority = Authority::new();
+    authority.issue("was", &["was.internal"], Kind::default());
+    let mut speaks = authority.server("was", false, rustls::ALL_VERSIONS);
+    speaks.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
+    let origin = TlsOrigin::start(speaks);
+    let tls = format!(
+        "protocol = \"http2\"\ntls = {{ ca = \"{}\", sni = \"was.internal\" }}",
+        authority.ca()
+    );
+    let weir = Weir::start(&config(&origin, &tls));
+    for _ in 0..3 {
+        let answer = weir.get("/");
+        assert_eq!((answer.status(), answer.text()), (200, "secure".to_owned()));
+    }
+    weir.settles("weir_backend_up", &[("pool", "was")], 1.0);
+    let passed = || weir.metric("weir_probe_total", &[("result", "pass")]) > 2.0;
+    until("checks that pass", || passed().then_some(()));
+    let seen = origin.requests();
+    assert!(
+        seen.iter()
+            .all(|seen| seen.protocol.as_deref() == Some(b"h2"))
+    );
+    // weir's requests share one; every check has its own.
+    let mut streams = vec![0; seen.len() + 1];
+    for seen in &seen {
+        streams[seen.connection] += 1;
+    }
+    streams.sort_unstable();
+    assert_eq!(streams.pop(), Some(3), "{seen:?}");
+}
+
+/// Nothing is sent to a backend that did not agree to HTTP/2, whether it refuses or says nothing.
+#[test]
+fn a_backend_that_does_not_agree_to_http_2_is_not_asked() {
+    let authority = Authority::new();
+    authority.issue("was", &["was.internal"], Kind::default());
+    for protocols in [&[&b"http/1.1"[..]][..], &[]] {
+        let mut speaks = authority.server("was", false, rustls::ALL_VERSIONS);
+        speaks.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        let origin = TlsOrigin::start(speaks);
+        let tls = format!(
+            "protocol = \"http2\"\ntls = {{ ca = \"{}\", sni = \"was.internal\" }}",
+            authority.ca()
+        );
+        let weir = Weir::start(&config(&origin, &tls));
+        assert_eq!(weir.get("/").status(), 502);
+        weir.settles("weir_http_refused_total", &[("reason", "unproven")], 1.0);
+        weir.settles("weir_backend_up", &[("pool", "was")], 0.0);
+        until("a line that says why", || {
+            let why = "it did not agree to HTTP/2 (ALPN h2)";
+            weir.stderr().contains(why).then_some(())
+        });
+        assert!(origin.seen.lock().unwrap().is_empty());
+    }
 }
 
 /// A connection that was made under other settings is not used again, and a new one resumes a session only under the same.

@@ -1,6 +1,8 @@
 //! HTTP/2 toward backends: messages of clients of every version, what is tried again elsewhere, what breaks, and how many connections there are.
 //! The backends are the `h2` crate's server, or write frames themselves where no server would do what is asked.
 
+mod connections;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;

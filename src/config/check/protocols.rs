@@ -13,7 +13,6 @@ use crate::config::values::brief;
 
 pub(super) fn check(report: &mut Report, draft: &Draft) {
     for (listener, places) in draft.config.listeners.iter().zip(&draft.listeners) {
-        report.extend(not_served(listener, places));
         for key in useless_on(listener) {
             report.extend(other_listener(listener, key, places));
         }
@@ -46,38 +45,27 @@ pub(super) fn check(report: &mut Report, draft: &Draft) {
 
 /// Whether a route key means something on listeners of this protocol.
 fn fits(protocol: Protocol, key: &str) -> bool {
-    let looks_at_hello = matches!(key, "sni" | "alpn");
     match protocol {
-        Protocol::Http => !looks_at_hello,
-        Protocol::Tcp => looks_at_hello,
-        Protocol::Udp => false,
+        Protocol::Http => !matches!(key, "sni" | "alpn" | "replies"),
+        Protocol::Tcp => matches!(key, "sni" | "alpn"),
+        Protocol::Udp => key == "replies",
     }
 }
 
 /// The keys that a listener has no use for.
 fn useless_on(listener: &Listener) -> &'static [&'static str] {
     match listener.protocol {
-        Protocol::Http => &[],
-        Protocol::Tcp => &["path_checks", "http2"],
-        Protocol::Udp => &["path_checks", "http2", "tls", "rate_limit"],
+        Protocol::Http => &["max_flows"],
+        Protocol::Tcp => &["path_checks", "http2", "max_flows"],
+        Protocol::Udp => &[
+            "path_checks",
+            "http2",
+            "tls",
+            "rate_limit",
+            "max_connections",
+            "max_connections_per_source",
+        ],
     }
-}
-
-/// Listeners of a protocol that the model knows and this version does not serve.
-fn not_served(listener: &Listener, places: &ListenerPlaces) -> Option<Diagnostic> {
-    let found = || {
-        Diagnostic::at(
-            Code::ProtocolNotServed,
-            places.protocol.clone(),
-            format!(
-                "the listener `{}` speaks udp, and this version serves http and tcp",
-                brief(&listener.name)
-            ),
-            "not served yet",
-        )
-        .help("leave the listener out until udp is built")
-    };
-    (listener.protocol == Protocol::Udp).then(found)
 }
 
 fn other_listener(listener: &Listener, key: &str, places: &ListenerPlaces) -> Option<Diagnostic> {
@@ -123,8 +111,10 @@ fn mixed(
 
 fn other_protocol(listener: &Listener, key: &str, place: Span, places: &RoutePlaces) -> Diagnostic {
     let (name, protocol) = (brief(&listener.name), listener.protocol.as_str());
-    let why = match protocol {
-        "http" => "requests are matched by `hosts`",
+    let why = match (listener.protocol, key) {
+        (_, "replies") => "no answers are counted there",
+        (Protocol::Http, _) => "requests are matched by `hosts`",
+        (Protocol::Udp, "sni" | "alpn") => "weir reads no datagrams",
         _ => "weir reads no requests there",
     };
     let found = Diagnostic::at(
@@ -138,6 +128,7 @@ fn other_protocol(listener: &Listener, key: &str, place: Span, places: &RoutePla
         None => found,
     };
     let help = match (listener.protocol, key) {
+        (_, "replies") => "leave `replies` out, or name a udp listener".into(),
         (Protocol::Http, "sni") => {
             "write `hosts`, or protocol = \"tcp\" for a listener that passes TLS through".into()
         }

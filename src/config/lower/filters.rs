@@ -85,7 +85,10 @@ const KEYS_OF_TYPES: &[(&str, &[&str])] = &[
 ];
 
 fn lower_one(report: &mut Report, table: &DeTable<'_>, span: Span) -> Option<(Filter, Span)> {
-    let section = Section::open(report, "routes[].filters[]", table, span);
+    let said = table.get("type").and_then(|kind| kind.get_ref().as_str());
+    let own = said.and_then(|said| KEYS_OF_TYPES.iter().find(|(known, _)| *known == said));
+    let has = |key: &str| own.is_none_or(|(_, keys)| key == "type" || keys.contains(&key));
+    let section = Section::open_among(report, "routes[].filters[]", table, span, has);
     let kind = section.read(report, "type", |value| {
         value.text(|text| chosen(&keys::FILTER, text))
     })?;

@@ -8,7 +8,15 @@ use crate::config::model::{Access, Listener, PathChecks, Protocol, ProxyProtocol
 use crate::config::values::addresses;
 
 /// The keys that not every protocol has a use for.
-const OF_SOME_PROTOCOLS: [&str; 4] = ["path_checks", "http2", "tls", "rate_limit"];
+const OF_SOME_PROTOCOLS: [&str; 7] = [
+    "path_checks",
+    "http2",
+    "tls",
+    "rate_limit",
+    "max_connections",
+    "max_connections_per_source",
+    "max_flows",
+];
 
 /// All listeners in file order.
 pub(super) fn lower(
@@ -63,6 +71,7 @@ fn listener(
         max_connections_per_source: section
             .count(report, "max_connections_per_source")
             .unwrap_or_default() as usize,
+        max_flows: section.count(report, "max_flows").unwrap_or_default() as usize,
         rate_limit: protection::of_listener(report, section),
         access: Access::default(),
         proxy_protocol: section.choice(

@@ -14,9 +14,10 @@ use super::{At, PoolPlaces, Report, Section};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{
-    AdminState, Backend, BalancerKind, Check, Health, Initial, Pool, PoolProtocol, ProxyVersion,
+    AdminState, Backend, BalancerKind, Check, Health, Initial, Listener, Pool, PoolProtocol,
+    Protocol, ProxyVersion, Route,
 };
-use crate::config::values::{self, addresses, names};
+use crate::config::values::{self, addresses, names, payload};
 
 /// All pools in file order.
 pub(super) fn lower(
@@ -38,6 +39,7 @@ pub(super) fn lower(
             transparent: section.place("transparent"),
             balancer: section.place("balancer"),
             name: name.span.clone(),
+            has_check: check.value("type").is_some(),
             check_time: time.map(|value| value.span),
         });
         let protocol = section.choice(
@@ -58,6 +60,7 @@ pub(super) fn lower(
                     ("least-connections", BalancerKind::LeastConnections),
                     ("least-sessions", BalancerKind::LeastSessions),
                     ("random-two", BalancerKind::RandomTwo),
+                    ("maglev", BalancerKind::Maglev),
                 ],
             ),
             proxy_protocol: section.choice(
@@ -80,6 +83,30 @@ pub(super) fn lower(
         });
     }
     (pools, places)
+}
+
+/// A pool that only udp listeners lead to is not asked for a connection, unless the file says so: its servers may take none.
+pub(super) fn settle(
+    pools: &mut [Pool],
+    places: &[PoolPlaces],
+    routes: &[Route],
+    listeners: &[Listener],
+) {
+    let is_udp = |name: &String| {
+        let mut known = listeners.iter();
+        known.any(|own| own.name == *name && own.protocol == Protocol::Udp)
+    };
+    for (pool, places) in pools.iter_mut().zip(places) {
+        let mut routes = routes
+            .iter()
+            .filter(|route| route.pool == pool.name)
+            .peekable();
+        let is_led_to = routes.peek().is_some();
+        if is_led_to && !places.has_check && routes.all(|route| route.listeners.iter().all(is_udp))
+        {
+            pool.health.check = Check::None;
+        }
+    }
 }
 
 /// Where the keys of a backend stand in the table of keys.
@@ -263,6 +290,7 @@ enum Type {
     Tcp,
     Http,
     Grpc,
+    Udp,
     None,
 }
 
@@ -271,21 +299,23 @@ fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> 
         ("tcp", Type::Tcp),
         ("http", Type::Http),
         ("grpc", Type::Grpc),
+        ("udp", Type::Udp),
         ("none", Type::None),
     ];
     let kind = section.choice(report, "type", types);
     let path = section.text(report, "path", names::target);
     let host = section.text(report, "host", names::authority);
-    let expect = section.text(report, "expect", values::statuses);
     let service = section.text(report, "service", names::service);
     let others: &[(&'static str, &str)] = match kind {
-        Type::Http => &[("service", "grpc")],
-        Type::Grpc => &[("path", "http"), ("expect", "http")],
+        Type::Http => &[("service", "grpc"), ("send", "udp")],
+        Type::Grpc => &[("path", "http"), ("expect", "http"), ("send", "udp")],
+        Type::Udp => &[("path", "http"), ("host", "http"), ("service", "grpc")],
         Type::Tcp | Type::None => &[
             ("path", "http"),
             ("host", "http"),
             ("expect", "http"),
             ("service", "grpc"),
+            ("send", "udp"),
         ],
     };
     report.extend(
@@ -299,14 +329,39 @@ fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> 
         Type::Http => Check::Http {
             path: path.unwrap_or_default(),
             host,
-            expect: expect.unwrap_or_default(),
+            expect: section
+                .text(report, "expect", values::statuses)
+                .unwrap_or_else(|| vec![SOUND]),
             http2: protocol == PoolProtocol::Http2,
         },
         Type::Grpc => Check::Grpc {
             service: service.unwrap_or_default(),
             host,
         },
+        Type::Udp => {
+            if section.value("send").is_none() {
+                report.push(nothing_to_send(section));
+            }
+            let mut bytes = |name| section.text(report, name, payload::payload);
+            Check::Udp {
+                send: bytes("send").unwrap_or_default(),
+                expect: bytes("expect").unwrap_or_default(),
+            }
+        }
     }
+}
+
+/// The status codes that mean health unless the file says otherwise.
+const SOUND: (u16, u16) = (200, 399);
+
+fn nothing_to_send(section: &Section<'_>) -> Diagnostic {
+    Diagnostic::at(
+        Code::MissingKey,
+        section.span(),
+        "`send` is missing",
+        "a server answers nothing that it was not asked",
+    )
+    .help("add send = \"ping\", or bytes: send = \"hex:1234 0100\"")
 }
 
 /// The problem of a key that only another check has.

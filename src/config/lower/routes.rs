@@ -15,8 +15,8 @@ use crate::config::value::Value;
 use crate::config::values::{hello, names};
 
 /// The keys that not every protocol has a use for.
-const OF_SOME_PROTOCOLS: [&str; 8] = [
-    "hosts", "path", "methods", "headers", "filters", "max_body", "sni", "alpn",
+const OF_SOME_PROTOCOLS: [&str; 9] = [
+    "hosts", "path", "methods", "headers", "filters", "max_body", "sni", "alpn", "replies",
 ];
 
 /// All routes in file order.
@@ -101,6 +101,7 @@ fn lower_one(
         pool: pool.unwrap_or_default(),
         filters,
         sticky,
+        replies: (section.count(report, "replies")).map(|count| count as u32),
         max_body: section.size(report, "max_body"),
         timeouts: read_timeouts(report, &own_timeouts, Some(timeouts)),
     };

@@ -74,6 +74,15 @@ impl Filter {
         )
     }
 
+    /// The files that it names.
+    pub fn files(&self) -> Vec<&PathBuf> {
+        match self {
+            Filter::ErrorPages(pages) => pages.iter().map(|page| &page.file).collect(),
+            Filter::BasicAuth(auth) => vec![&auth.users_file],
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether no request goes on after it, but one that a redirect would lead to where it is.
     pub fn ends_requests(&self) -> bool {
         matches!(self, Filter::Redirect(_) | Filter::Respond(_))

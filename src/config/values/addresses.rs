@@ -78,10 +78,14 @@ pub fn bind(text: &str) -> Read<SocketAddr> {
 /// What a text that is no `IP:port` lacks, and the one that was probably meant.
 fn misread(text: &str) -> (&'static str, String) {
     let write = |meant: SocketAddr| format!("write \"{meant}\"");
-    if let Some((_, rest)) = text.split_once("://")
+    if let Some((scheme, rest)) = text.split_once("://")
         && let Ok(meant) = rest.trim_end_matches('/').parse::<SocketAddr>()
     {
-        return ("a URL", write(meant));
+        let also = match scheme {
+            "https" => "; that TLS is spoken there says the key `tls`",
+            _ => "",
+        };
+        return ("a URL", write(meant) + also);
     }
     let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
     if let Ok(whole) = text.parse::<Ipv6Addr>() {

@@ -233,7 +233,7 @@ fn follow(
     let shown = sticky.session(head).zip(pool.sessions.as_ref());
     facts.session = shown.map(|(shown, sessions)| sessions.look(shown, facts.now));
     let view = PoolView {
-        balancer: &AnyBalancer::new(pool.balancer, 0, 1, 0),
+        balancer: &AnyBalancer::new(pool.balancer, &pool.maglev, 0, 1, 0),
         ring: &pool.ring,
         sets: &sets,
         loads: &PoolLoads(pool),

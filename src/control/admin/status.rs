@@ -206,6 +206,7 @@ pub(super) fn balancer_word(balancer: BalancerKind) -> &'static str {
         BalancerKind::LeastConnections => "least-connections",
         BalancerKind::LeastSessions => "least-sessions",
         BalancerKind::RandomTwo => "random-two",
+        BalancerKind::Maglev => "maglev",
     }
 }
 

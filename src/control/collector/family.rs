@@ -87,6 +87,16 @@ families! {
         "Bytes that passed through connections of tcp listeners: in from clients, out to them.");
     TCP_DURATION = histogram("weir_tcp_connection_duration_seconds", ["listener", "route", "pool", "backend"],
         "Time that connections of tcp listeners were open.");
+    UDP_OPEN = gauge("weir_udp_flows", ["listener", "route", "pool", "backend"],
+        "Flows of udp listeners that are open: each is an address and port of a client.");
+    UDP_FLOWS = counter("weir_udp_flows_total", ["listener", "route", "pool", "backend", "end"],
+        "Flows of udp listeners that ended, by why.");
+    UDP_DATAGRAMS = counter("weir_udp_datagrams_total", ["listener", "route", "pool", "backend", "direction"],
+        "Datagrams of flows: in from clients, out to them.");
+    UDP_BYTES = counter("weir_udp_bytes_total", ["listener", "route", "pool", "backend", "direction"],
+        "Bytes in datagrams of flows: in from clients, out to them.");
+    UDP_LOST = counter("weir_udp_lost_total", ["listener", "route", "pool", "backend", "reason"],
+        "Datagrams that were lost at weir, by why.");
     RETRIES = counter("weir_retries_total", ["route", "pool"],
         "Requests and connections that were tried again, at the same backend or another.");
     STICKY = counter("weir_sticky_total", ["route", "result"],

@@ -2,6 +2,7 @@
 //! It must never be on the way of a request; the data path only ever adds to its own counters.
 //! Read `family.rs` (the metrics by name) and `rows.rs` (summing over workers).
 
+mod datagrams;
 mod family;
 mod limits;
 mod relays;
@@ -140,6 +141,7 @@ impl prometheus::core::Collector for Registered {
         let snapshot = collector.shared.current.borrow().clone();
         let mut families = collector.request_families();
         families.extend(relays::families(&collector.table()));
+        families.extend(datagrams::families(&collector.table()));
         families.extend(collector.process_families());
         families.extend(collector.config_families());
         families.extend(collector.backend_families(&snapshot));

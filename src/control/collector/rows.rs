@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use crate::metrics::datagrams::{DatagramCounts, FlowEnd, Lost};
 use crate::metrics::histogram::{BUCKETS, Histogram, upper_bound};
 use crate::metrics::relays::{Ended, RelayCounts};
 use crate::metrics::rows::{
@@ -20,6 +21,7 @@ pub(super) struct Table {
     requests: BTreeMap<RequestLabels, Shards<RequestCounts, Requests>>,
     routes: BTreeMap<RouteLabels, Shards<RouteCounts, Route>>,
     relays: BTreeMap<RequestLabels, Shards<RelayCounts, Relays>>,
+    datagrams: BTreeMap<RequestLabels, Shards<DatagramCounts, Datagrams>>,
 }
 
 /// The rows with the same labels.
@@ -53,6 +55,16 @@ pub(super) struct Relays {
     pub(super) duration: Times,
 }
 
+/// What flows of datagrams add up to; pairs are from and to clients.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Datagrams {
+    pub(super) begun: u64,
+    pub(super) ends: [u64; FlowEnd::ALL.len()],
+    pub(super) datagrams: [u64; 2],
+    pub(super) bytes: [u64; 2],
+    pub(super) lost: [u64; Lost::ALL.len()],
+}
+
 /// Durations in buckets.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Times {
@@ -73,6 +85,7 @@ impl Table {
             requests: BTreeMap::new(),
             routes: BTreeMap::new(),
             relays: BTreeMap::new(),
+            datagrams: BTreeMap::new(),
         }
     }
 
@@ -85,11 +98,15 @@ impl Table {
                 }
                 NewRow::Route(labels, row) => self.routes.entry(labels).or_default().rows.push(row),
                 NewRow::Relay(labels, row) => self.relays.entry(labels).or_default().rows.push(row),
+                NewRow::Datagrams(labels, row) => {
+                    self.datagrams.entry(labels).or_default().rows.push(row)
+                }
             }
         }
         let budget = &*self.budget;
         (self.requests).retain(|labels, shards| shards.sweep(budget, is_other(labels)));
         (self.relays).retain(|labels, shards| shards.sweep(budget, is_other(labels)));
+        (self.datagrams).retain(|labels, shards| shards.sweep(budget, is_other(labels)));
         self.routes.retain(|labels, shards| {
             let free = *labels.route == *OTHER && *labels.pool == *OTHER;
             shards.sweep(budget, free)
@@ -104,6 +121,12 @@ impl Table {
 
     pub(super) fn relays(&self) -> impl Iterator<Item = (&RequestLabels, Relays)> {
         self.relays
+            .iter()
+            .map(|(labels, shards)| (labels, shards.sum()))
+    }
+
+    pub(super) fn datagrams(&self) -> impl Iterator<Item = (&RequestLabels, Datagrams)> {
+        self.datagrams
             .iter()
             .map(|(labels, shards)| (labels, shards.sum()))
     }
@@ -192,6 +215,25 @@ impl Sum<RelayCounts> for Relays {
         self.bytes_in += row.bytes_in.value();
         self.bytes_out += row.bytes_out.value();
         self.duration.add(&row.duration);
+    }
+}
+
+impl Sum<DatagramCounts> for Datagrams {
+    fn add(&mut self, row: &DatagramCounts) {
+        self.begun += row.begun.value();
+        for (sum, end) in self.ends.iter_mut().zip(&row.ends) {
+            *sum += end.value();
+        }
+        for (sum, count) in (self.datagrams.iter_mut()).zip([&row.datagrams_in, &row.datagrams_out])
+        {
+            *sum += count.value();
+        }
+        for (sum, count) in self.bytes.iter_mut().zip([&row.bytes_in, &row.bytes_out]) {
+            *sum += count.value();
+        }
+        for (sum, lost) in self.lost.iter_mut().zip(&row.lost) {
+            *sum += lost.value();
+        }
     }
 }
 

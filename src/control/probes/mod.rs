@@ -1,6 +1,6 @@
 //! Active checks: one task per pool and address asks the backend, and the pure machine of `policy/health` turns the outcomes into its health.
 //! It writes a backend's word only when the health changes, and never holds a failure of weir itself against a backend.
-//! Read `supervisor.rs` (which tasks exist), `task.rs` (one backend's life), then `http.rs`, `http2.rs` and `tcp.rs` (one check).
+//! Read `supervisor.rs` (which tasks exist), `task.rs` (one backend's life), then `http.rs`, `http2.rs`, `tcp.rs` and `udp.rs` (one check).
 
 mod http;
 mod http2;
@@ -8,6 +8,7 @@ mod ledger;
 mod supervisor;
 mod task;
 mod tcp;
+mod udp;
 
 use std::fmt;
 use std::io;
@@ -146,6 +147,10 @@ fn probe_for(settings: &Settings) -> Option<Box<dyn Probe>> {
             host: host.clone(),
             expect: expect.clone(),
             http2: *http2,
+        })),
+        Check::Udp { send, expect } => Some(Box::new(udp::Udp {
+            send: send.clone(),
+            expect: expect.clone(),
         })),
         Check::Grpc { service, host } => Some(Box::new(http2::Grpc {
             service: service.clone(),

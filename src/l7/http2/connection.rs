@@ -42,6 +42,10 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// Requests under way, of streams or of what streams left behind, for each stream that may be open.
 const TASKS_PER_STREAM: usize = 2;
 
+/// Header lists of so many times what a head may have reach weir, to be refused in its own way and seen in logs and metrics. The codec
+/// counts 32 bytes more for each field; what it refuses itself is answered 431, too, and nobody hears of it.
+const MAX_LIST: u32 = 2;
+
 /// How long a client may take to acknowledge that the connection ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -90,7 +94,7 @@ fn builder(config: &Config) -> server::Builder {
     let mut builder = server::Builder::new();
     builder
         .max_concurrent_streams(config.http2.streams)
-        .max_header_list_size(config.limits.head as u32)
+        .max_header_list_size(config.limits.head as u32 * MAX_LIST)
         .initial_window_size(STREAM_WINDOW.min(config.http2.window))
         .initial_connection_window_size(config.http2.window)
         .max_send_buffer_size(SEND_BUFFER)
@@ -255,13 +259,14 @@ impl Multiplexed {
             respond.send_reset(Reason::REFUSED_STREAM);
             return;
         }
-        let origin = self.origin.clone();
+        // Made here, so that what the runtime moves about is small.
+        let request = Received::new(request, respond, self.origin.clone());
         let remembered = self.remembered.clone();
         let task = self.tasks.clone();
         tokio::task::spawn_local(async move {
             let _task = task;
-            let _panic = CountsPanic(origin.local.clone());
-            serve_stream(request, respond, origin, remembered).await;
+            let _panic = CountsPanic(request.client.local.clone());
+            request.serve(&remembered).await;
         });
     }
 }
@@ -277,30 +282,40 @@ impl Drop for CountsPanic {
     }
 }
 
-/// Serves one request.
-async fn serve_stream(
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-    origin: Origin,
-    remembered: Rc<RefCell<Option<Remembered>>>,
-) {
-    // Who gave up meanwhile costs no backend anything.
-    if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
-        return;
+/// A request whose head has come.
+struct Received {
+    client: Client,
+    head: Vec<u8>,
+}
+
+impl Received {
+    fn new(request: Request<RecvStream>, respond: SendResponse<Bytes>, origin: Origin) -> Self {
+        let (parts, body) = request.into_parts();
+        let mut head = origin.local.buffers.take();
+        let fault = read_head(&parts, &body, &origin.local, &mut head).err();
+        let stream = Box::new(ClientStream::new(body, respond, fault));
+        let client = Client::new(Side::Http2(stream), origin);
+        Received { client, head }
     }
-    let (parts, body) = request.into_parts();
-    let mut head = origin.local.buffers.take();
-    let read = read_head(&parts, &body, &origin.local, &mut head);
-    let stream = ClientStream::new(body, respond, read.err());
-    let mut client = Client::new(Side::Http2(Box::new(stream)), origin);
-    client.remembered = remembered.take();
-    // Boxed, so that what the runtime moves about is small.
-    let next = Box::pin(proxy(&mut client, head)).await;
-    if let Some(known) = client.remembered.take() {
-        remembered.replace(Some(known));
-    }
-    if next != Next::Request {
-        client.stream.reset_on_close();
+
+    /// Serves it.
+    async fn serve(mut self, remembered: &RefCell<Option<Remembered>>) {
+        let side = &mut self.client.stream;
+        let mut is_gone =
+            |cx: &mut Context<'_>| side.http2().is_some_and(|stream| stream.is_gone(cx));
+        // Who gave up meanwhile costs no backend anything.
+        if poll_fn(|cx| Poll::Ready(is_gone(cx))).await {
+            return;
+        }
+        self.client.remembered = remembered.borrow().clone();
+        // Boxed, so that what the runtime moves about is small.
+        let next = Box::pin(proxy(&mut self.client, self.head)).await;
+        if self.client.remembered.is_some() {
+            remembered.replace(self.client.remembered.take());
+        }
+        if next != Next::Request {
+            self.client.stream.reset_on_close();
+        }
     }
 }
 

@@ -107,6 +107,8 @@ pub enum Refusal {
     PlainHttp,
     /// The connection ended.
     Closed,
+    /// The backend did not agree to HTTP/2, which its pool is spoken to in.
+    NotHttp2,
     /// rustls says why.
     Tls(Error),
     /// The system's error.
@@ -120,6 +122,7 @@ impl Refusal {
             Refusal::UnknownName => TlsFailure::UnknownName,
             Refusal::PlainHttp => TlsFailure::PlainHttp,
             Refusal::Closed | Refusal::System(_) => TlsFailure::Closed,
+            Refusal::NotHttp2 => TlsFailure::Other,
             Refusal::Tls(error) => reason(error),
         }
     }
@@ -131,6 +134,10 @@ impl std::fmt::Display for Refusal {
             Refusal::UnknownName => write!(f, "no certificate has the name that was asked for"),
             Refusal::PlainHttp => write!(f, "plain HTTP on a port that speaks TLS"),
             Refusal::Closed => write!(f, "the connection ended within the handshake"),
+            Refusal::NotHttp2 => write!(
+                f,
+                "it did not agree to HTTP/2 (ALPN h2), which `protocol = \"http2\"` asks for"
+            ),
             Refusal::Tls(error) => write!(f, "{error}"),
             Refusal::System(error) => write!(f, "{error}"),
         }

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::AlertDescription;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
@@ -57,10 +58,14 @@ pub async fn secure(stream: Stream, tls: &PoolTls, address: SocketAddr) -> Resul
     let name = tls.name_of(address.ip());
     let begun = stream.begin_tls(tls.config.clone(), name);
     let mut stream = begun.map_err(Refusal::Tls)?;
-    poll_fn(|cx| stream.poll_handshake(cx)).await?;
+    let shaken = poll_fn(|cx| stream.poll_handshake(cx)).await;
     let wants_http2 = tls.config.alpn_protocols.iter().any(|known| known == HTTP2);
-    match wants_http2 && stream.alpn() != Some(HTTP2) {
-        true => Err(Refusal::Tls(rustls::Error::NoApplicationProtocol)),
-        false => Ok(stream),
+    match shaken {
+        Err(Refusal::Tls(rustls::Error::AlertReceived(
+            AlertDescription::NoApplicationProtocol,
+        ))) if wants_http2 => Err(Refusal::NotHttp2),
+        Err(refusal) => Err(refusal),
+        Ok(()) if wants_http2 && stream.alpn() != Some(HTTP2) => Err(Refusal::NotHttp2),
+        Ok(()) => Ok(stream),
     }
 }

@@ -39,10 +39,6 @@ pub struct EligibleSet {
     members: Vec<Member>,
     fresh: Subset,
     kept: Subset,
-    /// The greatest share of a fresh one.
-    top_share: u16,
-    /// Whether a fresh one has less.
-    is_any_warming: bool,
 }
 
 impl EligibleSet {
@@ -68,16 +64,7 @@ impl EligibleSet {
         let kept = Subset::new(&members, |member| {
             is_fresh(member) || is(member, AdminState::Drain, drain)
         });
-        let shares = || {
-            members
-                .iter()
-                .filter(|member| is_fresh(member))
-                .map(|member| member.share)
-        };
-        let top_share = shares().max().unwrap_or_default();
         EligibleSet {
-            top_share,
-            is_any_warming: shares().any(|share| share < top_share),
             members,
             fresh,
             kept,
@@ -99,21 +86,14 @@ impl EligibleSet {
     /// Whether a fresh backend still takes less of its weight than another one.
     #[inline]
     pub fn is_any_warming(&self) -> bool {
-        self.is_any_warming
+        let shares = &self.fresh.shares;
+        shares.iter().any(|&share| share < self.fresh.top_share)
     }
 
-    /// Whether the backend takes the client at this point of all clients, which lie evenly from 0 to 2^32: one that takes half
-    /// of its weight takes those below the middle, and goes on taking them as its share grows. One that is not fresh takes all.
+    /// Whether the backend takes the client at this point of all clients; see [`Subset::takes`]. One that is not fresh takes all.
     #[inline]
     pub fn takes(&self, backend: BackendIndex, point: u32) -> bool {
-        let share = u64::from(self.share(backend)) << 32;
-        !self.fresh.contains(backend) || u64::from(point) * u64::from(self.top_share) < share
-    }
-
-    fn share(&self, backend: BackendIndex) -> u16 {
-        self.members
-            .get(backend.index())
-            .map_or(0, |member| member.share)
+        !self.fresh.contains(backend) || self.fresh.takes(backend, point)
     }
 
     /// The health of a backend when this was made.
@@ -141,6 +121,9 @@ pub struct Subset {
     /// The weight of all before each position. The sum of 2^16 weights below 2^16 fits.
     before: Vec<u32>,
     total: u32,
+    /// How much of its weight each takes at present, by position.
+    shares: Vec<u16>,
+    top_share: u16,
 }
 
 impl Subset {
@@ -154,6 +137,8 @@ impl Subset {
             let weight = member.weight.max(1).saturating_mul(member.share.max(1));
             subset.words[index as usize / 64] |= 1 << (index % 64);
             subset.list.push(BackendIndex(index));
+            subset.shares.push(member.share);
+            subset.top_share = subset.top_share.max(member.share);
             subset.weights.push(weight);
             subset.before.push(subset.total);
             subset.total += u32::from(weight);
@@ -189,6 +174,16 @@ impl Subset {
     #[inline]
     pub fn weights(&self) -> &[u16] {
         &self.weights
+    }
+
+    /// Whether the backend takes the client at this point of all clients, which lie evenly from 0 to 2^32: one that takes half
+    /// of its weight takes those below the middle, and goes on taking them as its share grows. One that is none of these takes nobody.
+    #[inline]
+    pub fn takes(&self, backend: BackendIndex, point: u32) -> bool {
+        self.position(backend).is_some_and(|position| {
+            let share = u64::from(self.shares[position]) << 32;
+            u64::from(point) * u64::from(self.top_share) < share
+        })
     }
 
     /// The sum of the weights.

@@ -6,14 +6,18 @@ pub mod eligible;
 mod least;
 mod least_connections;
 mod least_sessions;
+mod maglev;
 mod random_two;
 mod round_robin;
 
 pub use eligible::{Eligible, EligibleSet, Loads, Member, Subset};
 pub use least_connections::LeastConnections;
 pub use least_sessions::LeastSessions;
+pub use maglev::Maglev;
 pub use random_two::RandomTwo;
 pub use round_robin::RoundRobin;
+
+use std::sync::Arc;
 
 use super::facts::Facts;
 use crate::config::model::BalancerKind;
@@ -53,11 +57,20 @@ pub enum AnyBalancer {
     LeastSessions(LeastSessions),
     /// See [`RandomTwo`].
     RandomTwo(RandomTwo),
+    /// See [`Maglev`]; the workers share it.
+    Maglev(Arc<Maglev>),
 }
 
 impl AnyBalancer {
-    /// A balancer of the configured kind for worker `worker` of `workers`, which has not picked yet, after `reloads` others.
-    pub fn new(kind: BalancerKind, worker: usize, workers: usize, reloads: u64) -> AnyBalancer {
+    /// A balancer of the configured kind for worker `worker` of `workers`, which has not picked yet, after `reloads` others. Only
+    /// `maglev` needs the table of its pool.
+    pub fn new(
+        kind: BalancerKind,
+        table: &Arc<Maglev>,
+        worker: usize,
+        workers: usize,
+        reloads: u64,
+    ) -> AnyBalancer {
         match kind {
             BalancerKind::RoundRobin => {
                 AnyBalancer::RoundRobin(RoundRobin::new(worker, workers, reloads))
@@ -65,6 +78,7 @@ impl AnyBalancer {
             BalancerKind::LeastConnections => AnyBalancer::LeastConnections(LeastConnections),
             BalancerKind::LeastSessions => AnyBalancer::LeastSessions(LeastSessions),
             BalancerKind::RandomTwo => AnyBalancer::RandomTwo(RandomTwo),
+            BalancerKind::Maglev => AnyBalancer::Maglev(table.clone()),
         }
     }
 }
@@ -82,6 +96,7 @@ impl Balancer for AnyBalancer {
             AnyBalancer::LeastConnections(balancer) => balancer.pick(eligible, facts, rng),
             AnyBalancer::LeastSessions(balancer) => balancer.pick(eligible, facts, rng),
             AnyBalancer::RandomTwo(balancer) => balancer.pick(eligible, facts, rng),
+            AnyBalancer::Maglev(balancer) => balancer.pick(eligible, facts, rng),
         }
     }
 }
@@ -133,7 +148,7 @@ mod tests {
             let mut rng = Rng::from_seed(seed);
             let loads: Vec<u32> = (0..100).map(|_| rng.below(4)).collect();
             for kind in KINDS {
-                let balancer = AnyBalancer::new(kind, 0, 1, 0);
+                let balancer = AnyBalancer::new(kind, &Arc::default(), 0, 1, 0);
                 for members in [&members, &changed, &members] {
                     let sets = EligibleSet::new(members.iter().copied());
                     for subset in [sets.fresh(), sets.kept()] {
@@ -159,7 +174,7 @@ mod tests {
             let mut rng = Rng::from_seed(seed);
             let loads = vec![0; count];
             for kind in KINDS {
-                let balancer = AnyBalancer::new(kind, 0, 1, 0);
+                let balancer = AnyBalancer::new(kind, &Arc::default(), 0, 1, 0);
                 let mut counts = vec![0; count];
                 for _ in 0..count * 40 {
                     let eligible = Eligible::new(sets.fresh(), &[], &loads);

@@ -73,7 +73,13 @@ impl Pool {
             false => AnyPersistence::CookieHash(CookieHash::new(&cookie, &secrets)),
         };
         Pool {
-            balancer: AnyBalancer::new(BalancerKind::RoundRobin, 0, 1, 0),
+            balancer: AnyBalancer::new(
+                BalancerKind::RoundRobin,
+                &std::sync::Arc::default(),
+                0,
+                1,
+                0,
+            ),
             ring: Rendezvous::new(names.into_iter().zip(weights)),
             sets: EligibleSet::default(),
             loads: vec![0; 4],

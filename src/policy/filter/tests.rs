@@ -275,6 +275,28 @@ fn redirects_lead_elsewhere() {
     assert_eq!(location(old, "/new/a", false), None);
 }
 
+/// What a browser would resolve before it asks again leads past the routes here.
+#[test]
+fn a_redirect_has_no_dot_segment() {
+    let up = r#"{ type = "redirect", scheme = "https" }"#;
+    let given = r#"{ type = "redirect", path = "/x/{query}" }"#;
+    for (list, target) in [
+        (up, "/a/../b"),
+        (up, "/a/%2E%2e/b"),
+        (up, "/a/."),
+        (up, "/.%2e?q"),
+        (given, "/a?.."),
+    ] {
+        let became = run_with(list, &format!("GET {target} HTTP/1.1"), &[], |_| {});
+        let fault = Refusal::Path(PathFault::DotSegment);
+        assert!(
+            matches!(became, Became::Refused(why) if why == fault),
+            "{target}"
+        );
+    }
+    assert!(location(up, "/a?../b", false).is_some());
+}
+
 #[test]
 fn a_path_never_becomes_a_host() {
     let list = r#"{ type = "redirect", path = "{path}", code = 302 }, { type = "redirect", path = "/x{path}" }"#;

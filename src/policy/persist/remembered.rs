@@ -2,14 +2,16 @@
 //! It never vouches for another name, pool or secret than those it was opened with: each mode has a scope of its own.
 //! Here the walk ends.
 
+use std::rc::Rc;
+
 use super::Home;
 
 /// A token that was found good.
 ///
-/// A connection may keep one for as long as it likes, over other routes and reloads. It is boxed, so that a waiting
-/// connection without one is small.
+/// A connection may keep one for as long as it likes, over other routes and reloads. It is a pointer, so that a waiting
+/// connection without one is small, and so that the requests that a connection carries at once can all have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remembered(Box<Known>);
+pub struct Remembered(Rc<Known>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Known {
@@ -28,16 +30,7 @@ impl Remembered {
 
     /// Keeps a token in place of the one before.
     pub(super) fn keep(remembered: &mut Option<Remembered>, scope: u64, token: &[u8], home: Home) {
-        let Remembered(known) = remembered.get_or_insert_with(|| {
-            Remembered(Box::new(Known {
-                scope,
-                home,
-                token: Vec::new(),
-            }))
-        });
-        known.scope = scope;
-        known.home = home;
-        known.token.clear();
-        known.token.extend_from_slice(token);
+        let token = token.to_vec();
+        *remembered = Some(Remembered(Rc::new(Known { scope, home, token })));
     }
 }

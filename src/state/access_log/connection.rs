@@ -24,6 +24,8 @@ pub struct Connection<'a> {
     pub client: IpAddr,
     /// The name that it asked for by TLS; empty: none that was looked at.
     pub server_name: &'a [u8],
+    /// Datagrams from the client and to it; absent: it was a stream of bytes.
+    pub datagrams: Option<(u64, u64)>,
     /// Bytes read from the client.
     pub bytes_in: u64,
     /// Bytes read from the backend.
@@ -60,7 +62,12 @@ pub(super) fn json(record: &Connection<'_>, date: &mut DateCache, out: &mut Vec<
     if !record.server_name.is_empty() {
         bytes(b"\",\"sni\":\"", record.server_name, out);
     }
-    number(b"\",\"bytes_in\":", record.bytes_in, out);
+    out.push(b'"');
+    if let Some((from_client, to_client)) = record.datagrams {
+        number(b",\"datagrams_in\":", from_client, out);
+        number(b",\"datagrams_out\":", to_client, out);
+    }
+    number(b",\"bytes_in\":", record.bytes_in, out);
     number(b",\"bytes_out\":", record.bytes_out, out);
     text(b",\"route\":\"", record.route, out);
     text(b"\",\"pool\":\"", record.pool, out);
@@ -103,6 +110,7 @@ mod tests {
             listener: "db",
             client: IpAddr::from([192, 0, 2, 7]),
             server_name: b"",
+            datagrams: None,
             bytes_in: 120,
             bytes_out: 4096,
             route: "main",
@@ -134,12 +142,14 @@ mod tests {
         assert!(value.get("error").is_none() && value.get("sni").is_none());
         let odd = Connection {
             server_name: b"a\"b\n",
+            datagrams: Some((3, 4)),
             sticky: "kept",
             error: "no_backend",
             ..record()
         };
         let value: serde_json::Value = serde_json::from_str(&written(json, &odd)).unwrap();
         assert_eq!(value["sni"], "a\"b\n");
+        assert_eq!(value["datagrams_out"], 4);
         assert_eq!(
             (&value["sticky"], &value["error"]),
             (&"kept".into(), &"no_backend".into())

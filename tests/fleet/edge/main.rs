@@ -1,7 +1,8 @@
-//! weir as an edge between real programs: gRPC's own library on both sides, curl and nghttp, Tomcat's examples, a browser.
+//! weir as an edge between real programs: gRPC's own library on both sides, curl and nghttp, Tomcat's examples, a browser, PostgreSQL, Redis.
 //! It must speak with each of them as a user would, and never look into weir but through its admin server.
 //! Its own runner, so that what is missing is a skipped scenario. Read `stage.rs` for the parties, then the file of each.
 
+mod bytes;
 mod grpc;
 #[allow(dead_code)]
 #[path = "../ports.rs"]
@@ -38,6 +39,12 @@ const CLAIMS: &[Claim] = &[
         web::websocket,
     ),
     ("edge::browser", web::missing_browser, web::browser),
+    (
+        "edge::postgresql",
+        bytes::missing_postgres,
+        bytes::postgresql,
+    ),
+    ("edge::redis", bytes::missing_redis, bytes::redis),
 ];
 
 fn main() -> ExitCode {

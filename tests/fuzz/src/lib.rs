@@ -8,6 +8,7 @@ mod config_text;
 mod cookie_line;
 mod cookie_token;
 mod filters;
+mod flow_table;
 mod forwarding;
 mod frame_meter;
 mod framing_against_hyper;
@@ -24,13 +25,14 @@ mod support;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target; each has a file of its name in `fuzz_targets/` and a folder in `corpus/`.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     ("chunked_body", chunked_body::run),
     ("client_hello", client_hello::run),
     ("config_text", config_text::run),
     ("cookie_line", cookie_line::run),
     ("cookie_token", cookie_token::run),
     ("filters", filters::run),
+    ("flow_table", flow_table::run),
     ("forwarding", forwarding::run),
     ("frame_meter", frame_meter::run),
     ("framing_against_hyper", framing_against_hyper::run),

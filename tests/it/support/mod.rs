@@ -7,6 +7,7 @@
 pub mod backend;
 pub mod client;
 pub mod clock;
+pub mod datagrams;
 pub mod http2;
 pub mod message;
 pub mod origin;

@@ -13,6 +13,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     date_time_ymd,
 };
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
@@ -20,7 +21,7 @@ use rustls::{
     SupportedProtocolVersion,
 };
 
-use super::DEADLINE;
+use super::{DEADLINE, http2};
 
 /// An authority with a directory for what it signs.
 pub struct Authority {
@@ -32,7 +33,27 @@ pub struct Authority {
 #[derive(Clone, Copy, Default)]
 pub struct Kind {
     pub expired: bool,
-    pub rsa_or_p384: bool,
+    pub key: Key,
+}
+
+/// What a certificate's key is.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Key {
+    #[default]
+    P256,
+    P384,
+    /// Of 2048 bits.
+    Rsa,
+}
+
+impl Kind {
+    /// Good for a long time, with such a key.
+    pub fn of(key: Key) -> Kind {
+        Kind {
+            key,
+            ..Kind::default()
+        }
+    }
 }
 
 impl Authority {
@@ -59,9 +80,10 @@ impl Authority {
 
     /// Writes `FILE.pem` and `FILE.key` for these names.
     pub fn issue(&self, file: &str, names: &[&str], kind: Kind) {
-        let algorithm = match kind.rsa_or_p384 {
-            true => &rcgen::PKCS_ECDSA_P384_SHA384,
-            false => &rcgen::PKCS_ECDSA_P256_SHA256,
+        let algorithm = match kind.key {
+            Key::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+            Key::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+            Key::Rsa => &rcgen::PKCS_RSA_SHA256,
         };
         let key = KeyPair::generate_for(algorithm).unwrap();
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
@@ -116,7 +138,17 @@ impl Authority {
         versions: &[&'static SupportedProtocolVersion],
         shows: Option<&str>,
     ) -> Arc<ClientConfig> {
-        let builder = ClientConfig::builder_with_provider(provider())
+        self.config_by(provider(), versions, shows)
+    }
+
+    /// The same with other cryptography.
+    pub fn config_by(
+        &self,
+        provider: Arc<CryptoProvider>,
+        versions: &[&'static SupportedProtocolVersion],
+        shows: Option<&str>,
+    ) -> Arc<ClientConfig> {
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(self.roots());
@@ -144,9 +176,19 @@ impl Authority {
     /// A server with the certificate `file`, which answers every request on a connection alike. It asks for client certificates of
     /// this authority if `asks`.
     pub fn origin(&self, file: &str, asks: bool) -> TlsOrigin {
+        TlsOrigin::start(self.server(file, asks, rustls::ALL_VERSIONS))
+    }
+
+    /// What such a server, of these versions, speaks TLS with.
+    pub fn server(
+        &self,
+        file: &str,
+        asks: bool,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> ServerConfig {
         let (chain, key) = self.read(file);
         let builder = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .with_protocol_versions(versions)
             .unwrap();
         let builder = match asks {
             true => {
@@ -157,7 +199,7 @@ impl Authority {
             }
             false => builder.with_no_client_auth(),
         };
-        TlsOrigin::start(Arc::new(builder.with_single_cert(chain, key).unwrap()))
+        builder.with_single_cert(chain, key).unwrap()
     }
 }
 
@@ -167,7 +209,7 @@ impl Drop for Authority {
     }
 }
 
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
@@ -251,7 +293,7 @@ impl TlsClient {
     }
 }
 
-/// A server that speaks TLS.
+/// A server that speaks TLS, and within it HTTP/2 if that was agreed on. After a request for `/close` it ends the connection.
 pub struct TlsOrigin {
     pub address: SocketAddr,
     pub seen: Arc<Mutex<Vec<Seen>>>,
@@ -264,12 +306,28 @@ pub struct Seen {
     pub server_name: Option<String>,
     pub has_certificate: bool,
     pub is_resumed: bool,
+    /// What was agreed on by ALPN.
+    pub protocol: Option<Vec<u8>>,
     /// Ordinal of the connection.
     pub connection: usize,
 }
 
+impl Seen {
+    fn new(head: String, connection: &ServerConnection, number: usize) -> Seen {
+        Seen {
+            head,
+            server_name: connection.server_name().map(str::to_owned),
+            has_certificate: connection.peer_certificates().is_some(),
+            is_resumed: connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+            protocol: connection.alpn_protocol().map(<[u8]>::to_vec),
+            connection: number,
+        }
+    }
+}
+
 impl TlsOrigin {
-    fn start(config: Arc<ServerConfig>) -> TlsOrigin {
+    pub fn start(config: ServerConfig) -> TlsOrigin {
+        let config = Arc::new(config);
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -293,33 +351,79 @@ impl TlsOrigin {
 
 fn serve(
     config: Arc<ServerConfig>,
-    socket: TcpStream,
+    mut socket: TcpStream,
     number: usize,
     seen: &Mutex<Vec<Seen>>,
 ) -> Option<()> {
     socket.set_nodelay(true).ok()?;
-    let connection = ServerConnection::new(config).ok()?;
-    let mut stream = StreamOwned::new(connection, socket);
+    let mut connection = ServerConnection::new(config).ok()?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut socket).ok()?;
+    }
+    let speaks_http2 = connection.alpn_protocol() == Some(b"h2");
+    let stream = StreamOwned::new(connection, socket);
+    match speaks_http2 {
+        true => serve_http2(stream, number, seen),
+        false => serve_http1(stream, number, seen),
+    }
+}
+
+type ServerStream = StreamOwned<ServerConnection, TcpStream>;
+
+fn serve_http1(mut stream: ServerStream, number: usize, seen: &Mutex<Vec<Seen>>) -> Option<()> {
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
     loop {
         while let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&bytes[..end + 4]).into_owned();
             bytes.drain(..end + 4);
-            let connection = &stream.conn;
-            seen.lock().unwrap().push(Seen {
-                head,
-                server_name: connection.server_name().map(str::to_owned),
-                has_certificate: connection.peer_certificates().is_some(),
-                is_resumed: connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
-                connection: number,
-            });
-            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecure";
-            stream.write_all(answer).ok()?;
+            let closes = head.starts_with("GET /close ");
+            let request = Seen::new(head, &stream.conn, number);
+            seen.lock().unwrap().push(request);
+            let connection = if closes { "Connection: close\r\n" } else { "" };
+            let answer = format!("HTTP/1.1 200 OK\r\n{connection}Content-Length: 6\r\n\r\nsecure");
+            stream.write_all(answer.as_bytes()).ok()?;
+            if closes {
+                return Some(());
+            }
         }
         match stream.read(&mut piece).ok()? {
             0 => return None,
             count => bytes.extend_from_slice(&piece[..count]),
         }
+    }
+}
+
+/// Answers every header block alike, without a look at it.
+fn serve_http2(mut stream: ServerStream, number: usize, seen: &Mutex<Vec<Seen>>) -> Option<()> {
+    let mut preface = [0; http2::PREFACE.len()];
+    stream.read_exact(&mut preface).ok()?;
+    assert_eq!(preface, http2::PREFACE);
+    stream.write_all(&http2::settings(&[])).ok()?;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).ok()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).ok()?;
+        let on = u32::from_be_bytes(head[5..9].try_into().unwrap());
+        let answer = match head[3] {
+            http2::SETTINGS if head[4] & http2::ACK == 0 => {
+                http2::frame(http2::SETTINGS, http2::ACK, 0, b"")
+            }
+            http2::HEADERS => {
+                let request = Seen::new(format!("stream {on}"), &stream.conn, number);
+                seen.lock().unwrap().push(request);
+                let head = http2::block(&[(":status", "200")]);
+                let body = http2::frame(http2::DATA, http2::END_STREAM, on, b"secure");
+                [
+                    http2::frame(http2::HEADERS, http2::END_HEADERS, on, head),
+                    body,
+                ]
+                .concat()
+            }
+            _ => Vec::new(),
+        };
+        stream.write_all(&answer).ok()?;
     }
 }

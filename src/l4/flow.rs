@@ -1,0 +1,607 @@
+//! Flows: which datagrams belong together, for how long, and whose flow ends when there are too many. UDP knows none of this.
+//! It holds no socket and reads no clock: who drives it says what came and when, and is told what ended. Nothing here is more than a few steps.
+//! The walk goes on in `udp.rs`, which drives it.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+pub use crate::metrics::datagrams::FlowEnd as End;
+
+/// How long a flow with all of its answers stays, so that a busy client keeps one flow for many requests.
+pub const LINGER: Duration = Duration::from_secs(1);
+
+/// Of so many flows one place is kept for new clients, however many have proven that they are there.
+const NEWCOMERS: usize = 8;
+
+/// Flows that a table may have at most.
+const MOST: usize = 1 << 24;
+
+/// What tells flows apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    /// The client's address and port.
+    pub client: SocketAddr,
+    /// The address that it sent to, where the listener takes datagrams for several.
+    pub local: Option<IpAddr>,
+}
+
+/// A flow of a table, as long as it lasts. The same number never stands for another flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowId {
+    slot: u32,
+    serial: u32,
+}
+
+/// What flows of a table obey; may change at any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// How long a flow may be silent in both directions.
+    pub idle: Duration,
+    /// How many datagrams answer one of the client's; absent: nobody knows.
+    pub replies: Option<u32>,
+}
+
+/// What went by way of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Datagrams from the client.
+    pub datagrams_in: u64,
+    /// Datagrams to the client.
+    pub datagrams_out: u64,
+    /// Bytes of data from the client.
+    pub bytes_in: u64,
+    /// Bytes of data to the client.
+    pub bytes_out: u64,
+}
+
+/// A flow that is over.
+#[derive(Debug)]
+pub struct Ended<T> {
+    /// Whose it was.
+    pub key: FlowKey,
+    /// What was kept with it.
+    pub value: T,
+    /// What went by way of it.
+    pub traffic: Traffic,
+    /// When it began.
+    pub opened: Instant,
+    /// When it was last used.
+    pub last: Instant,
+    /// Why it is over.
+    pub end: End,
+}
+
+/// What is known of a client: whoever knows less of its flow loses it first. The address of a datagram can be forged, and then its
+/// owner never answers what comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Standing {
+    /// Every request had its answers: nothing is lost with it.
+    Done,
+    /// The backend has not answered yet.
+    New,
+    /// It has, which says nothing of the client.
+    Answered,
+    /// The client sent again after an answer: it is there.
+    Returned,
+}
+
+const STANDINGS: [Standing; 4] = [
+    Standing::Done,
+    Standing::New,
+    Standing::Answered,
+    Standing::Returned,
+];
+
+/// A bounded table of flows, each with a `T` of its driver's.
+#[derive(Debug)]
+pub struct Flows<T> {
+    most: usize,
+    rules: Rules,
+    hasher: RandomState,
+    /// Heads of chains of slots with equal hashes, as [`Link`]s.
+    buckets: Box<[Link]>,
+    slots: Vec<Slot<T>>,
+    free: Vec<u32>,
+    /// By standing; within one the flow that was silent for longest is first.
+    queues: [Queue; STANDINGS.len()],
+}
+
+/// A slot's number and 1; 0 is none. So memory that was never touched is a table without flows.
+type Link = u32;
+
+const NONE: Link = 0;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Queue {
+    first: Link,
+    last: Link,
+    length: usize,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    serial: u32,
+    flow: Option<Flow<T>>,
+}
+
+#[derive(Debug)]
+struct Flow<T> {
+    key: FlowKey,
+    value: T,
+    traffic: Traffic,
+    opened: Instant,
+    last: Instant,
+    /// Answers that are still to come.
+    awaited: u32,
+    standing: Standing,
+    before: Link,
+    after: Link,
+    chain: Link,
+}
+
+impl FlowId {
+    /// As a number, for a poll of sockets.
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.slot) << 32 | u64::from(self.serial)
+    }
+
+    /// The flow of a number.
+    pub fn from_bits(bits: u64) -> FlowId {
+        FlowId {
+            slot: (bits >> 32) as u32,
+            serial: bits as u32,
+        }
+    }
+}
+
+impl<T> Flows<T> {
+    /// A table of at most `most` flows, of which there may be one at least. Its memory is the system's until it is used.
+    pub fn new(most: usize, rules: Rules) -> Self {
+        let most = most.clamp(1, MOST);
+        Flows {
+            most,
+            rules,
+            hasher: RandomState::new(),
+            buckets: vec![NONE; most.next_power_of_two()].into(),
+            slots: Vec::with_capacity(most),
+            free: Vec::new(),
+            queues: [Queue::default(); STANDINGS.len()],
+        }
+    }
+
+    /// Other rules, for the flows that there are, too.
+    pub fn obey(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    /// From now on at most `most` flows, of which there may be no more yet.
+    pub fn resize(&mut self, most: usize) {
+        let most = most.clamp(self.len().max(1), MOST);
+        if most == self.most {
+            return;
+        }
+        self.most = most;
+        self.buckets = vec![NONE; most.next_power_of_two()].into();
+        for link in 1..=self.slots.len() as Link {
+            let Some(key) = self.at(link).map(|flow| flow.key) else {
+                continue;
+            };
+            let bucket = self.bucket(&key);
+            let chain = std::mem::replace(&mut self.buckets[bucket], link);
+            if let Some(flow) = self.at_mut(link) {
+                flow.chain = chain;
+            }
+        }
+    }
+
+    /// How many flows there are.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether a further flow ends another one.
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.most
+    }
+
+    /// The flow that a datagram from a client belongs to.
+    pub fn find(&self, key: &FlowKey) -> Option<FlowId> {
+        let mut link = self.buckets[self.bucket(key)];
+        while let Some(flow) = self.at(link) {
+            if flow.key == *key {
+                return Some(self.id(link));
+            }
+            link = flow.chain;
+        }
+        None
+    }
+
+    /// What is kept with a flow; `None` when it is over.
+    pub fn get(&self, id: FlowId) -> Option<&T> {
+        self.live(id).map(|flow| &flow.value)
+    }
+
+    /// Whose flow it is; `None` when it is over.
+    pub fn key(&self, id: FlowId) -> Option<FlowKey> {
+        self.live(id).map(|flow| flow.key)
+    }
+
+    /// Begins a flow, which [`find`](Self::find) must not know yet, before its first datagram is told of. A full table gives one
+    /// up for it, which is told.
+    pub fn open(&mut self, key: FlowKey, value: T, now: Instant) -> (FlowId, Option<Ended<T>>) {
+        let evicted = match self.is_full() {
+            true => self.evict(),
+            false => None,
+        };
+        let bucket = self.bucket(&key);
+        let flow = Flow {
+            key,
+            value,
+            traffic: Traffic::default(),
+            opened: now,
+            last: now,
+            awaited: 0,
+            standing: Standing::New,
+            before: NONE,
+            after: NONE,
+            chain: self.buckets[bucket],
+        };
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                self.slots.push(Slot {
+                    serial: 0,
+                    flow: None,
+                });
+                (self.slots.len() - 1) as u32
+            }
+        };
+        self.slots[slot as usize].flow = Some(flow);
+        self.buckets[bucket] = slot + 1;
+        self.enqueue(slot + 1);
+        (self.id(slot + 1), evicted)
+    }
+
+    /// So many datagrams with so many bytes together came from the client.
+    pub fn sent(&mut self, id: FlowId, datagrams: u32, bytes: usize, now: Instant) {
+        let awaits = self.rules.replies.unwrap_or(0).saturating_mul(datagrams);
+        self.change(id, now, |flow| {
+            flow.traffic.datagrams_in += u64::from(datagrams);
+            flow.traffic.bytes_in += bytes as u64;
+            flow.awaited = flow.awaited.saturating_add(awaits);
+            if flow.standing != Standing::New {
+                flow.standing = Standing::Returned;
+            }
+        });
+    }
+
+    /// So many datagrams with so many bytes together came from the backend.
+    pub fn answered(&mut self, id: FlowId, datagrams: u32, bytes: usize, now: Instant) {
+        let counts = self.rules.replies.is_some();
+        self.change(id, now, |flow| {
+            flow.traffic.datagrams_out += u64::from(datagrams);
+            flow.traffic.bytes_out += bytes as u64;
+            flow.awaited = flow.awaited.saturating_sub(datagrams);
+            flow.standing = match flow.standing {
+                _ if counts && flow.awaited == 0 => Standing::Done,
+                Standing::New => Standing::Answered,
+                standing => standing,
+            };
+        });
+    }
+
+    /// Ends a flow that was silent for as long as it may, if there is one; to be asked until there is none.
+    pub fn expire(&mut self, now: Instant) -> Option<Ended<T>> {
+        self.expire_after(self.rules.idle, now)
+    }
+
+    /// The same, for flows that were silent for so long.
+    pub fn expire_after(&mut self, idle: Duration, now: Instant) -> Option<Ended<T>> {
+        for standing in STANDINGS {
+            let (most, end) = match standing {
+                Standing::Done => (idle.min(LINGER), End::Answered),
+                _ => (idle, End::Idle),
+            };
+            let first = self.queues[standing as usize].first;
+            let is_over = |flow: &Flow<T>| now.saturating_duration_since(flow.last) >= most;
+            if self.at(first).is_some_and(is_over) {
+                return self.take(first, end);
+            }
+        }
+        None
+    }
+
+    /// Ends the flow that is missed least.
+    pub fn evict(&mut self) -> Option<Ended<T>> {
+        let queue = |standing| &self.queues[standing as usize];
+        let proven = queue(Standing::Returned);
+        let crowded = proven.length > self.most - self.most / NEWCOMERS;
+        let first = match (queue(Standing::Done).first, crowded) {
+            (NONE, true) => proven.first,
+            (NONE, false) => {
+                let firsts = STANDINGS.map(|standing| queue(standing).first);
+                firsts.into_iter().find(|&first| first != NONE)?
+            }
+            (first, _) => first,
+        };
+        self.take(first, End::Evicted)
+    }
+
+    /// Ends a flow; `None` when it is over already.
+    pub fn close(&mut self, id: FlowId, end: End) -> Option<Ended<T>> {
+        self.live(id)?;
+        self.take(id.slot + 1, end)
+    }
+
+    /// Ends any flow; to be asked until there is none.
+    pub fn close_any(&mut self) -> Option<Ended<T>> {
+        let first = self.queues.iter().map(|queue| queue.first);
+        let first = first.into_iter().find(|&first| first != NONE)?;
+        self.take(first, End::Closed)
+    }
+
+    fn bucket(&self, key: &FlowKey) -> usize {
+        // A power of two, so that the mask keeps within it.
+        self.hasher.hash_one(key) as usize & (self.buckets.len() - 1)
+    }
+
+    fn id(&self, link: Link) -> FlowId {
+        let slot = link - 1;
+        FlowId {
+            slot,
+            serial: self.slots[slot as usize].serial,
+        }
+    }
+
+    fn at(&self, link: Link) -> Option<&Flow<T>> {
+        let slot = link.checked_sub(1)?;
+        self.slots.get(slot as usize)?.flow.as_ref()
+    }
+
+    fn at_mut(&mut self, link: Link) -> Option<&mut Flow<T>> {
+        let slot = link.checked_sub(1)?;
+        self.slots.get_mut(slot as usize)?.flow.as_mut()
+    }
+
+    fn live(&self, id: FlowId) -> Option<&Flow<T>> {
+        let slot = self.slots.get(id.slot as usize)?;
+        slot.flow.as_ref().filter(|_| slot.serial == id.serial)
+    }
+
+    /// Something happened on a flow that makes it the last of its queue, or of another.
+    fn change(&mut self, id: FlowId, now: Instant, change: impl FnOnce(&mut Flow<T>)) {
+        if self.live(id).is_none() {
+            return;
+        }
+        let link = id.slot + 1;
+        self.dequeue(link);
+        if let Some(flow) = self.at_mut(link) {
+            flow.last = now;
+            change(flow);
+        }
+        self.enqueue(link);
+    }
+
+    fn enqueue(&mut self, link: Link) {
+        let Some(standing) = self.at(link).map(|flow| flow.standing) else {
+            return;
+        };
+        let queue = &mut self.queues[standing as usize];
+        queue.length += 1;
+        let before = std::mem::replace(&mut queue.last, link);
+        if before == NONE {
+            queue.first = link;
+        }
+        if let Some(flow) = self.at_mut(before) {
+            flow.after = link;
+        }
+        if let Some(flow) = self.at_mut(link) {
+            (flow.before, flow.after) = (before, NONE);
+        }
+    }
+
+    fn dequeue(&mut self, link: Link) {
+        let Some(flow) = self.at(link) else {
+            return;
+        };
+        let (before, after, standing) = (flow.before, flow.after, flow.standing);
+        let queue = &mut self.queues[standing as usize];
+        queue.length -= 1;
+        if before == NONE {
+            queue.first = after;
+        }
+        if after == NONE {
+            queue.last = before;
+        }
+        if let Some(flow) = self.at_mut(before) {
+            flow.after = after;
+        }
+        if let Some(flow) = self.at_mut(after) {
+            flow.before = before;
+        }
+    }
+
+    /// Takes a flow out of its queue, its chain and its slot.
+    fn take(&mut self, link: Link, end: End) -> Option<Ended<T>> {
+        self.dequeue(link);
+        self.unchain(link);
+        let slot = link.checked_sub(1)?;
+        let place = self.slots.get_mut(slot as usize)?;
+        let flow = place.flow.take()?;
+        place.serial = place.serial.wrapping_add(1);
+        self.free.push(slot);
+        Some(Ended {
+            key: flow.key,
+            value: flow.value,
+            traffic: flow.traffic,
+            opened: flow.opened,
+            last: flow.last,
+            end,
+        })
+    }
+
+    fn unchain(&mut self, link: Link) {
+        let Some((key, chain)) = self.at(link).map(|flow| (flow.key, flow.chain)) else {
+            return;
+        };
+        let bucket = self.bucket(&key);
+        let mut before = self.buckets[bucket];
+        if before == link {
+            self.buckets[bucket] = chain;
+            return;
+        }
+        while let Some(flow) = self.at_mut(before) {
+            if flow.chain == link {
+                flow.chain = chain;
+                return;
+            }
+            before = flow.chain;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(60);
+
+    const RULES: Rules = Rules {
+        idle: IDLE,
+        replies: None,
+    };
+
+    fn key(number: u32) -> FlowKey {
+        FlowKey {
+            client: (Ipv4Addr::from_bits(0x7f00_0000 | number), 4000).into(),
+            local: None,
+        }
+    }
+
+    /// A client's datagram: its flow is made if need be.
+    fn send(flows: &mut Flows<u32>, number: u32, now: Instant) -> FlowId {
+        let id = match flows.find(&key(number)) {
+            Some(id) => id,
+            None => flows.open(key(number), number, now).0,
+        };
+        flows.sent(id, 1, 10, now);
+        id
+    }
+
+    #[test]
+    fn a_flow_ends_when_it_is_silent_for_long_enough() {
+        let start = Instant::now();
+        let mut flows = Flows::new(10, RULES);
+        let one = send(&mut flows, 1, start);
+        let two = send(&mut flows, 2, start);
+        flows.answered(one, 2, 300, start + IDLE / 2);
+        let ended = flows.expire(start + IDLE).expect("two is over");
+        assert_eq!((ended.value, ended.end), (2, End::Idle));
+        assert_eq!((flows.get(two), flows.find(&key(2))), (None, None));
+        assert!(flows.expire(start + IDLE).is_none());
+        let ended = flows.expire(start + IDLE * 3 / 2).expect("one is over");
+        let traffic = Traffic {
+            datagrams_in: 1,
+            datagrams_out: 2,
+            bytes_in: 10,
+            bytes_out: 300,
+        };
+        assert_eq!((ended.traffic, ended.opened), (traffic, start));
+        assert!(flows.is_empty());
+    }
+
+    #[test]
+    fn a_number_stands_for_one_flow_only() {
+        let now = Instant::now();
+        let mut flows = Flows::new(1, RULES);
+        let one = send(&mut flows, 1, now);
+        let (two, evicted) = flows.open(key(2), 2, now);
+        assert_eq!(
+            evicted.map(|ended| (ended.value, ended.end)),
+            Some((1, End::Evicted))
+        );
+        assert_eq!(one.slot, two.slot);
+        assert_eq!((flows.get(one), flows.get(two)), (None, Some(&2)));
+        assert!(flows.close(one, End::Refused).is_none());
+        flows.answered(one, 1, 1, now);
+        assert_eq!(FlowId::from_bits(two.to_bits()), two);
+        assert_eq!(
+            flows.close(two, End::Refused).map(|ended| ended.end),
+            Some(End::Refused)
+        );
+        assert!(flows.close_any().is_none());
+    }
+
+    #[test]
+    fn an_answered_flow_lingers_for_the_next_request() {
+        let start = Instant::now();
+        let rules = Rules {
+            replies: Some(2),
+            ..RULES
+        };
+        let mut flows = Flows::new(10, rules);
+        let id = send(&mut flows, 1, start);
+        flows.answered(id, 1, 5, start);
+        assert!(flows.expire(start + LINGER).is_none(), "one is to come");
+        flows.answered(id, 1, 5, start);
+        send(&mut flows, 1, start + LINGER / 2);
+        assert!(
+            flows.expire(start + LINGER * 2).is_none(),
+            "two are to come"
+        );
+        flows.answered(id, 2, 5, start + LINGER * 2);
+        let ended = flows.expire(start + LINGER * 3);
+        assert_eq!(ended.map(|ended| ended.end), Some(End::Answered));
+    }
+
+    /// The backend answers everybody, so that only who comes back can be told from who was made up.
+    #[test]
+    fn a_flood_of_strangers_ends_no_quiet_clients_flow() {
+        let now = Instant::now();
+        let mut flows = Flows::new(1000, RULES);
+        for quiet in 0..500 {
+            for _ in 0..2 {
+                let id = send(&mut flows, quiet, now);
+                flows.answered(id, 1, 10, now);
+            }
+        }
+        for stranger in 1000..101_000 {
+            let id = send(&mut flows, stranger, now + IDLE / 2);
+            if stranger % 2 == 0 {
+                flows.answered(id, 1, 10, now + IDLE / 2);
+            }
+            assert!(flows.len() <= 1000);
+        }
+        assert!((0..500).all(|quiet| flows.find(&key(quiet)).is_some()));
+    }
+
+    /// However many came back once: who comes now gets a place for long enough to come back, too.
+    #[test]
+    fn newcomers_keep_a_part_of_the_table() {
+        let now = Instant::now();
+        let mut flows = Flows::new(80, RULES);
+        for client in 0..80 {
+            let id = send(&mut flows, client, now);
+            flows.answered(id, 1, 10, now);
+            send(&mut flows, client, now);
+        }
+        for client in 100..110 {
+            send(&mut flows, client, now);
+        }
+        assert!((100..110).all(|client| flows.find(&key(client)).is_some()));
+        for client in 200..1000 {
+            send(&mut flows, client, now);
+        }
+        let kept = (0..80).filter(|client| flows.find(&key(*client)).is_some());
+        assert_eq!(kept.collect::<Vec<_>>(), (10..80).collect::<Vec<_>>());
+    }
+}
