@@ -1,6 +1,6 @@
 //! Sockets that bear the address of a client, so that a backend sees whom it serves (IP_TRANSPARENT).
 //! They do not bring the answers back: the backends' routes and those of this machine must.
-//! The walk goes back to `stream.rs`, which connects them.
+//! The walk goes back to `stream.rs` and `udp/`, which connect them.
 
 use std::io;
 use std::mem::size_of;
@@ -15,33 +15,50 @@ use tokio::net::TcpSocket;
 /// # Errors
 /// The system's error: without CAP_NET_ADMIN or CAP_NET_RAW it is not permitted.
 pub fn probe() -> io::Result<()> {
-    open(Ipv4Addr::LOCALHOST.into()).map(drop)
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    claim(&stream(any)?, any.ip())
 }
 
-/// A socket with the address of a client, to be connected to a backend.
+/// Whether a client can be shown to a backend: both are of one version of IP.
+pub fn can_show(client: IpAddr, backend: SocketAddr) -> bool {
+    client.to_canonical().is_ipv4() == backend.is_ipv4()
+}
+
+/// A stream socket with the address of a client, to be connected to a backend.
 ///
 /// # Errors
-/// The system's error; `AddrNotAvailable` when a client of one IP version is to be shown to a backend of the other.
+/// Those of [`bear`].
 pub fn socket(client: IpAddr, backend: SocketAddr) -> io::Result<TcpSocket> {
-    let client = client.to_canonical();
-    if client.is_ipv4() != backend.is_ipv4() {
-        return Err(io::ErrorKind::AddrNotAvailable.into());
-    }
-    let socket = open(client)?;
+    let socket = stream(backend)?;
     socket.set_tcp_nodelay(true)?;
-    choose_port_late(&socket)?;
-    socket.bind(&SocketAddr::new(client, 0).into())?;
+    bear(&socket, client, backend)?;
     Ok(TcpSocket::from_std_stream(TcpStream::from(socket)))
 }
 
-fn open(address: IpAddr) -> io::Result<Socket> {
-    let domain = Domain::for_address(SocketAddr::new(address, 0));
-    let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    match address {
-        IpAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
-        IpAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
+/// Gives a socket the address of a client; its port comes when it is connected to the backend.
+///
+/// # Errors
+/// The system's error; `AddrNotAvailable` when one of them is of IPv4 and the other is not.
+pub fn bear(socket: &Socket, client: IpAddr, backend: SocketAddr) -> io::Result<()> {
+    if !can_show(client, backend) {
+        return Err(io::ErrorKind::AddrNotAvailable.into());
     }
-    Ok(socket)
+    let client = client.to_canonical();
+    claim(socket, client)?;
+    choose_port_late(socket)?;
+    socket.bind(&SocketAddr::new(client, 0).into())
+}
+
+fn stream(toward: SocketAddr) -> io::Result<Socket> {
+    let domain = Domain::for_address(toward);
+    Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))
+}
+
+fn claim(socket: &Socket, address: IpAddr) -> io::Result<()> {
+    match address {
+        IpAddr::V4(_) => socket.set_ip_transparent_v4(true),
+        IpAddr::V6(_) => socket.set_ip_transparent_v6(true),
+    }
 }
 
 /// Lets the kernel choose the port when it knows both ends, so that a client may have as many connections to each backend as there

@@ -3,7 +3,7 @@
 //! Here the walk ends.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::exit;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,13 +19,23 @@ pub fn play(words: &[String]) -> ! {
     let address = |text: &str| text.parse().expect("an address");
     match words[..] {
         ["backend", name, at] => backend(name, address(at)),
+        ["question", from, to] => question(address(from), address(to)),
         ["client", to, sessions] => client(address(to), sessions.parse().expect("a number")),
         _ => exit(2),
     }
 }
 
-/// Answers every request with its name and the address that the connection comes from.
+/// Answers every request with its name and the address that the connection comes from, and every datagram likewise.
 fn backend(name: &str, at: SocketAddr) -> ! {
+    let socket = UdpSocket::bind(at).expect("the address is free");
+    let own = name.to_owned();
+    thread::spawn(move || {
+        loop {
+            if let Ok((_, client)) = socket.recv_from(&mut [0; 64]) {
+                let _ = socket.send_to(format!("{own} {client}").as_bytes(), client);
+            }
+        }
+    });
     let listener = TcpListener::bind(at).expect("the address is free");
     loop {
         let Ok((stream, client)) = listener.accept() else {
@@ -53,6 +63,20 @@ fn answer(mut stream: TcpStream, body: &str) -> io::Result<()> {
             stream.write_all(answer.as_bytes())?;
         }
     }
+}
+
+/// Sends a datagram and prints what comes back.
+fn question(from: SocketAddr, to: SocketAddr) -> ! {
+    let socket = UdpSocket::bind(from).expect("the address is here");
+    let limit = socket.set_read_timeout(Some(Duration::from_secs(5)));
+    limit.expect("a time can be set");
+    let mut answer = [0; 64];
+    let asked = socket.send_to(b"?", to);
+    match asked.and_then(|_| socket.recv(&mut answer)) {
+        Ok(length) => println!("{}", String::from_utf8_lossy(&answer[..length])),
+        Err(error) => println!("{error}"),
+    }
+    exit(0)
 }
 
 /// One request of each session in turn, each on a new connection: a line for each, with the time in milliseconds, the session, and

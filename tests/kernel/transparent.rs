@@ -1,10 +1,8 @@
 //! A backend that sees the client's address, by the rules of `config/transparent`: over HTTP, where clients must not share a connection,
-//! and over TCP; and what weir says when it may not do that.
+//! over TCP and UDP; and what weir says when it may not do that.
 //! Here the walk ends.
 
-use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use crate::network::{BACKENDS, Network};
@@ -54,9 +52,20 @@ pub fn transparent(directory: &Path) {
         });
         addresses.collect::<Vec<_>>()
     };
+    let told = |client: &str| {
+        let own = std::env::current_exe().expect("a program knows where it is");
+        let mut question = network.command("client", &own.display().to_string());
+        let (from, to) = (format!("{client}:0"), format!("{WEIR}:83"));
+        run(question.args(["--role", "question", &from, &to]))
+    };
     for client in CLIENTS.iter().cycle().take(6) {
         assert_eq!(seen(client, 80), [*client; 3], "over HTTP");
         assert_eq!(seen(client, 81), [*client; 3], "over TCP");
+        let answer = told(client);
+        assert!(
+            answer.contains(&format!(" {client}:")),
+            "over UDP: {answer}"
+        );
         assert_eq!(seen(client, 82), [WEIR; 3], "in weir's own name");
     }
     drop(weir);
@@ -65,36 +74,16 @@ pub fn transparent(directory: &Path) {
 
 /// Without the right to do it weir does not start, and says what is missing.
 fn needs_a_capability(network: &Network) {
-    let file = network.directory.join("weir1.toml");
-    let start = |rights: &str| -> Command {
-        let mut command = network.command("weir1", "setpriv");
-        command
-            .args([
-                "--bounding-set",
-                rights,
-                "--",
-                env!("CARGO_BIN_EXE_weir"),
-                "run",
-                "-c",
-            ])
-            .arg(&file);
-        command
-    };
-    let log = network.directory.join("bare.log");
-    let errors = fs::File::create(&log).expect("a file can be made");
-    let mut child = start("-net_admin,-net_raw")
-        .stderr(errors)
-        .spawn()
-        .expect("setpriv runs");
-    let ended = wait("weir refuses to start", PATIENCE, || {
-        child.try_wait().expect("it is a child")
-    });
-    let said = fs::read_to_string(log).expect("it is there");
+    let file = network.directory.join("weir1.toml").display().to_string();
+    let bare = ["setpriv", "--bounding-set", "-net_admin,-net_raw", "--"];
+    let weir = [env!("CARGO_BIN_EXE_weir"), "run", "-c", &file];
+    let line: Vec<&str> = bare.into_iter().chain(weir).collect();
+    let mut process = network.start("weir1", "bare", &line);
+    let ended = wait("weir refuses to start", PATIENCE, || process.ended());
+    let said = process.tail(20);
     assert_eq!(ended.code(), Some(1), "{said}");
-    assert!(
-        said.contains("pool shown: `transparent = true` needs the capability CAP_NET_ADMIN"),
-        "{said}"
-    );
+    let wanted = "pool shown: `transparent = true` needs the capability CAP_NET_ADMIN";
+    assert!(said.contains(wanted), "{said}");
 }
 
 fn configuration(directory: &Path) -> String {
@@ -110,9 +99,11 @@ fn configuration(directory: &Path) -> String {
         "state_dir = \"{}\"\n[log]\naccess = \"off\"\n\
          [listeners.web]\nbind = [\"{WEIR}:80\"]\n\
          [listeners.bytes]\nbind = [\"{WEIR}:81\"]\nprotocol = \"tcp\"\n\
+         [listeners.datagrams]\nbind = [\"{WEIR}:83\"]\nprotocol = \"udp\"\n\
          [listeners.own]\nbind = [\"{WEIR}:82\"]\n\
          [[routes]]\nlisteners = [\"web\"]\npool = \"shown\"\n\
          [[routes]]\nlisteners = [\"bytes\"]\npool = \"shown\"\n\
+         [[routes]]\nlisteners = [\"datagrams\"]\npool = \"shown\"\n\
          [[routes]]\nlisteners = [\"own\"]\npool = \"hidden\"\n\
          [pools.shown]\ntransparent = true\n{backends}[pools.hidden]\n{backends}",
         directory.join("state").display(),
