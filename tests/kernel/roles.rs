@@ -8,10 +8,17 @@ use std::process::exit;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use socket2::{Domain, Protocol, Socket, Type};
+
 /// A client that hears nothing for so long tries again.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// Between two requests of the client.
 const PACE: Duration = Duration::from_millis(5);
+
+/// Where a session comes from.
+pub fn source(session: usize) -> String {
+    format!("10.98.0.{}:0", 100 + session)
+}
 
 /// Plays the role that the words name, to the end of the process.
 pub fn play(words: &[String]) -> ! {
@@ -59,8 +66,12 @@ fn answer(mut stream: TcpStream, body: &str) -> io::Result<()> {
         }
         received.extend_from_slice(&buffer[..length]);
         if received.ends_with(b"\r\n\r\n") {
-            received.clear();
             stream.write_all(answer.as_bytes())?;
+            let head = String::from_utf8_lossy(&received).to_ascii_lowercase();
+            if head.contains("connection: close") {
+                return Ok(());
+            }
+            received.clear();
         }
     }
 }
@@ -90,15 +101,20 @@ fn client(to: SocketAddr, sessions: usize) -> ! {
     };
     loop {
         for (session, cookie) in cookies.iter_mut().enumerate() {
-            let answer = ask(to, cookie).unwrap_or_else(|_| "-".to_owned());
+            let answer = ask(session, to, cookie).unwrap_or_else(|_| "-".to_owned());
             println!("{} {session} {answer}", start().as_millis());
             thread::sleep(PACE);
         }
     }
 }
 
-fn ask(to: SocketAddr, cookie: &mut String) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+/// Each session has an address of its own.
+fn ask(session: usize, to: SocketAddr, cookie: &mut String) -> io::Result<String> {
+    let from: SocketAddr = source(session).parse().expect("an address");
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind(&from.into())?;
+    socket.connect_timeout(&to.into(), PATIENCE)?;
+    let mut stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE))?;
     let shown = if cookie.is_empty() {
         String::new()
