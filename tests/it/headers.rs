@@ -259,3 +259,25 @@ fn the_host_passes_as_it_came() {
         assert_eq!(request.value("x-forwarded-host").as_deref(), Some(host));
     }
 }
+
+/// A request of HTTP/1.0 needs no `Host`, and one of HTTP/1.1 to the backend does: from the target, where that has one.
+#[test]
+fn a_request_without_a_host_line_gets_one() {
+    let origin = Origin::named("fine");
+    let weir = Weir::before(&[&origin]);
+    let backend = origin.address.to_string();
+    for (line, host) in [
+        ("GET http://shop.example.com?x HTTP/1.0", "shop.example.com"),
+        (
+            "GET http://shop.example.com:81/a HTTP/1.0",
+            "shop.example.com:81",
+        ),
+        ("GET /a HTTP/1.0", &backend),
+    ] {
+        let answer = weir.client().ask(format!("{line}\r\n\r\n"));
+        assert_eq!(answer.text(), "fine", "{line}");
+        let request = origin.requests().pop().expect("a request");
+        assert_eq!(request.values("host"), [host], "{line}");
+        assert!(request.first_line().ends_with(" HTTP/1.1"), "{line}");
+    }
+}

@@ -255,7 +255,7 @@ fn a_large_answer_that_breaks_off_does_not_end_like_a_whole_one() {
 #[test]
 fn a_client_that_stops_reading_does_not_keep_a_pipe() {
     let origin = sends(16 * MIB);
-    let weir = Weir::start(&plain(&[&origin], "[timeouts]\nresponse_idle = \"300ms\""));
+    let weir = Weir::start(&plain(&[&origin], "[timeouts]\nresponse_idle = \"1s\""));
     let pipes = pipe_ends(&weir);
     let clients: Vec<Client> = (0..4)
         .map(|_| {

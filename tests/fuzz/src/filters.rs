@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use weir::config::model::{Limits, PathChecks};
 use weir::config::parse;
 use weir::http::edits::Edits;
-use weir::http::head::RequestHead;
+use weir::http::head::{Field, RequestHead};
 use weir::http::path::normalize;
 use weir::http::{answer, request};
 use weir::policy::facts::{Facts, RequestFacts};
@@ -198,6 +198,11 @@ fn check_sent(head: &RequestHead<'_>, edits: &mut Edits, check: impl Fn(&[(&[u8]
     out.extend_from_slice(if target.starts_with(b"?") { b"/" } else { b"" });
     out.extend_from_slice(&target);
     out.extend_from_slice(b" HTTP/1.1\r\n");
+    // A target may name the host of a request of HTTP/1.0 that has no such line; what is sent has one then.
+    let has_line = head.field(Field::Host).next().is_some();
+    if !has_line && !head.authority.is_empty() && !edits.keeps_host() {
+        edits.append("Host", head.authority);
+    }
     edits.apply(head.bytes, head.lines, &mut out);
     out.extend_from_slice(b"\r\n");
     let mut lines = Vec::new();
