@@ -107,7 +107,7 @@ codes! {
     DuplicateBackend "E0602" Value "Two backends of one pool have the same name or the same address."
     HostNameBackend "E0603" Value "A backend is given by host name."
     OtherCheck "E0604" Tables "A key of the http check on a check of another type."
-    ProxyShared "E0605" Tables "PROXY headers on connections that clients share."
+    ProxyShared "E0605" Tables "PROXY headers, or the address of one client, on connections that clients share."
     ProxyForm "E0606" Tables "PROXY headers of a form that datagrams do not have."
 
     UnknownVariable "E0701" Value "A value with a variable that does not exist there."

@@ -237,6 +237,8 @@ pub const KEYS: &[Key] = &[
         "What the backends speak; \"http2\" is for gRPC, and needs backends that take it without an upgrade. WebSockets need \"http1\"."),
     row("pools.*.proxy_protocol", Kind::Choice(&PROXY_VERSION), Is("\"off\""), Instant, "\"v2\"",
         "The PROXY header that each connection to a backend begins with, checks included: a line of text, or the binary one, which also tells of TLS. A connection speaks for one client, and so serves one request of HTTP. Where it is led to by udp listeners each datagram begins with one, which must be \"v2\"."),
+    row("pools.*.transparent", Kind::Flag, Is("false"), Instant, "true",
+        "Whether connections and datagrams to the backends, but for checks, come from the client's address. It needs the capability CAP_NET_ADMIN, and backends that route their answers by way of this machine: see config/transparent. A connection is of one client, and so serves one request of HTTP."),
     row("pools.*.balancer", Kind::Choice(&BALANCER), Is("\"round-robin\""), Instant, "\"least-connections\"",
         "Chooses a backend for new work; \"maglev\" by the client's address alone (of IPv6 its /64), alike in every weir with the same pool."),
     row("pools.*.max_idle", Kind::Count { min: 0, max: 65_536 }, Is("256"), Instant, "32",

@@ -83,6 +83,7 @@ pub(super) struct RoutePlaces {
 pub(super) struct PoolPlaces {
     pub protocol: Span,
     pub proxy_protocol: Span,
+    pub transparent: Span,
     pub balancer: Span,
     pub name: Span,
     /// Where TLS is told to verify nothing, if it is.

@@ -331,6 +331,8 @@ pub struct Pool {
     pub balancer: BalancerKind,
     /// What header a connection to a backend begins with; absent: none.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// Whether connections to backends come from their clients' addresses.
+    pub transparent: bool,
     /// Idle upstream connections kept per worker and backend.
     pub max_idle: usize,
     /// How long a backend that came up takes to its full share of new clients; absent: it has it at once.

@@ -33,8 +33,9 @@ const HEAD: &str = "\
 const ALWAYS: [&str; 2] = ["pools.*.health.type", "routes[].pool"];
 
 /// Comments always: they could not stand beside the mode or the protocol that the reference has.
-const OF_OTHER_MODES: [&str; 14] = [
+const OF_OTHER_MODES: [&str; 15] = [
     "pools.*.proxy_protocol",
+    "pools.*.transparent",
     "listeners.*.max_flows",
     "pools.*.health.service",
     "pools.*.health.send",

@@ -13,7 +13,7 @@ use super::{filter_files, probes, process_log, store};
 use crate::config::model::{AccessTarget, Config};
 use crate::metrics::rows::Budget;
 use crate::net::listener::{self, Bound};
-use crate::net::udp;
+use crate::net::{transparent, udp};
 use crate::policy::persist::token::Secrets;
 use crate::state::compile::compile;
 use crate::state::diff;
@@ -45,7 +45,7 @@ pub struct Running {
 /// with sticky routes or TLS needs secrets.
 ///
 /// # Errors
-/// Every socket that cannot be bound, else the access log that cannot be opened, else what cannot be used for TLS, a line each.
+/// Every socket that cannot be bound, else the right to bear clients' addresses where a pool wants that, else the access log that cannot be opened, else what cannot be used for TLS, a line each.
 pub fn prepare(
     config: Arc<Config>,
     secrets: Option<&Secrets>,
@@ -55,6 +55,7 @@ pub fn prepare(
 ) -> Result<Prepared, String> {
     let before = previous.map(|snapshot| &*snapshot.config);
     let opened = bind(before, &config, workers)?;
+    permit(&config)?;
     let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
     let access_log = place(before, &config)?;
     let files = filter_files::read(&config)?;
@@ -83,6 +84,20 @@ impl Running {
         self.probes.apply(&prepared.snapshot);
         adoption
     }
+}
+
+/// Whether the process may do what its transparent pools need.
+fn permit(config: &Config) -> Result<(), String> {
+    let Some(pool) = config.pools.iter().find(|pool| pool.transparent) else {
+        return Ok(());
+    };
+    transparent::probe().map_err(|error| {
+        format!(
+            "pool {}: `transparent = true` needs the capability CAP_NET_ADMIN: {error}: \
+             under systemd add it to AmbientCapabilities and CapabilityBoundingSet",
+            pool.name
+        )
+    })
 }
 
 /// The access log, when it goes elsewhere than before.

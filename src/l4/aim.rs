@@ -52,6 +52,8 @@ pub(super) struct Target {
     pub(super) backend: Arc<str>,
     pub(super) live: Arc<Live>,
     pub(super) counts: Arc<DatagramCounts>,
+    /// Whether it sees its clients' addresses.
+    pub(super) transparent: bool,
     /// Whether it may serve the flows that it has.
     pub(super) serves: Cell<bool>,
 }
@@ -154,6 +156,7 @@ impl Aim {
                     Some(ordinal),
                     Some(index),
                 ),
+                transparent: pool.transparent,
                 serves: Cell::new(true),
             };
             match before.iter().find(|known| known.is(&target)) {
@@ -275,6 +278,7 @@ impl Target {
         Arc::ptr_eq(&self.live, &other.live)
             && Arc::ptr_eq(&self.counts, &other.counts)
             && self.backend == other.backend
+            && self.transparent == other.transparent
     }
 }
 

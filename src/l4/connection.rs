@@ -181,8 +181,9 @@ impl Connection {
     ) -> Result<Stream, Failure> {
         let address = backend.live.address;
         let header = pool.proxy_protocol.map(|version| self.header(version));
+        let source = pool.transparent.then(|| self.remote.ip());
         let connecting = async {
-            let mut stream = Stream::connect(address).await?;
+            let mut stream = Stream::connect_from(source, address).await?;
             if let Some(header) = &header {
                 introduction::send(&mut stream, header).await?;
             }

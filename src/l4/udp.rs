@@ -19,10 +19,10 @@ use crate::clock;
 use crate::metrics::datagrams::Lost;
 use crate::net::proxy_protocol::Ends;
 use crate::net::timer::Timer;
-use crate::net::udp;
 use crate::net::udp::batch::{Batch, MAX_DATAGRAMS};
 use crate::net::udp::parcels::{Outbox, Parcel};
 use crate::net::udp::poller::Poller;
+use crate::net::{transparent, udp};
 use crate::upstream::local::{ListenerView, Local};
 
 /// Batches in one direction before others on the worker have their turn.
@@ -282,13 +282,20 @@ impl Driver {
                 Ok(choice) => choice,
                 Err(Nowhere) => return Err(Lost::NoBackend),
             };
-            let address = target.live.address;
-            let connected = match udp::connect(address) {
+            let (client, address) = (key.client.ip(), target.live.address);
+            if target.transparent && !transparent::can_show(client, address) {
+                return Err(Lost::NoBackend);
+            }
+            let connect = || match target.transparent {
+                true => udp::connect_as(client, address),
+                false => udp::connect(address),
+            };
+            let connected = match connect() {
                 // Another flow's socket makes room for this one.
                 Err(error) if is_short(&error) => {
                     let evicted = self.flows.evict();
                     self.note(evicted);
-                    udp::connect(address)
+                    connect()
                 }
                 connected => connected,
             };

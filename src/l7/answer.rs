@@ -334,10 +334,7 @@ impl Exchange<'_> {
         self.client.stream.end(trailers.map(|trailers| *trailers));
         let backend_goes_on =
             self.answer.backend_goes_on && self.upload.is_done() && !self.is_backend_behind();
-        // A connection that began with a PROXY header speaks for this client only.
-        let is_own = self.generation.snapshot.pools[plan.pool]
-            .proxy_protocol
-            .is_some();
+        let is_own = self.generation.snapshot.pools[plan.pool].is_personal();
         let upstream = (self.backend.take()).filter(|_| backend_goes_on && !is_own);
         let upstream = upstream.map(|upstream| (upstream.stream, upstream.is_large));
         if let Some((BackendSide::Http1(stream), is_large)) = upstream {

@@ -319,7 +319,7 @@ impl<'c> Exchange<'c> {
         let is_http2 = pool.protocol == PoolProtocol::Http2;
         let scheme = if pool.tls.is_some() { "https" } else { "http" };
         let idle = self.generation.pool(plan.pool).idle(plan.backend).clone();
-        let kept = match fresh || is_http2 || pool.proxy_protocol.is_some() {
+        let kept = match fresh || is_http2 || pool.is_personal() {
             true => None,
             false => idle.take(began).map(BackendSide::Http1),
         };

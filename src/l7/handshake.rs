@@ -132,8 +132,9 @@ impl Exchange<'_> {
         let generation = self.generation.clone();
         let (pool, address) = (&generation.snapshot.pools[pool], backend.live.address);
         let header = pool.proxy_protocol.map(|version| self.header(version));
+        let source = pool.transparent.then(|| self.client.remote.ip());
         let connecting = async {
-            let mut stream = Stream::connect(address).await?;
+            let mut stream = Stream::connect_from(source, address).await?;
             if let Some(header) = &header {
                 introduction::send(&mut stream, header).await?;
             }

@@ -16,5 +16,6 @@ pub mod splice;
 pub mod stream;
 pub mod timer;
 pub mod tls;
+pub mod transparent;
 pub mod turn;
 pub mod udp;

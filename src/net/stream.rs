@@ -3,7 +3,7 @@
 //! The walk goes on in `tls/`, and in `upstream/` and `l7/`, which poll it.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,6 +17,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::tls::handshake::Refusal;
 use super::tls::stream::TlsStream;
+use super::transparent;
 
 /// A connection of one worker.
 #[derive(Debug)]
@@ -123,6 +124,20 @@ impl Stream {
         }?;
         socket.set_nodelay(true)?;
         socket.connect(address).await.map(Stream::Plain)
+    }
+
+    /// The same from an address that need not be of this machine, if there is one; see [`transparent`].
+    ///
+    /// # Errors
+    /// The system's error.
+    pub async fn connect_from(source: Option<IpAddr>, address: SocketAddr) -> io::Result<Self> {
+        match source {
+            None => Self::connect(address).await,
+            Some(source) => {
+                let socket = transparent::socket(source, address)?;
+                socket.connect(address).await.map(Stream::Plain)
+            }
+        }
     }
 
     /// Reads what is there; 0 is the end of the stream. A read that does not fill `buffer` costs no second system call to learn

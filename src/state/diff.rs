@@ -36,6 +36,8 @@ pub struct PoolDiff {
     pub balancer: Option<BalancerKind>,
     /// The new PROXY header, which may be none.
     pub proxy_protocol: Option<Option<ProxyVersion>>,
+    /// Whether connections come from their clients' addresses from now on.
+    pub transparent: Option<bool>,
     /// The new bound of idle connections.
     pub max_idle: Option<usize>,
     /// The new time to warm up, which may be none.
@@ -175,6 +177,7 @@ impl PoolDiff {
     fn is_empty(&self) -> bool {
         self.balancer.is_none()
             && self.proxy_protocol.is_none()
+            && self.transparent.is_none()
             && self.max_idle.is_none()
             && self.slow_start.is_none()
             && self.max_sessions.is_none()
@@ -230,6 +233,7 @@ impl Item for Pool {
         let diff = PoolDiff {
             balancer: changed(&self.balancer, &to.balancer),
             proxy_protocol: changed(&self.proxy_protocol, &to.proxy_protocol),
+            transparent: changed(&self.transparent, &to.transparent),
             max_idle: changed(&self.max_idle, &to.max_idle),
             slow_start: changed(&self.slow_start, &to.slow_start),
             max_sessions: changed(&self.max_sessions, &to.max_sessions),
@@ -243,6 +247,7 @@ impl Item for Pool {
     fn apply(&mut self, change: &PoolDiff) {
         assign(&mut self.balancer, &change.balancer);
         assign(&mut self.proxy_protocol, &change.proxy_protocol);
+        assign(&mut self.transparent, &change.transparent);
         assign(&mut self.max_idle, &change.max_idle);
         assign(&mut self.slow_start, &change.slow_start);
         assign(&mut self.max_sessions, &change.max_sessions);

@@ -136,6 +136,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
         protocol: PoolProtocol::Http1,
         balancer: BalancerKind::RoundRobin,
         proxy_protocol: None,
+        transparent: false,
         max_idle: 256,
         slow_start: None,
         max_sessions: 1000,

@@ -137,8 +137,10 @@ pub struct Pool {
     pub protocol: PoolProtocol,
     /// Which algorithm; the workers hold its state.
     pub balancer: BalancerKind,
-    /// What header a connection to a backend begins with; with one, a connection serves one request.
+    /// What header a connection to a backend begins with.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// Whether connections to backends come from their clients' addresses.
+    pub transparent: bool,
     /// Idle upstream connections kept per worker and backend.
     pub max_idle: usize,
     /// How long a backend that came up takes to its full share of new clients.
@@ -159,4 +161,12 @@ pub struct Pool {
     pub tls: Option<PoolTls>,
     /// Its live sessions, which survive reloads; absent where no route to it is sticky.
     pub sessions: Option<LiveSessions>,
+}
+
+impl Pool {
+    /// Whether a connection to a backend speaks for one client, by its PROXY header or its address, and so serves one request only.
+    #[inline]
+    pub fn is_personal(&self) -> bool {
+        self.proxy_protocol.is_some() || self.transparent
+    }
 }

@@ -65,6 +65,15 @@ pub fn package(directory: &Path) {
     assert!(text("usr/share/zsh/vendor-completions/_weir").starts_with("#compdef weir"));
     assert!(text("usr/share/fish/vendor_completions.d/weir.fish").contains("complete -c weir"));
 
+    for file in [
+        "keepalived/keepalived.conf",
+        "bird/bird.conf",
+        "transparent/weir.nft",
+    ] {
+        let own = text(&format!("usr/share/doc/weir/examples/{file}"));
+        assert_eq!(own, source(&format!("config/{file}")));
+    }
+
     let weir = tree.join("usr/bin/weir");
     pages(&tree, &weir);
     serves(&weir, &tree.join("etc/weir/weir.toml"), directory);

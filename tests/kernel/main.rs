@@ -8,6 +8,7 @@ mod network;
 mod process;
 mod roles;
 mod takeover;
+mod transparent;
 
 use std::fs;
 use std::panic::catch_unwind;
@@ -21,6 +22,11 @@ type Claim = (&'static str, fn() -> Option<String>, fn(&Path));
 const CLAIMS: &[Claim] = &[
     ("kernel::vrrp", takeover::missing_keepalived, takeover::vrrp),
     ("kernel::ecmp", takeover::missing_bird, takeover::ecmp),
+    (
+        "kernel::transparent",
+        transparent::missing,
+        transparent::transparent,
+    ),
 ];
 
 fn main() -> ExitCode {

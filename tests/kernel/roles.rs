@@ -3,15 +3,22 @@
 //! Here the walk ends.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::exit;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// A client that hears nothing for so long tries again.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// Between two requests of the client.
 const PACE: Duration = Duration::from_millis(5);
+
+/// Where a session comes from.
+pub fn source(session: usize) -> String {
+    format!("10.98.0.{}:0", 100 + session)
+}
 
 /// Plays the role that the words name, to the end of the process.
 pub fn play(words: &[String]) -> ! {
@@ -19,13 +26,23 @@ pub fn play(words: &[String]) -> ! {
     let address = |text: &str| text.parse().expect("an address");
     match words[..] {
         ["backend", name, at] => backend(name, address(at)),
+        ["question", from, to] => question(address(from), address(to)),
         ["client", to, sessions] => client(address(to), sessions.parse().expect("a number")),
         _ => exit(2),
     }
 }
 
-/// Answers every request with its name and the address that the connection comes from.
+/// Answers every request with its name and the address that the connection comes from, and every datagram likewise.
 fn backend(name: &str, at: SocketAddr) -> ! {
+    let socket = UdpSocket::bind(at).expect("the address is free");
+    let own = name.to_owned();
+    thread::spawn(move || {
+        loop {
+            if let Ok((_, client)) = socket.recv_from(&mut [0; 64]) {
+                let _ = socket.send_to(format!("{own} {client}").as_bytes(), client);
+            }
+        }
+    });
     let listener = TcpListener::bind(at).expect("the address is free");
     loop {
         let Ok((stream, client)) = listener.accept() else {
@@ -49,10 +66,28 @@ fn answer(mut stream: TcpStream, body: &str) -> io::Result<()> {
         }
         received.extend_from_slice(&buffer[..length]);
         if received.ends_with(b"\r\n\r\n") {
-            received.clear();
             stream.write_all(answer.as_bytes())?;
+            let head = String::from_utf8_lossy(&received).to_ascii_lowercase();
+            if head.contains("connection: close") {
+                return Ok(());
+            }
+            received.clear();
         }
     }
+}
+
+/// Sends a datagram and prints what comes back.
+fn question(from: SocketAddr, to: SocketAddr) -> ! {
+    let socket = UdpSocket::bind(from).expect("the address is here");
+    let limit = socket.set_read_timeout(Some(Duration::from_secs(5)));
+    limit.expect("a time can be set");
+    let mut answer = [0; 64];
+    let asked = socket.send_to(b"?", to);
+    match asked.and_then(|_| socket.recv(&mut answer)) {
+        Ok(length) => println!("{}", String::from_utf8_lossy(&answer[..length])),
+        Err(error) => println!("{error}"),
+    }
+    exit(0)
 }
 
 /// One request of each session in turn, each on a new connection: a line for each, with the time in milliseconds, the session, and
@@ -66,15 +101,20 @@ fn client(to: SocketAddr, sessions: usize) -> ! {
     };
     loop {
         for (session, cookie) in cookies.iter_mut().enumerate() {
-            let answer = ask(to, cookie).unwrap_or_else(|_| "-".to_owned());
+            let answer = ask(session, to, cookie).unwrap_or_else(|_| "-".to_owned());
             println!("{} {session} {answer}", start().as_millis());
             thread::sleep(PACE);
         }
     }
 }
 
-fn ask(to: SocketAddr, cookie: &mut String) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+/// Each session has an address of its own.
+fn ask(session: usize, to: SocketAddr, cookie: &mut String) -> io::Result<String> {
+    let from: SocketAddr = source(session).parse().expect("an address");
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind(&from.into())?;
+    socket.connect_timeout(&to.into(), PATIENCE)?;
+    let mut stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE))?;
     let shown = if cookie.is_empty() {
         String::new()

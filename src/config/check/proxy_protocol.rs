@@ -1,11 +1,11 @@
-//! PROXY headers that could come from nobody, or would speak for more than one client.
+//! PROXY headers that could come from nobody; PROXY headers and addresses that would speak for more than one client.
 //! It judges what the file says; whose header counts is decided where connections are accepted.
 //! Here the walk ends.
 
 use crate::config::codes::Code;
-use crate::config::diagnostic::Diagnostic;
-use crate::config::lower::Draft;
-use crate::config::model::{PoolProtocol, Protocol, ProxyProtocol, ProxyVersion};
+use crate::config::diagnostic::{Diagnostic, Span};
+use crate::config::lower::{Draft, PoolPlaces};
+use crate::config::model::{Pool, PoolProtocol, Protocol, ProxyProtocol, ProxyVersion};
 use crate::config::section::Report;
 use crate::config::values::brief;
 
@@ -15,20 +15,16 @@ pub(super) fn check(report: &mut Report, draft: &Draft) {
     }
     of_datagrams(report, draft);
     for (pool, places) in draft.config.pools.iter().zip(&draft.pools) {
-        if pool.protocol == PoolProtocol::Http2 && pool.proxy_protocol.is_some() {
-            report.push(
-                Diagnostic::at(
-                    Code::ProxyShared,
-                    places.proxy_protocol.clone(),
-                    format!(
-                        "the clients of the pool `{}` share connections, and a PROXY header speaks for one",
-                        brief(&pool.name)
-                    ),
-                    "each connection would tell of its first client only",
-                )
-                .and(places.protocol.clone(), "connections of HTTP/2 are shared")
-                .help("leave it out: backends find the client in X-Forwarded-For; or write protocol = \"http1\""),
-            );
+        if pool.protocol == PoolProtocol::Http1 {
+            continue;
+        }
+        if pool.proxy_protocol.is_some() {
+            let (place, what) = (&places.proxy_protocol, "a PROXY header speaks for one");
+            report.push(shared(pool, places, place, what));
+        }
+        if pool.transparent {
+            let (place, what) = (&places.transparent, "each comes from one address");
+            report.push(shared(pool, places, place, what));
         }
     }
 }
@@ -55,6 +51,23 @@ fn of_datagrams(report: &mut Report, draft: &Draft) {
             );
         }
     }
+}
+
+/// Of a key at `place` that makes a connection one of a single client, which is `what`.
+fn shared(pool: &Pool, places: &PoolPlaces, place: &Span, what: &str) -> Diagnostic {
+    Diagnostic::at(
+        Code::ProxyShared,
+        place.clone(),
+        format!(
+            "the clients of the pool `{}` share connections, and {what}",
+            brief(&pool.name)
+        ),
+        "each connection would tell of its first client only",
+    )
+    .and(places.protocol.clone(), "connections of HTTP/2 are shared")
+    .help(
+        "leave it out: backends find the client in X-Forwarded-For; or write protocol = \"http1\"",
+    )
 }
 
 fn untrusted(report: &mut Report, draft: &Draft) {

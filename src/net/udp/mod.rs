@@ -10,10 +10,12 @@ pub mod poller;
 mod tests;
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
+
+use super::transparent;
 
 /// Bytes of datagrams that the system may hold for a listener in each direction, as far as `net.core.rmem_max` and `wmem_max` let it.
 const BUFFER: usize = 4 << 20;
@@ -45,6 +47,17 @@ pub fn bind_beside_own(address: SocketAddr, workers: usize) -> io::Result<Vec<Ud
 /// The system's error; `AddrNotAvailable` or `WouldBlock` when it has no more ports.
 pub fn connect(backend: SocketAddr) -> io::Result<UdpSocket> {
     let socket = socket(backend)?;
+    socket.connect(&backend.into())?;
+    Ok(socket.into())
+}
+
+/// The same from the address of a client; see [`transparent`].
+///
+/// # Errors
+/// Those of [`connect`] and [`transparent::bear`].
+pub fn connect_as(client: IpAddr, backend: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = socket(backend)?;
+    transparent::bear(&socket, client, backend)?;
     socket.connect(&backend.into())?;
     Ok(socket.into())
 }
