@@ -2,89 +2,15 @@
 //! It holds data only. A key that is not in it does not exist; a key that does nothing yet must not be in it.
 //! The walk goes on in `section.rs`, which reads a file against this table.
 
+mod forms;
+
 use super::schema::Default::{Is, Means, Required};
 use super::schema::Reload::{Instant, NewConnections, Rebind, Restart};
-use super::schema::{Choice, Default, Form, Key, Kind, Reload};
+use super::schema::{Choice, Default, Key, Kind, Reload};
+use forms::*;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
-
-const FILE_PATH: Form = form("a file path", ".");
-const NETWORK: Form = form(
-    "a network such as \"10.0.0.0/8\"",
-    "^[0-9A-Fa-f:.]+(/[0-9]+)?$",
-);
-const ADDRESS: Form = form(
-    "an address such as \"192.0.2.10:80\" or \"[2001:db8::10]:80\"",
-    r"^([0-9.]+|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]+$",
-);
-const ADMIN_ADDRESS: Form = form(
-    "an address such as \"127.0.0.1:9900\", or \"unix:/run/weir/admin.sock\"",
-    r"^(unix:.+|([0-9.]+|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]+)$",
-);
-const ACCESS: Form = form("\"off\", \"stdout\" or a file path", "^(off|stdout|.*/.*)$");
-const NAME: Form = form("a name of a-z, 0-9, \"_\" and \"-\"", "^[a-z0-9_-]+$");
-const BACKEND_NAME: Form = form("a name without \"/\" and blanks", "^[!-.0-~]+$");
-const HOST: Form = form(
-    "a host name such as \"shop.example.com\" or \"*.example.com\"",
-    r"^(\*\.)?[A-Za-z0-9_.-]+$|^\[[0-9A-Fa-f:.]+\]$",
-);
-const PATH: Form = form("a path such as \"/cart\"", "^/");
-const SNI: Form = form(
-    "a server name such as \"db.example.com\" or \"*.example.com\"",
-    r"^(\*\.)?[A-Za-z0-9_.-]+$",
-);
-const ALPN: Form = form("a protocol such as \"h2\"", "^[!-~]{1,255}$");
-const METHOD: Form = form("a method such as \"GET\"", "^[!#$%&'*+.^_`|~0-9A-Z-]+$");
-const COOKIE_NAME: Form = form("a cookie name", "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$");
-const COOKIE_PATH: Form = form("a path such as \"/\"", "^/[^;]*$");
-const COOKIE_DOMAIN: Form = form("a domain such as \"example.com\"", "^[A-Za-z0-9.-]+$");
-const HEADER_NAME: Form = form(
-    "a header name such as \"x-user\"",
-    "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
-);
-const HEADER_NAMES: Form = form(
-    "header names, each with its value",
-    "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
-);
-const REGEX: Form = form("a regular expression", ".");
-const REDIRECT_HOST: Form = form("a host such as \"www.{host}\"", r"^[A-Za-z0-9._:{}\[\]-]+$");
-const REDIRECT_PATH: Form = form("a path such as \"/new{path}\"", "^(/|\\{path\\})");
-const ORIGIN: Form = form(
-    "an origin such as \"https://shop.example.com\" or \"https://*.example.com\", or \"*\"",
-    "^([*]|[a-z][a-z0-9+.-]*://[^/]+)$",
-);
-const PAGES: Form = form(
-    "statuses such as \"503\" or \"5xx\"",
-    "^[45]([0-9][0-9]|xx)$",
-);
-const ANY_TEXT: Form = form("text", "");
-const ALGORITHMS: Form = form("\"zstd\", \"br\" or \"gzip\"", "^(zstd|br|gzip)$");
-const MEDIA_RANGE: Form = form(
-    "a media type such as \"text/html\" or \"text/*\"",
-    "^[^ ;*/]+/[^ ;/]+$",
-);
-const MEDIA_TYPE: Form = form("a media type such as \"text/html\"", "^[!-~]+/[!-~]+");
-const STORE: Form = form(
-    "an address such as \"redis://10.0.0.5:6379\"",
-    "^redis://[!-~]+$",
-);
-const SERVER_NAME: Form = form(
-    "a host name such as \"was.internal\", or an IP address",
-    "^[A-Za-z0-9._:-]+$",
-);
-const TARGET: Form = form("a request target such as \"/healthz\"", "^/[!-\"$-~]*$");
-const AUTHORITY: Form = form("a host, with or without a port", r"^[A-Za-z0-9._:\[\]-]+$");
-const LIMIT_KEY: Form = form(
-    "\"source\", \"header:NAME\", \"cookie:NAME\" or \"route\"",
-    "^(source|route|(header|cookie):.+)$",
-);
-const RATE: Form = form("a rate such as \"10/s\"", "^[0-9]+/[smh]$");
-const EXPECT: Form = form(
-    "status codes such as \"200-399\" or \"200,204\", or with a udp check bytes",
-    "^.+$",
-);
-const BYTES: Form = form("text, or bytes such as \"hex:000a ff\"", "^.+$");
 
 const WATCH: Choice = words(&["auto", "poll", "off"]);
 const LEVEL: Choice = words(&["error", "warn", "info", "debug"]);
@@ -156,10 +82,6 @@ const SCHEME: Choice = words(&["http", "https"]);
 const STATE: Choice = words(&["ready", "drain", "maint"]);
 const CHECK: Choice = words(&["tcp", "http", "grpc", "udp", "none"]);
 const POOL_PROTOCOL: Choice = words(&["http1", "http2"]);
-const SERVICE: Form = form(
-    "the full name of a gRPC service, such as \"shop.v1.Cart\"",
-    "^[A-Za-z0-9_.]*$",
-);
 const INITIAL: Choice = words(&["probe", "up", "down"]);
 
 /// Every key, in the order of the reference.
@@ -591,10 +513,6 @@ const fn row(
 const fn again(path: &'static str, example: &'static str, doc: &'static str) -> Key {
     let default = Means("that of the file");
     row(path, WAIT, default, NewConnections, example, doc)
-}
-
-const fn form(what: &'static str, pattern: &'static str) -> Form {
-    Form { what, pattern }
 }
 
 const fn words(words: &'static [&'static str]) -> Choice {

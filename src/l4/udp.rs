@@ -97,12 +97,18 @@ impl Driver {
     /// Passes on what has arrived, in turns.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.look_around();
+        self.keep_time(cx, clock::now());
         for _ in 0..ROUNDS {
             let now = clock::now();
             let sent = self.poll_clients(cx, now);
             let answered = self.poll_backends(cx, now);
             if sent.is_pending() && answered.is_pending() {
-                return self.rest(cx, now);
+                let is_over = self.view.is_closing() && self.flows.is_empty();
+                return if is_over {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                };
             }
         }
         cx.waker().wake_by_ref();
@@ -122,16 +128,12 @@ impl Driver {
         self.flows.obey(self.aim.rules());
     }
 
-    /// Nothing more can be done now: ends what was silent for long enough, and waits.
-    fn rest(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+    /// Ends what was silent for long enough, now and then.
+    fn keep_time(&mut self, cx: &mut Context<'_>, now: Instant) {
         let is_due = !std::mem::replace(&mut self.is_set, true) || self.timer.has_fired();
         if is_due || self.view.is_closing() {
             self.sweep(now);
             self.timer.set(cx, SWEEP);
-        }
-        match self.view.is_closing() && self.flows.is_empty() {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
         }
     }
 

@@ -11,6 +11,7 @@ use super::backlog::Backlog;
 use super::duplex::Duplex;
 use super::splice::Pipes;
 use super::timer::Timer;
+use super::turn::GATHERED;
 
 /// Bytes of a way from which on its large pieces go by way of a pipe. Until then it may be one that carries small messages only.
 const BULK: u64 = 64 * 1024;
@@ -227,6 +228,11 @@ impl Way {
         if count == 0 {
             target.shutdown_write();
             self.state = State::Ended;
+        } else if is_copied && count <= GATHERED {
+            // It is sent in the next poll, behind what other tasks read in this turn.
+            self.backlog.push(&memory[..count]);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         } else if is_copied && (self.backlog.send(target, cx, &memory[..count], &[])).is_err() {
             self.state = State::TargetFailed;
         }
@@ -260,5 +266,202 @@ fn end(up: State, down: State, first: Party) -> Option<End> {
         (State::TargetFailed, _) => Some(End::Failed(Party::Backend)),
         (_, State::TargetFailed) => Some(End::Failed(Party::Client)),
         (State::Ended, State::Ended) => Some(End::Clean(first)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::task::Waker;
+
+    use proptest::prelude::*;
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::clock;
+    use crate::net::timer::Wheel;
+
+    /// What a read finds next.
+    #[derive(Clone, Debug)]
+    enum Event {
+        Bytes(Vec<u8>),
+        Wait,
+        End,
+        Cut,
+        Reset,
+    }
+
+    /// A connection whose other end follows a script.
+    #[derive(Debug, Default)]
+    struct Scripted {
+        events: VecDeque<Event>,
+        /// How much each write takes, in turns; 0: it waits.
+        room: VecDeque<usize>,
+        written: Vec<u8>,
+        is_ended: bool,
+        is_cut: bool,
+        is_reset: bool,
+    }
+
+    impl Duplex for Scripted {
+        fn poll_read(&mut self, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+            match self.events.pop_front() {
+                Some(Event::Bytes(mut bytes)) => {
+                    let count = bytes.len().min(buffer.len());
+                    buffer[..count].copy_from_slice(&bytes[..count]);
+                    if count < bytes.len() {
+                        self.events.push_front(Event::Bytes(bytes.split_off(count)));
+                    }
+                    Poll::Ready(Ok(count))
+                }
+                Some(Event::Wait) | None => Poll::Pending,
+                Some(Event::End) => Poll::Ready(Ok(0)),
+                Some(Event::Cut) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Some(Event::Reset) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            }
+        }
+
+        fn poll_write(
+            &mut self,
+            _: &mut Context<'_>,
+            first: &[u8],
+            second: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            assert!(!self.is_ended, "a byte behind the end");
+            let bytes = [first, second].concat();
+            let room = self.room.pop_front().unwrap_or(usize::MAX);
+            self.room.push_back(room);
+            match room.min(bytes.len()) {
+                0 => Poll::Pending,
+                count => {
+                    self.written.extend_from_slice(&bytes[..count]);
+                    Poll::Ready(Ok(count))
+                }
+            }
+        }
+
+        fn plain(&self) -> Option<&TcpStream> {
+            None
+        }
+
+        fn shutdown_write(&mut self) {
+            self.is_ended = true;
+        }
+
+        fn cut_write(&mut self) {
+            (self.is_ended, self.is_cut) = (true, true);
+        }
+
+        fn reset_on_close(&mut self) {
+            self.is_reset = true;
+        }
+
+        fn keep_alive(&self) {}
+    }
+
+    /// Turns until it is over, or nothing is left to happen.
+    fn run(relay: &mut Relay, client: &mut Scripted, backend: &mut Scripted) -> Option<End> {
+        let timer = Wheel::new(clock::now()).timer();
+        let pipes = Rc::default();
+        let mut memory = [0; 7];
+        let mut cx = Context::from_waker(Waker::noop());
+        (0..10_000).find_map(|_| {
+            let means = Means {
+                timer: &timer,
+                pipes: &pipes,
+                memory: &mut memory,
+            };
+            match relay.poll(&mut cx, client, backend, means) {
+                Poll::Ready(end) => Some(end),
+                Poll::Pending => None,
+            }
+        })
+    }
+
+    fn relay(early: &[u8]) -> Relay {
+        let mut up = Backlog::default();
+        up.push(early);
+        Relay::new(up, Backlog::default(), Duration::from_secs(1))
+    }
+
+    fn side() -> impl Strategy<Value = Scripted> {
+        let bytes = proptest::collection::vec(any::<u8>(), 1..20).prop_map(Event::Bytes);
+        let event = prop_oneof![3 => bytes, 1 => Just(Event::Wait)];
+        let room = proptest::collection::vec(0..9_usize, 0..6);
+        (proptest::collection::vec(event, 0..12), room).prop_map(|(events, mut room)| {
+            // It takes something now and then.
+            room.push(3);
+            Scripted {
+                events: events.into(),
+                room: room.into(),
+                ..Scripted::default()
+            }
+        })
+    }
+
+    fn said(side: &Scripted) -> Vec<u8> {
+        let bytes = side.events.iter().filter_map(|event| match event {
+            Event::Bytes(bytes) => Some(bytes.clone()),
+            _ => None,
+        });
+        bytes.flatten().collect()
+    }
+
+    proptest! {
+        #[test]
+        fn everything_arrives_in_order_and_then_the_end(
+            mut client in side(),
+            mut backend in side(),
+            early in proptest::collection::vec(any::<u8>(), 0..20),
+            is_cut in any::<bool>(),
+        ) {
+            let (up, down) = ([early.clone(), said(&client)].concat(), said(&backend));
+            client.events.push_back(if is_cut { Event::Cut } else { Event::End });
+            backend.events.push_back(Event::End);
+            let mut relay = relay(&early);
+            let end = run(&mut relay, &mut client, &mut backend);
+            prop_assert!(matches!(end, Some(End::Clean(_))), "{:?}", end);
+            prop_assert_eq!(&backend.written, &up);
+            prop_assert_eq!(&client.written, &down);
+            prop_assert!(client.is_ended && backend.is_ended);
+            prop_assert_eq!((client.is_cut, backend.is_cut), (false, is_cut));
+            prop_assert_eq!(relay.bytes(), (up.len() as u64, down.len() as u64));
+        }
+
+        #[test]
+        fn a_reset_is_one_for_both(mut client in side(), mut backend in side(), is_client in any::<bool>()) {
+            let (own, party) = match is_client {
+                true => (&mut client, Party::Client),
+                false => (&mut backend, Party::Backend),
+            };
+            own.events.push_back(Event::Reset);
+            let end = run(&mut relay(b""), &mut client, &mut backend);
+            prop_assert_eq!(end, Some(End::Failed(party)));
+            End::Failed(party).show(&mut client, &mut backend);
+            prop_assert!(client.is_reset && backend.is_reset);
+        }
+    }
+
+    #[test]
+    fn who_ends_first_is_told() {
+        for (client, backend, first) in [
+            (
+                vec![Event::End],
+                vec![Event::Wait, Event::End],
+                Party::Client,
+            ),
+            (
+                vec![Event::Wait, Event::End],
+                vec![Event::End],
+                Party::Backend,
+            ),
+        ] {
+            let side = |events: Vec<Event>| Scripted {
+                events: events.into(),
+                ..Scripted::default()
+            };
+            let end = run(&mut relay(b""), &mut side(client), &mut side(backend));
+            assert_eq!(end, Some(End::Clean(first)));
+        }
     }
 }

@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::Poll;
+use std::time::Duration;
 
 use super::Accepted;
 use crate::clock;
@@ -33,11 +33,16 @@ pub(super) async fn meet(
 ) -> Option<Accepted> {
     let remote = accepted.remote;
     let is_required = proxy_protocol(view) == ProxyProtocol::Require;
-    let trusted = &view.generation().snapshot.config.trusted_proxies;
-    let failure = match admission::is_trusted(remote.ip(), trusted) {
+    // The generation is let go: another one may come while this waits.
+    let (is_trusted, wait) = {
+        let config = &view.generation().snapshot.config;
+        let is_trusted = admission::is_trusted(remote.ip(), &config.trusted_proxies);
+        (is_trusted, config.timeouts.header)
+    };
+    let failure = match is_trusted {
         false if is_required => ProxyFailure::Untrusted,
         false => return Some(accepted),
-        true => match read(&mut accepted, view, local).await {
+        true => match read(&mut accepted, wait, local).await {
             Ok(introduction) => return admit(accepted, introduction, view),
             // What came is the client's, and the proxy speaks for itself.
             Err(ProxyFailure::Missing) if !is_required => return Some(accepted),
@@ -56,24 +61,15 @@ pub(super) async fn meet(
 /// Reads the header; what came behind it is in `early`.
 async fn read(
     accepted: &mut Accepted,
-    view: &ListenerView,
+    wait: Duration,
     local: &Local,
 ) -> Result<Option<Introduction>, ProxyFailure> {
-    let wait = view.generation().snapshot.config.timeouts.header;
-    let timer = local.wheel.timer();
-    let mut is_set = false;
-    poll_fn(|cx| {
-        if !std::mem::replace(&mut is_set, true) {
-            timer.set(cx, wait);
-        }
-        match poll_header(&mut accepted.stream, cx, &mut accepted.early) {
-            Poll::Ready(Ok(introduction)) => Poll::Ready(Ok(introduction)),
-            Poll::Ready(Err(refusal)) => Poll::Ready(Err(failure_of(&refusal))),
-            Poll::Pending if timer.has_fired() => Poll::Ready(Err(ProxyFailure::Timeout)),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
+    let Accepted { stream, early, .. } = accepted;
+    let header = poll_fn(|cx| poll_header(stream, cx, early));
+    match local.wheel.timer().within(wait, header).await {
+        Some(read) => read.map_err(|refusal| failure_of(&refusal)),
+        None => Err(ProxyFailure::Timeout),
+    }
 }
 
 /// Lets the client in, as if it had connected itself.

@@ -148,7 +148,8 @@ fn tls_may_end_at_weir_and_begin_again() {
     let authority = Authority::new();
     authority.issue("db", &[NAMES[0]], Kind::default());
     authority.issue("was", &["was.internal"], Kind::default());
-    let server = authority.origin("was", false);
+    // It would refuse whoever offers another protocol than its own.
+    let server = authority.origin_of("was", b"postgresql");
     let config = format!(
         "[listeners.db]\nbind = [\"$db\"]\nprotocol = \"tcp\"\ntls.certificates = [{{ {} }}]\n\
          [[routes]]\npool = \"was\"\n[pools.was]\nbackends = [\"{}\"]\nhealth.type = \"none\"\n\

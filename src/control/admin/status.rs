@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde::Serialize;
 
 use crate::clock::{self, Rfc3339};
-use crate::config::model::{self, AdminState, BalancerKind, Protocol};
+use crate::config::model::{self, AdminState, BalancerKind};
 use crate::control::effective::Effective;
 use crate::control::overrides::Overrides;
 use crate::control::shared::{Lifecycle, ReloadStatus, Shared};
@@ -66,6 +66,10 @@ struct Route {
     listeners: Vec<String>,
     hosts: Vec<String>,
     path: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sni: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    alpn: Vec<String>,
     pool: String,
     sticky: bool,
 }
@@ -164,11 +168,7 @@ fn listener(listener: &snapshot::Listener, files: &[TlsFile]) -> Listener {
             .iter()
             .map(|key| key.address.to_string())
             .collect(),
-        protocol: match listener.protocol {
-            Protocol::Http => "http",
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-        },
+        protocol: listener.protocol.as_str(),
         connections: listener.connections.load(Relaxed),
         certificates: (listener.tls.as_ref()).map(|tls| {
             let shown = tls.certificates.iter();
@@ -183,6 +183,8 @@ fn route(route: &model::Route) -> Route {
         listeners: route.listeners.clone(),
         hosts: route.hosts.clone(),
         path: route.path.clone(),
+        sni: route.sni.clone(),
+        alpn: route.alpn.clone(),
         pool: route.pool.clone(),
         sticky: route.sticky.is_some(),
     }

@@ -12,18 +12,18 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use super::files::Material;
-use crate::config::model::{PoolProtocol, PoolTls};
+use crate::config::model::{Config, Pool, PoolProtocol, PoolTls, Protocol, Route};
 use crate::net::tls::{HTTP1, HTTP2, WallClock, provider};
 use crate::state::tls;
 
-/// What a pool speaks TLS with; `before` if it would be the same.
+/// What a pool speaks TLS with; `before` if it would be the same. `offered` is what backends may agree on (ALPN).
 pub(super) fn config(
     tls: &PoolTls,
-    protocol: PoolProtocol,
+    offered: Option<&'static [u8]>,
     material: &Material,
     before: Option<&tls::PoolTls>,
 ) -> Result<tls::PoolTls, String> {
-    let identity = identity(tls, protocol, material);
+    let identity = identity(tls, offered, material);
     if let Some(before) = before.filter(|before| before.identity == identity) {
         return Ok(before.clone());
     }
@@ -45,16 +45,31 @@ pub(super) fn config(
         }
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![match protocol {
-        PoolProtocol::Http1 => HTTP1.to_vec(),
-        PoolProtocol::Http2 => HTTP2.to_vec(),
-    }];
+    config.alpn_protocols = offered.into_iter().map(<[u8]>::to_vec).collect();
     let name = tls.sni.clone().map(ServerName::try_from).transpose();
     Ok(tls::PoolTls {
         config: Arc::new(config),
         name: name.map_err(|error| error.to_string())?,
         identity,
     })
+}
+
+/// The protocol that weir offers the backends of a pool; none where it only passes bytes on, since it does not know what they are.
+pub(super) fn offered(config: &Config, pool: &Pool) -> Option<&'static [u8]> {
+    if pool.protocol == PoolProtocol::Http2 {
+        return Some(HTTP2);
+    }
+    let leads_here = |route: &&Route| route.pool == pool.name;
+    let mut listeners =
+        (config.routes.iter().filter(leads_here)).flat_map(|route| &route.listeners);
+    let is_for_bytes = |name: &String| {
+        let mut known = config.listeners.iter();
+        known.any(|own| own.name == *name && own.protocol != Protocol::Http)
+    };
+    match listeners.any(is_for_bytes) {
+        true => None,
+        false => Some(HTTP1),
+    }
 }
 
 fn roots(tls: &PoolTls, material: &Material) -> Result<Arc<RootCertStore>, String> {
@@ -78,10 +93,10 @@ fn roots(tls: &PoolTls, material: &Material) -> Result<Arc<RootCertStore>, Strin
     }
 }
 
-fn identity(tls: &PoolTls, protocol: PoolProtocol, material: &Material) -> u64 {
+fn identity(tls: &PoolTls, offered: Option<&[u8]>, material: &Material) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&tls.sni, tls.verify).hash(&mut hasher);
-    (protocol == PoolProtocol::Http2).hash(&mut hasher);
+    offered.hash(&mut hasher);
     let ca = tls.ca.as_ref().and_then(|file| material.authorities(file));
     ca.map(|own| own.digest).hash(&mut hasher);
     let shown = tls.client.as_ref().and_then(|files| material.pair(files));

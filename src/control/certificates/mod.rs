@@ -73,7 +73,7 @@ pub fn attach(
         let before = known.iter().find(|known| known.name == pool.name);
         let before = before.and_then(|known| known.tls.as_ref());
         pool.tls = (from.tls.as_ref())
-            .map(|tls| asking::config(tls, from.protocol, material, before))
+            .map(|tls| asking::config(tls, asking::offered(&config, from), material, before))
             .transpose()
             .map_err(|why| format!("pool {}: {why}", from.name))?;
     }

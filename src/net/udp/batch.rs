@@ -25,6 +25,9 @@ pub struct Batch {
     received: Vec<Received>,
     names: Box<[libc::sockaddr_storage; MAX_DATAGRAMS]>,
     controls: Box<[Control; MAX_DATAGRAMS]>,
+    /// Written anew for each call, as far as it uses them.
+    vectors: Box<[libc::iovec; MAX_DATAGRAMS]>,
+    headers: Box<[libc::mmsghdr; MAX_DATAGRAMS]>,
 }
 
 /// A datagram, or several of one sender.
@@ -38,8 +41,6 @@ pub struct Received {
     pub length: usize,
     /// The size of each datagram but the last, which may be smaller; `length`, or 1 if that is 0, when it is one.
     pub segment: usize,
-    /// Whether its end is missing.
-    pub is_cut: bool,
 }
 
 impl Received {
@@ -53,7 +54,11 @@ impl Default for Batch {
     fn default() -> Self {
         // SAFETY: all zeros is a valid sockaddr_storage: of no family.
         let no_name: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+        // SAFETY: all zeros is a valid iovec and a valid mmsghdr: null pointers and lengths of 0.
+        let (vector, header): (libc::iovec, libc::mmsghdr) = unsafe { std::mem::zeroed() };
         Batch {
+            vectors: Box::new([vector; MAX_DATAGRAMS]),
+            headers: Box::new([header; MAX_DATAGRAMS]),
             memory: vec![0; MAX_DATAGRAMS * STRIDE].into(),
             received: Vec::with_capacity(MAX_DATAGRAMS),
             names: Box::new([no_name; MAX_DATAGRAMS]),
@@ -92,18 +97,14 @@ impl Batch {
     pub fn receive(&mut self, socket: &impl AsRawFd, most: usize) -> io::Result<usize> {
         let first = self.received.len();
         let count = most.min(MAX_DATAGRAMS - first);
-        // SAFETY: all zeros is a valid iovec: a null pointer and a length of 0.
-        let mut vectors: [libc::iovec; MAX_DATAGRAMS] = unsafe { std::mem::zeroed() };
-        // SAFETY: all zeros is a valid mmsghdr: null pointers and lengths of 0.
-        let mut headers: [libc::mmsghdr; MAX_DATAGRAMS] = unsafe { std::mem::zeroed() };
         let places = self.memory.chunks_exact_mut(STRIDE).skip(first);
         let names = self.names[first..].iter_mut();
         let controls = self.controls[first..].iter_mut();
         let parts = places
             .zip(names)
             .zip(controls)
-            .zip(&mut vectors)
-            .zip(&mut headers);
+            .zip(self.vectors.iter_mut())
+            .zip(self.headers.iter_mut());
         for ((((place, name), control), vector), header) in parts.take(count) {
             vector.iov_base = place.as_mut_ptr().cast();
             vector.iov_len = LARGEST;
@@ -114,19 +115,19 @@ impl Batch {
             header.msg_hdr.msg_control = control.as_mut_ptr().cast();
             header.msg_hdr.msg_controllen = size_of_val(control) as _;
         }
-        // SAFETY: the descriptor is borrowed and so open; the first `count` headers name memory of this batch and of this function that
-        // is live, writable, as long as they say, and disjoint.
+        // SAFETY: the descriptor is borrowed and so open; the first `count` headers name memory of this batch that is
+        // live, writable, as long as they say, and disjoint.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
-                headers.as_mut_ptr(),
+                self.headers.as_mut_ptr(),
                 count as libc::c_uint,
                 libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             )
         };
         let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        for (header, name) in headers[..received].iter().zip(&self.names[first..]) {
+        for (header, name) in self.headers[..received].iter().zip(&self.names[first..]) {
             // SAFETY: recvmmsg filled this header and what it names.
             let told = unsafe { message::read(&header.msg_hdr) };
             let length = (header.msg_len as usize).min(LARGEST);
@@ -135,7 +136,6 @@ impl Batch {
                 local: told.local,
                 length,
                 segment: told.segment.unwrap_or(length).clamp(1, length.max(1)),
-                is_cut: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             });
         }
         Ok(received)

@@ -154,7 +154,7 @@ impl Outbox {
         };
         // Only whole ones may be followed by others.
         let mut is_open = received.length > 0
-            && received.length % received.segment == 0
+            && received.length.is_multiple_of(received.segment)
             && received.segment <= self.joins_up_to;
         for parcel in parcels.iter().take(most).skip(1) {
             let next = batch.received()[parcel.place];
@@ -169,7 +169,7 @@ impl Outbox {
             message.parcels += 1;
             message.datagrams += next.datagrams();
             message.bytes += next.length;
-            is_open = next.length % message.segment == 0;
+            is_open = next.length.is_multiple_of(message.segment);
         }
         message
     }
@@ -222,6 +222,12 @@ impl Outbox {
     /// Sends the messages; how many of them were taken, which is at least one.
     fn transmit(&mut self, socket: &impl AsRawFd) -> io::Result<usize> {
         let count = self.messages.len();
+        if let ([only], None) = (&*self.messages, self.names.first())
+            && only.datagrams == 1
+            && self.headers[0].msg_hdr.msg_controllen == 0
+        {
+            return self.transmit_one(socket).map(|()| 1);
+        }
         // SAFETY: the descriptor is borrowed and so open; the first `count` headers name vectors, names and control memory of this outbox
         // and bytes of the batch that `send` borrows, all live, and the call only reads what they name.
         let taken = unsafe {
@@ -233,6 +239,24 @@ impl Outbox {
             )
         };
         usize::try_from(taken).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// The same for a single datagram on a connected socket, of which the kernel has less to look at.
+    fn transmit_one(&self, socket: &impl AsRawFd) -> io::Result<()> {
+        let piece = &self.vectors[0];
+        // SAFETY: the descriptor is borrowed and so open; the piece is of the batch that `send` borrows, and the call only reads it.
+        let taken = unsafe {
+            libc::send(
+                socket.as_raw_fd(),
+                piece.iov_base,
+                piece.iov_len,
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        };
+        match taken {
+            0.. => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 }
 

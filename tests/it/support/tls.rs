@@ -173,6 +173,20 @@ impl Authority {
         (chain(&path("pem")), key)
     }
 
+    /// A server with the certificate `file` that takes no client which offers other protocols (ALPN) than this one.
+    pub fn origin_of(&self, file: &str, protocol: &[u8]) -> TlsOrigin {
+        let (chain, key) = self.read(file);
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .unwrap();
+        let mut config = builder
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        TlsOrigin::start(config)
+    }
+
     /// A server with the certificate `file`, which answers every request on a connection alike. It asks for client certificates of
     /// this authority if `asks`.
     pub fn origin(&self, file: &str, asks: bool) -> TlsOrigin {
