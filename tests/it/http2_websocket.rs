@@ -289,6 +289,6 @@ fn a_drain_ends_at_its_deadline() {
         .wait(http2::read_body(down))
         .expect_err("no clean end");
     weir.await_exit();
-    let lines = weir.stdout().join("\n");
-    assert!(lines.contains("\"error\":\"cut_off\""), "{lines}");
+    // What it wrote last may still be on its way here.
+    weir.access(|line| line["error"] == "cut_off");
 }
