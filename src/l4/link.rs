@@ -35,7 +35,13 @@ impl Connection {
         loop {
             let left = (link.until).map(|until| until.saturating_duration_since(clock::now()));
             match left {
-                Some(left) if left.is_zero() => return Poll::Ready(Ended::Drained),
+                Some(left) if left.is_zero() => {
+                    if link.relay.holds_any() {
+                        self.client.reset_on_close();
+                        link.backend.reset_on_close();
+                    }
+                    return Poll::Ready(Ended::Drained);
+                }
                 Some(left) => link.relay.hurry(left),
                 None => {}
             }

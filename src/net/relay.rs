@@ -109,6 +109,11 @@ impl Relay {
         (self.up.bytes, self.down.bytes)
     }
 
+    /// Whether bytes that were read were not sent, so that an end now must not look like one that somebody meant.
+    pub fn holds_any(&self) -> bool {
+        !self.up.backlog.is_empty() || !self.down.backlog.is_empty()
+    }
+
     /// Waits no longer than this from now on, and from the last byte on.
     pub fn hurry(&mut self, idle: Duration) {
         self.idle = self.idle.min(idle);
