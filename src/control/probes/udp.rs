@@ -91,7 +91,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_without_a_server_refuses() {
-        let gone = UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();
+        // No other test has a socket at that address, which might be given the port.
+        let gone = UdpSocket::bind(("127.0.0.9", 0)).await.unwrap();
         let target = Target {
             address: gone.local_addr().unwrap(),
             tls: None,

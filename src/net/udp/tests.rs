@@ -217,7 +217,9 @@ fn set_flag_of(socket: &Socket, level: libc::c_int, name: libc::c_int) {
 
 #[test]
 fn a_refusal_is_told_and_costs_no_parcel() {
-    let (listener, gone) = (bind(here(), 1).unwrap().remove(0), plain());
+    // No other test has a socket at that address, which might be given the port.
+    let gone = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 9), 0)).unwrap();
+    let listener = bind(here(), 1).unwrap().remove(0);
     let toward_nobody = connect(gone.local_addr().unwrap()).unwrap();
     let source = plain();
     drop(gone);
