@@ -275,6 +275,8 @@ pub const KEYS: &[Key] = &[
         "The status codes that mean health to an http check; with \"udp\" the bytes that the answer must begin with, such as \"hex:1234\"."),
     row("pools.*.health.interval", Kind::Duration { min: 10 }, Is("\"2s\""), Instant, "\"5s\"",
         "Between the starts of two checks of one backend, spread by up to a tenth; at most 500ms until the first one has passed."),
+    row("pools.*.health.fast_interval", Kind::Duration { min: 10 }, Means("`interval`"), Instant, "\"500ms\"",
+        "The interval while a change is in the air: the last check failed and the backend is up, or passed and it is down."),
     row("pools.*.health.timeout", Kind::Duration { min: 1 }, Is("\"1s\""), Instant, "\"500ms\"",
         "After which a check has failed."),
     row("pools.*.health.fall", Kind::Count { min: 1, max: 1000 }, Is("3"), Instant, "2",

@@ -425,6 +425,8 @@ pub struct Health {
     pub check: Check,
     /// Between the starts of two checks of one backend; spread by up to a tenth. Until one has passed, at most half a second.
     pub interval: Duration,
+    /// The same while the last outcome speaks against the backend's health; a longer one than `interval` has no effect.
+    pub fast_interval: Option<Duration>,
     /// After this a check has failed.
     pub timeout: Duration,
     /// Failures in a row until `down`.

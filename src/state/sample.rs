@@ -144,6 +144,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
         health: Health {
             check: Check::Tcp,
             interval: Duration::from_secs(2),
+            fast_interval: None,
             timeout: Duration::from_secs(1),
             fall: 3,
             rise: 2,

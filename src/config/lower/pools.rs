@@ -270,6 +270,7 @@ fn health(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) ->
     Health {
         check: check(report, section, protocol),
         interval: section.duration(report, "interval").unwrap_or_default(),
+        fast_interval: section.duration(report, "fast_interval"),
         timeout: section.duration(report, "timeout").unwrap_or_default(),
         fall: section.count(report, "fall").unwrap_or_default() as u32,
         rise: section.count(report, "rise").unwrap_or_default() as u32,

@@ -200,6 +200,7 @@ mod tests {
         config.pools[0].health = Settings {
             check: Check::Tcp,
             interval: Duration::from_secs(2),
+            fast_interval: None,
             timeout: Duration::from_secs(1),
             fall: 3,
             rise: 2,
@@ -288,6 +289,27 @@ mod tests {
         milliseconds(1_700).await;
         assert_eq!(health(&snapshot, 0), Health::Down, "one pass is not two");
         milliseconds(2_800).await;
+        assert_eq!(health(&snapshot, 0), Health::Up);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_in_the_air_is_asked_about_more_often() {
+        answer(Some(Ok(())));
+        let mut config = pool(&[1]);
+        config.pools[0].health.fast_interval = Some(Duration::from_millis(100));
+        let (mut supervisor, snapshot) = (supervisor(), snapshot(config, None));
+        supervisor.apply(&snapshot);
+        milliseconds(10).await;
+        assert_eq!(health(&snapshot, 0), Health::Up);
+        answer(refused());
+        // The first failure comes with the interval, the second and the third soon after it.
+        milliseconds(2_200 + 240).await;
+        assert_eq!(health(&snapshot, 0), Health::Down);
+        asked(1);
+        milliseconds(4_000).await;
+        assert!((1..=3).contains(&asked(1).len()), "the interval again");
+        answer(Some(Ok(())));
+        milliseconds(2_200 + 120).await;
         assert_eq!(health(&snapshot, 0), Health::Up);
     }
 

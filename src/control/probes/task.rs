@@ -103,7 +103,7 @@ pub(super) async fn watch(
         watched.counts.count(&outcome);
         course.observe(&watched, &outcome);
         let interval = match watched.counts.any_passed() {
-            true => settings.interval,
+            true => course.interval(&settings),
             false => settings.interval.min(STARTING),
         };
         start = Instant::now().max(start + jittered(interval, &mut rng));
@@ -118,6 +118,17 @@ struct Course {
 }
 
 impl Course {
+    /// How long to wait for the next check: less while a change is in the air.
+    fn interval(&self, settings: &Settings) -> Duration {
+        match settings
+            .fast_interval
+            .filter(|_| self.machine.is_changing())
+        {
+            Some(fast) => fast.min(settings.interval),
+            None => settings.interval,
+        }
+    }
+
     fn observe(&mut self, watched: &Watched, outcome: &Outcome) {
         let was_blind = std::mem::replace(&mut self.blind, false);
         let changed = match outcome {

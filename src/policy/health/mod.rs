@@ -86,6 +86,11 @@ impl Machine {
         }
     }
 
+    /// Whether the last outcome speaks against the health, and others like it would change it.
+    pub fn is_changing(&self) -> bool {
+        self.streak > 0
+    }
+
     /// Takes an outcome; returns the new health when it changed.
     pub fn observe(&mut self, outcome: Outcome) -> Option<Health> {
         let (verdict, wanted) = match outcome {
