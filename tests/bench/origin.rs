@@ -24,6 +24,10 @@ const SIZES: [(&str, usize); 9] = [
 /// The path of a body as an application's page is: a list of items in HTML, 64 KiB.
 const PAGE: &str = "/page";
 
+/// What is answered and then hung up on, for proxies that do not know where an answer ends.
+const ONCE: &str = "/once";
+const ONCE_ASKED: &[u8] = b"GET /once ";
+
 /// More than any request head of the benchmark.
 const BUFFER: usize = 16 * 1024;
 
@@ -70,7 +74,10 @@ fn answers() -> Answers {
         page.len()
     );
     let page = (format!("GET {PAGE} "), [head.into_bytes(), page].concat());
-    SIZES.iter().map(answer).chain([page]).collect()
+    let once = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 128\r\n\r\n".to_owned()
+        + &"w".repeat(128);
+    let once = (format!("GET {ONCE} "), once.into_bytes());
+    SIZES.iter().map(answer).chain([page, once]).collect()
 }
 
 /// Items with words and numbers that a fixed generator draws (Knuth's MMIX), so that it is as compressible as pages are.
@@ -128,5 +135,8 @@ async fn serve(mut stream: TcpStream, answers: &Answers) -> io::Result<()> {
         let (_, answer) = known.unwrap_or(&answers[0]);
         filled = 0;
         stream.write_all(answer).await?;
+        if buffer.starts_with(ONCE_ASKED) {
+            return Ok(());
+        }
     }
 }
