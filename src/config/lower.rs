@@ -4,6 +4,7 @@
 
 mod filters;
 mod listeners;
+mod passive;
 mod pools;
 mod protection;
 mod routes;

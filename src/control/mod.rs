@@ -12,6 +12,7 @@ pub mod drain;
 pub mod effective;
 pub mod filter_files;
 pub mod overrides;
+pub mod passive;
 pub mod passwords;
 pub mod probes;
 pub mod process_log;

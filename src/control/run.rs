@@ -25,7 +25,7 @@ use super::shared::{Lifecycle, ReloadRequest, ReloadStatus, Shared, verdicts_in}
 use super::signals::{Request, Signals};
 use super::supervisor::Supervisor;
 use super::watch::{FileWatch, Identity};
-use super::{probes, process_log, sessions, slow_start, store, systemd};
+use super::{passive, probes, process_log, sessions, slow_start, store, systemd};
 use crate::clock;
 use crate::config::Loaded;
 use crate::config::diagnostic::{Diagnostics, counted};
@@ -151,6 +151,7 @@ impl Process {
         tokio::spawn(sessions::sweep(current.subscribe()));
         let admin = admin::Server::start(admin, Context { shared, metrics });
         tokio::spawn(slow_start::warm_up(current.subscribe()));
+        tokio::spawn(passive::look_after(current.subscribe()));
         tokio::spawn(become_ready(current.subscribe(), lifecycle.clone()));
         systemd::ready();
         Ok(Process {

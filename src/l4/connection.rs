@@ -21,13 +21,14 @@ use crate::net::stream::Stream;
 use crate::net::timer::Timer;
 use crate::net::tls::handshake::{Handshake, Refusal};
 use crate::policy::balance::BackendIndex;
+use crate::policy::health::passive::{Fault, Verdict};
 use crate::policy::retry::MAX_RETRIES;
 use crate::state::backend::{Backend, ConnectionLease};
 use crate::state::snapshot::{Pool, Route};
 use crate::upstream::connect::connect;
 use crate::upstream::generation::Generation;
 use crate::upstream::local::{ListenerView, Local};
-use crate::upstream::{admission, handshake};
+use crate::upstream::{admission, handshake, verdict};
 
 /// A client connection whose bytes are passed on.
 #[derive(Debug)]
@@ -157,12 +158,14 @@ impl Connection {
             let connected = self.connect(route, pool, backend).await;
             let failure = match connected {
                 Ok(stream) => {
+                    verdict::take(pool, backend, Verdict::Good);
                     self.story.failure = None;
                     self.story.keep(choice.sticky, counts);
                     return Ok((stream, lease));
                 }
                 Err(failure) => failure,
             };
+            verdict::take(pool, backend, Verdict::Error(Fault::Connect));
             if tried.len() == usize::from(MAX_RETRIES) {
                 return Err(failure);
             }

@@ -11,3 +11,4 @@ pub mod http2;
 pub mod idle;
 pub mod local;
 pub mod side;
+pub mod verdict;

@@ -27,6 +27,7 @@ mod limits_forgery;
 mod limits_rates;
 mod live_sessions;
 mod machinery;
+mod passive;
 mod placement;
 mod proxy_protocol;
 mod rebalance;

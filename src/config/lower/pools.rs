@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use toml::de::{DeTable, DeValue};
 
 use super::tls::{self, Files};
-use super::{At, PoolPlaces, Report, Section};
+use super::{At, PoolPlaces, Report, Section, passive};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{
@@ -78,6 +78,7 @@ pub(super) fn lower(
             max_sessions: section.count(report, "max_sessions").unwrap_or_default() as usize,
             backends: backends(report, &name, &section),
             health: health(report, &check, protocol),
+            passive: passive::lower(report, &section),
             tls,
             name: name.value,
         });

@@ -115,7 +115,7 @@ impl<'a> BackendState<'a> {
 }
 
 fn takes_new(backend: &&Backend) -> bool {
-    let effective = Effective::of(backend.admin(), backend.live.health());
+    let effective = Effective::of(backend);
     matches!(effective, Effective::Up | Effective::Unknown)
 }
 

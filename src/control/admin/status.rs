@@ -15,6 +15,7 @@ use crate::policy::balance::BackendIndex;
 use crate::policy::health::slow_start::{FULL, share};
 use crate::state::backend;
 use crate::state::snapshot;
+use crate::state::standing::Record;
 use crate::state::tls::{Shown, TlsFile};
 
 /// The whole document.
@@ -93,6 +94,9 @@ struct Backend {
     set_at: Option<String>,
     health: &'static str,
     effective: &'static str,
+    /// In a pool with passive health.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passive: Option<Passive>,
     in_flight: u32,
     upgraded: u32,
     /// Absent where no route to the pool is sticky.
@@ -102,6 +106,18 @@ struct Backend {
     /// Of a backend that drains: when the last of them will have expired, if none is used again.
     sessions_expire_seconds: Option<u64>,
     connections: Connections,
+}
+
+/// What traffic has shown of a backend.
+#[derive(Debug, Serialize)]
+struct Passive {
+    /// `good`, `ejected` or `trial`.
+    standing: &'static str,
+    /// Until its ejection is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds_left: Option<f64>,
+    /// Since weir started.
+    ejections: u64,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -230,13 +246,23 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overri
         set_by: if over.is_some() { "api" } else { "file" },
         set_at: over.map(|over| Rfc3339(over.set_wall_millis).to_string()),
         health: health.as_str(),
-        effective: Effective::of(admin, health).as_str(),
+        effective: Effective::of(backend).as_str(),
+        passive: (pool.passive.as_ref()).map(|_| passive(live.record())),
         in_flight: live.in_flight(),
         upgraded: live.upgraded(),
         sessions: None,
         sessions_held: 0,
         sessions_expire_seconds: None,
         connections,
+    }
+}
+
+fn passive(record: &Record) -> Passive {
+    let left = record.left(clock::now()).map(|left| left.as_secs_f64());
+    Passive {
+        standing: record.standing().as_str(),
+        seconds_left: left,
+        ejections: record.ejections_ever().iter().sum(),
     }
 }
 
