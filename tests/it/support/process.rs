@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// A loopback address on which nothing listens, and which no other caller was given. The ports lie below those that the kernel
 /// hands out on its own.
@@ -24,6 +25,30 @@ pub fn free_address() -> SocketAddr {
             given.insert(address.port());
         })
         .expect("a free port")
+}
+
+/// An address whose kernel answers no further connection request for as long as this lives: its backlog is full.
+pub struct Deaf {
+    pub address: SocketAddr,
+    _listener: TcpListener,
+    _queued: Vec<TcpStream>,
+}
+
+pub fn deaf() -> Deaf {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("an address");
+    let address = listener.local_addr().expect("its own address");
+    // SAFETY: the descriptor is open as long as `listener`; the call takes no pointer.
+    assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+    let mut queued = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        queued.push(stream);
+        assert!(queued.len() < 8, "no end of the backlog");
+    }
+    Deaf {
+        address,
+        _listener: listener,
+        _queued: queued,
+    }
 }
 
 /// Closing the socket sends RST.
