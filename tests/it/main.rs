@@ -56,5 +56,8 @@ mod tls_openssl;
 mod tls_tickets;
 mod udp;
 mod upgrade;
+mod upgrade_process;
+mod upgrade_process_failures;
+mod upgrade_process_sockets;
 mod upstream_http2;
 mod waiting;

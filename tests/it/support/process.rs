@@ -117,9 +117,21 @@ pub fn raise_descriptors() {
 }
 
 pub fn signal(process: u32, signal: i32) {
-    // SAFETY: the process is a child that was not waited for yet, so that its id is still its own.
+    // SAFETY: the process is a child that was not waited for yet, or was just found by its arguments, so that its id is still its own.
     let result = unsafe { libc::kill(process as libc::pid_t, signal) };
-    assert_eq!(result, 0, "kill");
+    assert!(result == 0 || signal == libc::SIGKILL, "kill");
+}
+
+/// Processes that were started with this argument.
+pub fn running(argument: &str) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let ids = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
+    ids.filter(|id: &u32| {
+        let command = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        let mut arguments = command.split(|byte| *byte == 0);
+        *id != std::process::id() && arguments.any(|known| known == argument.as_bytes())
+    })
+    .collect()
 }
 
 /// Resident memory of a process, in KiB.
