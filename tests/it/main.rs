@@ -15,6 +15,7 @@ mod edges;
 mod explain;
 mod filters;
 mod framing;
+mod hash;
 mod headers;
 mod http2;
 mod http2_websocket;

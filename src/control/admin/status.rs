@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde::Serialize;
 
 use crate::clock::{self, Rfc3339};
-use crate::config::model::{self, AdminState, BalancerKind};
+use crate::config::model::{self, AdminState};
 use crate::control::effective::Effective;
 use crate::control::overrides::Overrides;
 use crate::control::shared::{Lifecycle, ReloadStatus, Shared};
@@ -89,7 +89,7 @@ struct Route {
 #[derive(Debug, Serialize)]
 struct Pool {
     name: String,
-    balancer: &'static str,
+    balancer: String,
     backends: Vec<Backend>,
 }
 
@@ -229,19 +229,8 @@ fn pool(pool: &snapshot::Pool, overrides: &Overrides) -> Pool {
         .map(|(from, index)| sessions(pool, BackendIndex(index), backend(pool, from, overrides)));
     Pool {
         name: pool.name.to_string(),
-        balancer: balancer_word(pool.balancer),
+        balancer: pool.balancer.to_string(),
         backends: backends.collect(),
-    }
-}
-
-/// The word of the configuration.
-pub(super) fn balancer_word(balancer: BalancerKind) -> &'static str {
-    match balancer {
-        BalancerKind::RoundRobin => "round-robin",
-        BalancerKind::LeastConnections => "least-connections",
-        BalancerKind::LeastSessions => "least-sessions",
-        BalancerKind::RandomTwo => "random-two",
-        BalancerKind::Maglev => "maglev",
     }
 }
 
