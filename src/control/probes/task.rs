@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Failure, Outcome, Probe, ProbeCounts, Target};
+use crate::clock;
 use crate::config::model::Health as Settings;
 use crate::policy::health::{Health, Machine, Outcome as Verdict};
 use crate::rng::Rng;
@@ -55,7 +56,7 @@ impl Watched {
     /// Writes the health and says so.
     pub(super) fn change(&self, health: Health, why: &str) {
         let before = self.live.health();
-        self.live.set_health(health);
+        self.live.set_health(health, clock::now());
         let now = Instant::now();
         let since = {
             let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
