@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::standing::Record;
-use crate::clock;
 use crate::config::model::AdminState;
 use crate::metrics::counter::Counter;
 use crate::policy::health::Health;
@@ -115,17 +114,23 @@ impl Backend {
 }
 
 impl Live {
-    /// A server of which nothing is known but `health`, for `workers` workers.
-    pub fn new(address: SocketAddr, health: Health, epoch: Arc<Epoch>, workers: usize) -> Self {
+    /// A server of which nothing is known but `health` at `now`, for `workers` workers.
+    pub fn new(
+        address: SocketAddr,
+        health: Health,
+        epoch: Arc<Epoch>,
+        workers: usize,
+        now: Instant,
+    ) -> Self {
         Live {
             address,
             epoch,
             health: AtomicU8::new(health as u8),
             changed: AtomicU64::new(0),
-            made: clock::now(),
+            made: now,
             warm: AtomicU32::new(0),
             load: Line::default(),
-            record: Line(Record::new(clock::now())),
+            record: Line(Record::new(now)),
             connections: (0..workers).map(|_| Line::default()).collect(),
         }
     }
@@ -141,13 +146,13 @@ impl Live {
         self.made + Duration::from_millis(self.changed.load(Ordering::Relaxed))
     }
 
-    /// Records the observed state and makes every worker look again. One that is not up grows cold. Only control may call it.
-    pub fn set_health(&self, health: Health) {
+    /// Records the state observed at `now` and makes every worker look again. One that is not up grows cold. Only control may call it.
+    pub fn set_health(&self, health: Health, now: Instant) {
         if health != Health::Up {
             self.warm.store(0, Ordering::Relaxed);
         }
         if self.health() != health {
-            let after = clock::now() - self.made;
+            let after = now.saturating_duration_since(self.made);
             let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
             self.changed.store(after, Ordering::Relaxed);
         }

@@ -24,6 +24,7 @@ pub mod store;
 pub mod summary;
 pub mod table;
 pub mod tls;
+pub mod warmth;
 
 #[cfg(test)]
 pub(crate) mod sample;

@@ -478,7 +478,7 @@ mod tests {
         shared.workers[1].refused[ordinal].add(3);
         let snapshot = shared.current.borrow().clone();
         let live = &snapshot.pools[0].backends[0].live;
-        live.set_health(Health::Up);
+        live.set_health(Health::Up, crate::clock::now());
         live.connections(0).fresh.add(1);
         live.connections(1).reused.add(9);
         let sessions = snapshot.pools[0].sessions.as_ref().unwrap();

@@ -75,7 +75,7 @@ impl Watched {
             // It may be another server that was started in its place.
             self.live.record().release(clock::now());
         }
-        self.live.set_health(health);
+        self.live.set_health(health, clock::now());
         let now = Instant::now();
         let since = {
             let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
