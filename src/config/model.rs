@@ -3,6 +3,7 @@
 //! The walk goes on in `state/compile.rs`, which turns it into a snapshot.
 
 mod cidr;
+mod discovery;
 mod filters;
 mod protection;
 mod proxy_protocol;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use cidr::Cidr;
+pub use discovery::{Discovery, Dns, HttpList, Records};
 pub use filters::{
     Algorithm, BasicAuth, Compress, Cors, ErrorPage, Filter, HeaderEdits, MAX_REGEX, Origins, Part,
     Piece, Redirect, Respond, Rewrite, Scheme, SecurityHeaders, Template, Variable,
@@ -339,8 +341,10 @@ pub struct Pool {
     pub slow_start: Option<Duration>,
     /// Live sessions that are kept count of.
     pub max_sessions: usize,
-    /// At least one; names and addresses are unique within the pool.
+    /// At least one, unless they are discovered; names and addresses are unique within the pool.
     pub backends: Vec<Backend>,
+    /// Where more of them come from; absent: from nowhere.
+    pub discovery: Option<Discovery>,
     /// The active check.
     pub health: Health,
     /// How TLS is spoken to the backends; absent: it is not.
@@ -384,6 +388,8 @@ pub struct Backend {
     pub weight: u16,
     /// What the operator wants of it.
     pub state: AdminState,
+    /// Whether the pool's discovery named it, and not the file.
+    pub discovered: bool,
 }
 
 /// Administrative state of a backend.

@@ -17,6 +17,7 @@ use super::apply::{self, Prepared, Running};
 use super::certificates::Material;
 use super::certificates::watch::CertificateWatch;
 use super::collector::Metrics;
+use super::discovery::{self, Board};
 use super::drain::{self, Patience};
 use super::overrides::Overrides;
 use super::reload::{Cause, Reloader};
@@ -102,6 +103,7 @@ enum Event {
     Signal(Request),
     FileChanged,
     CertificatesChanged,
+    Discovered,
     Requested(ReloadRequest),
     WorkerDied(usize),
 }
@@ -115,7 +117,8 @@ impl Process {
     ) -> Result<Self, String> {
         let born = (clock::now(), clock::wall_millis());
         let signals = Signals::new().map_err(|error| format!("signals: {error}"))?;
-        let config = Arc::new(loaded.config);
+        let (discovery, config) = discovery::Sources::start(loaded.config).await;
+        let (board, config) = (discovery.board(), Arc::new(config));
         let warnings = loaded.warnings.without_advice();
         let mut source = SecretSource::new(&config.state_dir);
         let secrets = source.load(&config)?;
@@ -141,6 +144,7 @@ impl Process {
             workers: running.workers.counts(),
             budget: running.budget.clone(),
             overrides: overrides.clone(),
+            discovery: board.clone(),
             reload_requests,
             started: born.0,
             started_wall_millis: born.1,
@@ -151,7 +155,7 @@ impl Process {
         tokio::spawn(sessions::sweep(current.subscribe()));
         let admin = admin::Server::start(admin, Context { shared, metrics });
         tokio::spawn(slow_start::warm_up(current.subscribe()));
-        tokio::spawn(become_ready(current.subscribe(), lifecycle.clone()));
+        tokio::spawn(become_ready(current.subscribe(), board, lifecycle.clone()));
         systemd::ready();
         Ok(Process {
             file: FileWatch::new(path, read, config.watch),
@@ -164,6 +168,7 @@ impl Process {
                 material,
                 overrides,
                 warnings,
+                discovery,
                 running,
                 admin,
                 current,
@@ -191,6 +196,10 @@ impl Process {
                     Some(()) => continue,
                     None => break ExitCode::SUCCESS,
                 },
+                Event::Discovered => match self.rediscover().await {
+                    Some(()) => continue,
+                    None => break ExitCode::SUCCESS,
+                },
                 Event::Requested(request) => (Cause::Request, vec![request]),
             };
             if self.reload(cause, requests).await.is_none() {
@@ -211,6 +220,7 @@ impl Process {
             index = died(&self.reloader.running.workers) => Event::WorkerDied(index),
             () = self.file.changed() => Event::FileChanged,
             () = self.certificates.changed() => Event::CertificatesChanged,
+            () = self.reloader.discovery.changed() => Event::Discovered,
             Some(request) = self.requests.recv() => Event::Requested(request),
         }
     }
@@ -245,6 +255,15 @@ impl Process {
         }
         self.watch_certificates();
         Some(())
+    }
+
+    /// Nothing when told to stop meanwhile.
+    async fn rediscover(&mut self) -> Option<()> {
+        tokio::select! {
+            biased;
+            () = self.reloader.rediscover() => Some(()),
+            () = self.signals.stop() => None,
+        }
     }
 
     fn watch_certificates(&mut self) {
@@ -371,11 +390,13 @@ async fn holds(condition: impl Fn() -> bool) {
     }
 }
 
-/// Waits for the first verdict on every backend. A pool that is dead then does not matter: that is a verdict too.
+/// Waits for the first answer of every source of backends, for a while, and for the first verdict on every backend. A pool that is dead then does not matter: that is a verdict too.
 async fn become_ready(
     current: watch::Receiver<Arc<Snapshot>>,
+    board: Arc<Board>,
     lifecycle: watch::Sender<Lifecycle>,
 ) {
+    discovery::answered(&board).await;
     // Not the first generation's alone: a reload may add backends meanwhile.
     holds(|| verdicts_in(&current.borrow())).await;
     let became_ready = lifecycle.send_if_modified(|lifecycle| {

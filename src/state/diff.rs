@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use super::snapshot::{ListenerKey, ProtocolKey};
 use crate::config::model::{
-    AccessFormat, AccessTarget, AdminBind, Backend, BalancerKind, Cidr, Config, Forwarding, Health,
-    Level, Limits, Listener, Pool, PoolTls, Protocol, ProxyVersion, Route, Timeouts, Watch,
+    AccessFormat, AccessTarget, AdminBind, Backend, BalancerKind, Cidr, Config, Discovery,
+    Forwarding, Health, Level, Limits, Listener, Pool, PoolTls, Protocol, ProxyVersion, Route,
+    Timeouts, Watch,
 };
 use crate::config::schema::{self, Reload};
 
@@ -48,6 +49,8 @@ pub struct PoolDiff {
     pub health: Option<Health>,
     /// How TLS is spoken from now on, which may be not at all.
     pub tls: Option<Option<PoolTls>>,
+    /// Where backends come from from now on, which may be nowhere.
+    pub discovery: Option<Option<Discovery>>,
     /// By address.
     pub backends: ListDiff<Backend>,
 }
@@ -183,6 +186,7 @@ impl PoolDiff {
             && self.max_sessions.is_none()
             && self.health.is_none()
             && self.tls.is_none()
+            && self.discovery.is_none()
             && self.backends.is_empty()
     }
 }
@@ -239,6 +243,7 @@ impl Item for Pool {
             max_sessions: changed(&self.max_sessions, &to.max_sessions),
             health: changed(&self.health, &to.health),
             tls: changed(&self.tls, &to.tls),
+            discovery: changed(&self.discovery, &to.discovery),
             backends: ListDiff::between(&self.backends, &to.backends),
         };
         (!diff.is_empty()).then_some(diff)
@@ -253,6 +258,7 @@ impl Item for Pool {
         assign(&mut self.max_sessions, &change.max_sessions);
         assign(&mut self.health, &change.health);
         assign(&mut self.tls, &change.tls);
+        assign(&mut self.discovery, &change.discovery);
         change.backends.apply(&mut self.backends);
     }
 }

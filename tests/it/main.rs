@@ -10,6 +10,7 @@ mod basic_auth;
 mod bodies;
 mod command_line;
 mod compress;
+mod discovery;
 mod drain;
 mod edges;
 mod explain;
