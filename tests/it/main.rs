@@ -11,6 +11,7 @@ mod bodies;
 mod command_line;
 mod compress;
 mod discovery;
+mod discovery_dns;
 mod drain;
 mod edges;
 mod explain;
