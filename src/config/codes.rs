@@ -124,6 +124,10 @@ codes! {
     BadServerName "E0803" Value "A name that no TLS server can have."
     BadTlsFile "E0804" Value "A file of certificates or a key that cannot be used."
 
+    OtherDiscovery "E0901" Tables "A key of discovery that does not go with its type."
+    BadDomainName "E0902" Value "A name to look up that no host can have."
+    BadUrl "E0903" Value "A URL that a list of backends cannot be asked for at."
+
     DeniedAnyway "W0303" Value "An allowed network that lies in a denied one, so that nobody of it may come in."
     ProxyUnheard "W0304" File "A listener accepts PROXY headers, and nobody is trusted to send them."
 

@@ -81,6 +81,8 @@ const SCHEME: Choice = words(&["http", "https"]);
 const STATE: Choice = words(&["ready", "drain", "maint"]);
 const CHECK: Choice = words(&["tcp", "http", "grpc", "udp", "none"]);
 const POOL_PROTOCOL: Choice = words(&["http1", "http2"]);
+const DISCOVERY: Choice = words(&["dns", "file", "http"]);
+const RECORDS: Choice = words(&["auto", "a", "aaaa", "both", "srv"]);
 const INITIAL: Choice = words(&["probe", "up", "down"]);
 
 /// Every key, in the order of the reference.
@@ -248,7 +250,7 @@ pub const KEYS: &[Key] = &[
         "How long a backend that is new, or comes up again, takes to its full share of new clients, from a tenth of it on; backends that come up together share evenly at once."),
     row("pools.*.max_sessions", Kind::Count { min: 100, max: 10_000_000 }, Is("100000"), Instant, "1000000",
         "Live sessions that are kept count of, on pools that a sticky route leads to; beyond about as many the longest idle ones are forgotten first, and with the sticky mode \"learn\" their clients with them. One costs 32 to 64 bytes, used or not."),
-    row("pools.*.backends", Kind::TextOrTables(&ADDRESS), Required, Instant, "[\"10.0.0.11:8080\", { address = \"10.0.0.12:8080\", weight = 2 }]",
+    row("pools.*.backends", Kind::TextOrTables(&ADDRESS), Means("none; a pool needs some, or `discovery`"), Instant, "[\"10.0.0.11:8080\", { address = \"10.0.0.12:8080\", weight = 2 }]",
         "The servers: an address for short, or a table."),
     row("pools.*.backends[].name", Kind::Text(&BACKEND_NAME), Means("its address"), Instant, "\"was1\"",
         "What metrics, logs and cookies call it."),
@@ -260,6 +262,30 @@ pub const KEYS: &[Key] = &[
         "Its share of new work beside the others'."),
     row("pools.*.backends[].state", Kind::Choice(&STATE), Is("\"ready\""), Instant, "\"drain\"",
         "Takes new work, keeps only the clients it has, or takes nothing."),
+    row("pools.*.discovery", Kind::Table, Means("the pool has its `backends` alone"), Instant, "{ type = \"dns\", name = \"was.internal\", port = 8080 }",
+        "Where more backends come from while weir runs; they have the pool's every setting, and stand beside its `backends`. When a source fails, or names no backend, the last ones stay."),
+    row("pools.*.discovery.type", Kind::Choice(&DISCOVERY), Required, Instant, "\"dns\"",
+        "Who names them: the domain name system, files that somebody else writes, or a server that hands out a list."),
+    row("pools.*.discovery.name", Kind::Text(&DOMAIN_NAME), Means("none; \"dns\" needs it"), Instant, "\"was.internal\"",
+        "With \"dns\": the name that is looked up; a dot at its end keeps the search domains of /etc/resolv.conf away."),
+    row("pools.*.discovery.records", Kind::Choice(&RECORDS), Is("\"auto\""), Instant, "\"both\"",
+        "With \"dns\": the records that lead to backends: A, or AAAA where the name has none (\"auto\"), one of them, both, or SRV, which tell host, port and weight. A backend is called by its address; one of SRV by host and port where the host has one address."),
+    row("pools.*.discovery.port", Kind::Count { min: 1, max: 65_535 }, Means("none; \"dns\" needs it, but for SRV records"), Instant, "8080",
+        "With \"dns\": the port of every backend."),
+    row("pools.*.discovery.servers", Kind::List(&NAME_SERVER), Means("those of /etc/resolv.conf"), Instant, "[\"10.0.0.53\", \"10.0.1.53:5353\"]",
+        "With \"dns\": the name servers that are asked."),
+    row("pools.*.discovery.min_ttl", Kind::Duration { min: 100 }, Is("\"1s\""), Instant, "\"5s\"",
+        "With \"dns\": an answer is asked for again when the time to live of its records is over, not sooner than this."),
+    row("pools.*.discovery.max_ttl", Kind::Duration { min: 100 }, Is("\"1m\""), Instant, "\"10m\"",
+        "With \"dns\": and not later than this."),
+    row("pools.*.discovery.path", Kind::Text(&FILE_PATH), Means("none; \"file\" needs it"), Instant, "\"/etc/weir/was.d\"",
+        "With \"file\": a directory whose files *.json and *.toml are put together, or one such file: a list of backends, written as `backends` is, or a table with that key alone. A file that is wrong counts as it was before."),
+    row("pools.*.discovery.url", Kind::Text(&LIST_URL), Means("none; \"http\" needs it"), Instant, "\"http://10.0.0.5:8500/backends.json\"",
+        "With \"http\": where a GET is answered with such a list as JSON, of at most 1 MiB."),
+    row("pools.*.discovery.interval", Kind::Duration { min: 100 }, Is("\"5s\""), Instant, "\"30s\"",
+        "With \"http\": between two questions, spread by up to a tenth; a list that did not change since (ETag) is not sent again."),
+    row("pools.*.discovery.timeout", Kind::Duration { min: 10 }, Is("\"2s\""), Instant, "\"500ms\"",
+        "With \"dns\" and \"http\": how long one answer is waited for."),
     row("pools.*.health", Kind::Table, Means("a tcp check with the defaults below"), Instant, "{ type = \"http\", path = \"/healthz\" }",
         "The active check of every backend of the pool."),
     row("pools.*.health.type", Kind::Choice(&CHECK), Is("\"tcp\""), Instant, "\"http\"",
@@ -505,7 +531,6 @@ pub const LATER: &[&str] = &[
     "discovery",
     "datapath",
     "listeners.*.sni",
-    "pools.*.discovery",
     "pools.*.queue",
     "routes[].rewrite",
     "routes[].redirect",

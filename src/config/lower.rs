@@ -3,6 +3,7 @@
 //! The walk goes on in `lower/listeners.rs`, `lower/tls.rs`, `lower/pools.rs`, `lower/routes.rs`, and then in `check.rs`.
 
 mod balancer;
+mod discovery;
 mod filters;
 mod listeners;
 mod passive;

@@ -4,6 +4,7 @@
 
 mod balancer;
 mod cidr;
+mod discovery;
 mod filters;
 mod passive;
 mod protection;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub use balancer::{BalancerKind, HashKey};
 pub use cidr::Cidr;
+pub use discovery::{Discovery, Dns, HttpList, Records};
 pub use filters::{
     Algorithm, BasicAuth, Compress, Cors, ErrorPage, Filter, HeaderEdits, MAX_REGEX, Origins, Part,
     Piece, Redirect, Respond, Rewrite, Scheme, SecurityHeaders, Template, Variable,
@@ -345,8 +347,10 @@ pub struct Pool {
     pub slow_start: Option<Duration>,
     /// Live sessions that are kept count of.
     pub max_sessions: usize,
-    /// At least one; names and addresses are unique within the pool.
+    /// At least one, unless they are discovered; names and addresses are unique within the pool.
     pub backends: Vec<Backend>,
+    /// Where more of them come from; absent: from nowhere.
+    pub discovery: Option<Discovery>,
     /// The active check.
     pub health: Health,
     /// What of the traffic is held against a backend; absent: nothing.
@@ -377,6 +381,8 @@ pub struct Backend {
     pub weight: u16,
     /// What the operator wants of it.
     pub state: AdminState,
+    /// Whether the pool's discovery named it, and not the file.
+    pub discovered: bool,
 }
 
 /// Administrative state of a backend.

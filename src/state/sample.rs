@@ -142,6 +142,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
         slow_start: None,
         max_sessions: 1000,
         backends: backends.iter().map(|address| backend(*address)).collect(),
+        discovery: None,
         health: Health {
             check: Check::Tcp,
             interval: Duration::from_secs(2),
@@ -163,6 +164,7 @@ fn backend(address: SocketAddr) -> Backend {
         address,
         weight: 1,
         state: AdminState::Ready,
+        discovered: false,
     }
 }
 

@@ -10,6 +10,8 @@ mod basic_auth;
 mod bodies;
 mod command_line;
 mod compress;
+mod discovery;
+mod discovery_dns;
 mod drain;
 mod edges;
 mod explain;

@@ -3,6 +3,7 @@
 //! Read `family.rs` (the metrics by name) and `rows.rs` (summing over workers).
 
 mod datagrams;
+mod discovery;
 mod family;
 mod limits;
 mod passive;
@@ -151,6 +152,7 @@ impl prometheus::core::Collector for Registered {
         families.extend(store_families(&snapshot));
         families.extend(tls::families(&collector.shared.workers, &snapshot));
         families.extend(limits::families(&snapshot));
+        families.extend(discovery::families(&snapshot, &collector.shared.discovery));
         families
     }
 }
