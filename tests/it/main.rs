@@ -58,6 +58,7 @@ mod tls_keys;
 mod tls_openssl;
 mod tls_tickets;
 mod udp;
+mod under_fire;
 mod upgrade;
 mod upgrade_process;
 mod upgrade_process_failures;
