@@ -7,6 +7,7 @@ mod filters;
 mod passive;
 mod protection;
 mod proxy_protocol;
+mod retry;
 mod sticky;
 mod tls;
 
@@ -23,6 +24,7 @@ pub use filters::{
 pub use passive::Passive;
 pub use protection::{Access, LimitKey, Rate, RateLimit};
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
+pub use retry::{Retry, RetryOn};
 pub use sticky::{
     Cookie, InsertTimes, OnFailure, Rebalance, SameSite, Secure, Sessions, Sticky, StickyMode,
     Store,
@@ -311,6 +313,8 @@ pub struct Route {
     pub max_body: Option<u64>,
     /// The file's timeouts with the route's own over them.
     pub timeouts: Timeouts,
+    /// When its requests are tried again, beyond what always is.
+    pub retry: Option<Retry>,
 }
 
 /// A condition on a request header field.

@@ -34,12 +34,15 @@ pub(super) fn judge_answer(
 /// a backend of HTTP/2 says that it did nothing for a request.
 pub(super) fn judge_failure(exchange: &Exchange<'_>, plan: &Plan, failure: Failure) {
     let pool = &exchange.generation.snapshot.pools[plan.pool];
-    if pool.passive.is_none() {
+    let Some(passive) = &pool.passive else {
         return;
-    }
+    };
     let is_stale = failure == Failure::BackendClosed && is_stale(exchange);
     let backend = &pool.backends[plan.backend.index()];
-    let verdict = verdict_of(failure).filter(|_| !is_stale);
+    let verdict = match failure {
+        Failure::ErrorStatus(status) => Some(verdict::of_status(passive, status)),
+        failure => verdict_of(failure).filter(|_| !is_stale),
+    };
     verdict
         .into_iter()
         .for_each(|verdict| verdict::take(pool, backend, verdict));

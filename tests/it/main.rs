@@ -34,6 +34,7 @@ mod rebalance;
 mod regressions;
 mod reload;
 mod retries;
+mod retry;
 mod robustness;
 mod routing;
 mod sessions;
