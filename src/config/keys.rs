@@ -32,21 +32,20 @@ const REBALANCE: Choice = words(&["off", "idle"]);
 const ON_FAILURE: Choice = words(&["temporary", "permanent", "wait", "error"]);
 const SAME_SITE: Choice = words(&["lax", "strict", "none"]);
 const SECURE: Choice = words(&["auto", "always", "never"]);
-const BALANCER: Choice = Choice {
+pub(super) const BALANCER: Choice = Choice {
     words: &[
         "round-robin",
         "least-connections",
         "least-sessions",
         "random-two",
-        "maglev",
-    ],
-    later: &[
         "peak-ewma",
         "hash source",
         "hash uri",
-        "hash header:",
-        "hash cookie:",
+        "hash header:NAME",
+        "hash cookie:NAME",
+        "maglev",
     ],
+    open: &["hash header:", "hash cookie:"],
 };
 const TLS_VERSION: Choice = words(&["1.2", "1.3"]);
 const CLIENT_AUTH: Choice = words(&["off", "request", "require"]);
@@ -241,7 +240,9 @@ pub const KEYS: &[Key] = &[
     row("pools.*.transparent", Kind::Flag, Is("false"), Instant, "true",
         "Whether connections and datagrams to the backends, but for checks, come from the client's address. It needs the capability CAP_NET_ADMIN, and backends that route their answers by way of this machine: see config/transparent. A connection is of one client, and so serves one request of HTTP."),
     row("pools.*.balancer", Kind::Choice(&BALANCER), Is("\"round-robin\""), Instant, "\"least-connections\"",
-        "Chooses a backend for new work; \"maglev\" by the client's address alone (of IPv6 its /64), alike in every weir with the same pool."),
+        "Chooses a backend for new work. \"hash ...\" by the client's address (of IPv6 its /64), by path and query, or by the value of a header or cookie, so that equal ones meet at one backend unless that has too much to do; requests without a value go where the least is in flight. \"peak-ewma\" by how long a backend takes to answer, times what it has in flight. \"maglev\" by the client's address alone, alike in every weir with the same pool."),
+    row("pools.*.balance_factor", Kind::Fraction { max: 1000 }, Is("0.25"), Instant, "1",
+        "With \"hash ...\": no request goes to a backend that has its part of all that is in flight, and this much of it besides, if that is eight requests or more; the next in the order of its value takes it."),
     row("pools.*.max_idle", Kind::Count { min: 0, max: 65_536 }, Is("256"), Instant, "32",
         "Idle connections kept for reuse, per worker and backend."),
     row("pools.*.slow_start", Kind::Duration { min: 1000 }, Means("a backend has its full share at once"), Instant, "\"30s\"",
@@ -553,5 +554,5 @@ const fn again(path: &'static str, example: &'static str, doc: &'static str) -> 
 }
 
 const fn words(words: &'static [&'static str]) -> Choice {
-    Choice { words, later: &[] }
+    Choice { words, open: &[] }
 }

@@ -2,6 +2,7 @@
 //! It never holds a value that a later step would have to refuse, and knows no span, socket or file handle.
 //! The walk goes on in `state/compile.rs`, which turns it into a snapshot.
 
+mod balancer;
 mod cidr;
 mod filters;
 mod passive;
@@ -16,6 +17,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use balancer::{BalancerKind, HashKey};
 pub use cidr::Cidr;
 pub use filters::{
     Algorithm, BasicAuth, Compress, Cors, ErrorPage, Filter, HeaderEdits, MAX_REGEX, Origins, Part,
@@ -335,6 +337,8 @@ pub struct Pool {
     pub protocol: PoolProtocol,
     /// Chooses for new work.
     pub balancer: BalancerKind,
+    /// With a hash: how far above its part of what is in flight a backend may be, as a part of that.
+    pub balance_factor: f64,
     /// What header a connection to a backend begins with; absent: none.
     pub proxy_protocol: Option<ProxyVersion>,
     /// Whether connections to backends come from their clients' addresses.
@@ -362,21 +366,6 @@ pub enum PoolProtocol {
     Http1,
     /// HTTP/2, by prior knowledge, or by ALPN where TLS is spoken.
     Http2,
-}
-
-/// The algorithms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BalancerKind {
-    /// Smooth weighted round robin.
-    RoundRobin,
-    /// Fewest requests in flight for its weight.
-    LeastConnections,
-    /// Fewest live sessions for its weight.
-    LeastSessions,
-    /// The less loaded of two drawn at random.
-    RandomTwo,
-    /// A fixed table that the client's address finds its place in.
-    Maglev,
 }
 
 /// One server address.

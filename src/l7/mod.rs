@@ -19,6 +19,7 @@ mod head;
 mod hold;
 pub mod http2;
 mod judge;
+mod latency;
 mod pace;
 mod plan;
 pub mod protect;

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::config::model::AdminState;
 use crate::metrics::counter::Counter;
 use crate::policy::health::Health;
+use crate::policy::latency::Latency;
 
 /// A backend as one generation sees it.
 #[derive(Debug)]
@@ -57,6 +58,8 @@ struct Load {
     upgraded: AtomicU32,
     /// New clients whose first answer is not there yet.
     arriving: AtomicU32,
+    /// A [`Latency`], where the balancer asks for it.
+    latency: AtomicU64,
 }
 
 /// Connections that one worker made toward a backend.
@@ -190,6 +193,33 @@ impl Live {
     #[inline]
     pub fn load(&self) -> u32 {
         self.in_flight().saturating_add(self.upgraded())
+    }
+
+    /// How long its answers take, in microseconds, as of `now`; 0: nobody knows.
+    #[inline]
+    pub fn latency(&self, now: Instant) -> u32 {
+        let word = self.load.0.latency.load(Ordering::Relaxed);
+        Latency::from_word(word).micros(self.millis(now))
+    }
+
+    /// Takes an answer into account that came at `now` and took so long.
+    pub fn note_latency(&self, took: Duration, now: Instant) {
+        let word = &self.load.0.latency;
+        let with = |known| {
+            Some(
+                Latency::from_word(known)
+                    .with(took, self.millis(now))
+                    .word(),
+            )
+        };
+        // It never fails: there always is a next word.
+        let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with);
+    }
+
+    /// Milliseconds since it was made, as many of them as the word has room for: it wraps around after seven weeks.
+    #[inline]
+    fn millis(&self, now: Instant) -> u32 {
+        now.saturating_duration_since(self.made).as_millis() as u32
     }
 
     /// New clients that were sent here and whose first answer is not there yet, over all workers.

@@ -17,14 +17,13 @@ use super::snapshot::{Listener, Passive, Pool, Route, Snapshot};
 use crate::clock;
 use crate::config::model::{self, BalancerKind, Check, Config, PoolProtocol, Rebalance, Sessions};
 use crate::metrics::rows::NONE;
-use crate::policy::balance::Maglev;
+use crate::policy::balance::{Bound, Hash, Maglev, Shared};
 use crate::policy::filter::Filters;
 use crate::policy::health::Health;
 use crate::policy::persist::token::Secrets;
 use crate::policy::persist::{
     self, AnyPersistence, CookieHash, Header, Insert, InsertTimes, Learn, Source, Sticky, StoreKeys,
 };
-use crate::policy::placement::Bound;
 use crate::policy::rebalance::Moves;
 use crate::policy::rendezvous::Rendezvous;
 use crate::policy::route::{RouteMatch, Router};
@@ -176,7 +175,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
     Pool {
         name: from.name.as_str().into(),
         protocol: from.protocol,
-        balancer: from.balancer,
+        balancer: from.balancer.clone(),
         proxy_protocol: from.proxy_protocol,
         transparent: from.transparent,
         max_idle: from.max_idle,
@@ -187,7 +186,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
                 .iter()
                 .map(|backend| (backend.name.as_str(), backend.weight)),
         ),
-        maglev: maglev(from, known),
+        shared: shared(from, known),
         epoch: epoch.clone(),
         sessions: None,
         flights: None,
@@ -205,20 +204,28 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
     }
 }
 
-/// The table of a pool whose balancer is `maglev`: the one that it had, if it says the same.
-fn maglev(from: &model::Pool, known: Option<&&Pool>) -> Arc<Maglev> {
-    if from.balancer != BalancerKind::Maglev {
-        return Arc::default();
-    }
+/// What the workers share of the pool's balancer. The table of `maglev` is the one that the pool had, if it says the same.
+fn shared(from: &model::Pool, known: Option<&&Pool>) -> Shared {
     let backends = || from.backends.iter().map(|b| (b.name.as_str(), b.weight));
-    let kept = known.filter(|known| {
-        let before = known.backends.iter().map(|b| (&*b.name, b.weight));
-        known.balancer == BalancerKind::Maglev && before.eq(backends())
-    });
-    kept.map_or_else(
-        || Arc::new(Maglev::new(backends())),
-        |known| known.maglev.clone(),
-    )
+    let mut shared = Shared::default();
+    match &from.balancer {
+        BalancerKind::Hash(key) => {
+            let bound = Bound::new(from.balance_factor);
+            shared.hash = Arc::new(Hash::new(key, bound, backends()));
+        }
+        BalancerKind::Maglev => {
+            let kept = known.filter(|known| {
+                let before = known.backends.iter().map(|b| (&*b.name, b.weight));
+                known.balancer == BalancerKind::Maglev && before.eq(backends())
+            });
+            shared.maglev = kept.map_or_else(
+                || Arc::new(Maglev::new(backends())),
+                |known| known.shared.maglev.clone(),
+            );
+        }
+        _ => {}
+    }
+    shared
 }
 
 /// The pool of routes that lead nowhere.
@@ -233,7 +240,7 @@ fn nobody() -> Pool {
         slow_start: None,
         backends: Vec::new(),
         ring: Rendezvous::new(std::iter::empty()),
-        maglev: Arc::default(),
+        shared: Shared::default(),
         epoch: Arc::default(),
         sessions: None,
         flights: None,

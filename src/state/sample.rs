@@ -136,6 +136,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
         name: name.into(),
         protocol: PoolProtocol::Http1,
         balancer: BalancerKind::RoundRobin,
+        balance_factor: 0.25,
         proxy_protocol: None,
         transparent: false,
         max_idle: 256,

@@ -22,7 +22,7 @@ use crate::config::model::{
     self, AdminState, BalancerKind, Config, PathChecks, PoolProtocol, Protocol, ProxyProtocol,
     ProxyVersion, Retry, Timeouts,
 };
-use crate::policy::balance::Maglev;
+use crate::policy::balance::Shared;
 use crate::policy::filter::{Files, Filters};
 use crate::policy::health::Health;
 use crate::policy::health::passive::{Standing, is_panic};
@@ -156,8 +156,8 @@ pub struct Pool {
     pub backends: Vec<Backend>,
     /// The backends, ranked for every client by name and weight.
     pub ring: Rendezvous,
-    /// What `maglev` looks clients up in; empty with another balancer.
-    pub maglev: Arc<Maglev>,
+    /// What the workers share of its balancer.
+    pub shared: Shared,
     /// Advances when the state of one of its backends changes; survives reloads under the same name.
     pub epoch: Arc<Epoch>,
     /// New clients under way, if a route to the pool wants them found; survive reloads under the same name.

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde::Serialize;
 
 use crate::clock::{self, Rfc3339};
-use crate::config::model::{self, AdminState, BalancerKind};
+use crate::config::model::{self, AdminState};
 use crate::control::effective::Effective;
 use crate::control::overrides::Overrides;
 use crate::control::shared::{Lifecycle, ReloadStatus, Shared};
@@ -22,12 +22,17 @@ use crate::state::tls::{Shown, TlsFile};
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     version: &'static str,
+    pid: u32,
+    /// The process that this one took over from.
+    predecessor: Option<u32>,
     generation: u64,
     lifecycle: &'static str,
     started: String,
     uptime_seconds: u64,
     workers: usize,
     last_reload: LastReload,
+    /// Absent when none failed: one that succeeds is another process's.
+    failed_upgrade: Option<FailedUpgrade>,
     listeners: Vec<Listener>,
     routes: Vec<Route>,
     pools: Vec<Pool>,
@@ -39,6 +44,12 @@ struct LastReload {
     at: String,
     error: Option<String>,
     warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct FailedUpgrade {
+    at: String,
+    error: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -78,7 +89,7 @@ struct Route {
 #[derive(Debug, Serialize)]
 struct Pool {
     name: String,
-    balancer: &'static str,
+    balancer: String,
     backends: Vec<Backend>,
 }
 
@@ -138,12 +149,18 @@ pub(super) fn status(shared: &Shared) -> Status {
     let uptime = clock::now().saturating_duration_since(shared.started);
     Status {
         version: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
+        predecessor: shared.predecessor,
         generation: snapshot.generation,
         lifecycle: lifecycle_word(*shared.lifecycle.borrow()),
         started: Rfc3339(shared.started_wall_millis).to_string(),
         uptime_seconds: uptime.as_secs(),
         workers: shared.workers.len(),
         last_reload: last_reload(&shared.reload.borrow()),
+        failed_upgrade: (shared.upgrade.borrow().as_ref()).map(|failed| FailedUpgrade {
+            at: Rfc3339(failed.wall_millis).to_string(),
+            error: failed.text.clone(),
+        }),
         listeners: (snapshot.listeners.iter())
             .map(|from| listener(from, &snapshot.tls_files))
             .collect(),
@@ -212,19 +229,8 @@ fn pool(pool: &snapshot::Pool, overrides: &Overrides) -> Pool {
         .map(|(from, index)| sessions(pool, BackendIndex(index), backend(pool, from, overrides)));
     Pool {
         name: pool.name.to_string(),
-        balancer: balancer_word(pool.balancer),
+        balancer: pool.balancer.to_string(),
         backends: backends.collect(),
-    }
-}
-
-/// The word of the configuration.
-pub(super) fn balancer_word(balancer: BalancerKind) -> &'static str {
-    match balancer {
-        BalancerKind::RoundRobin => "round-robin",
-        BalancerKind::LeastConnections => "least-connections",
-        BalancerKind::LeastSessions => "least-sessions",
-        BalancerKind::RandomTwo => "random-two",
-        BalancerKind::Maglev => "maglev",
     }
 }
 
