@@ -6,17 +6,11 @@ use super::client::Next;
 use super::exchange::{Exchange, Plan};
 use super::reject::Failure;
 use crate::policy::health::passive::{Fault, Verdict};
-use crate::state::backend::Backend;
 use crate::upstream::verdict;
 
 /// Judges a try whose answer was passed on, or broke off.
 #[inline]
-pub(super) fn judge_answer(
-    exchange: &Exchange<'_>,
-    plan: &Plan,
-    backend: &Backend,
-    relayed: &Result<Next, Failure>,
-) {
+pub(super) fn judge_answer(exchange: &Exchange<'_>, plan: &Plan, relayed: &Result<Next, Failure>) {
     let pool = &exchange.generation.snapshot.pools[plan.pool];
     let Some(passive) = &pool.passive else {
         return;
@@ -25,6 +19,7 @@ pub(super) fn judge_answer(
         Ok(_) => Some(verdict::of_status(passive, exchange.answer.status)),
         Err(failure) => verdict_of(*failure),
     };
+    let backend = &pool.backends[plan.backend.index()];
     verdict
         .into_iter()
         .for_each(|verdict| verdict::take(pool, backend, verdict));

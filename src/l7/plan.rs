@@ -14,6 +14,7 @@ use super::head::Head;
 use super::judge::judge_failure;
 use super::protect;
 use super::reject::Failure;
+use super::retry::Retrying;
 use super::session::{Shown, look_up};
 use crate::clock;
 use crate::config::model::{Limits, OnFailure, PoolProtocol};
@@ -38,7 +39,7 @@ use crate::upstream::generation::{Generation, PoolLoads};
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     tried: [BackendIndex; MAX_ATTEMPTS as usize],
-    count: usize,
+    count: u8,
     retries: u8,
     led_by: Option<Retry>,
     /// Whether the choice before stands.
@@ -84,7 +85,7 @@ impl Attempts {
 
     /// Backends that are of no more use to this request.
     fn tried(&self) -> &[BackendIndex] {
-        &self.tried[..self.count]
+        &self.tried[..usize::from(self.count)]
     }
 
     /// Whether, and where, another attempt may follow; the failure itself when none may.
@@ -120,7 +121,7 @@ impl Attempts {
             Retry::Elsewhere | Retry::IfAffordable | Retry::Anew => {
                 self.repeats = false;
                 self.anew |= retry == Retry::Anew;
-                self.tried[self.count] = plan.backend;
+                self.tried[usize::from(self.count)] = plan.backend;
                 self.count += 1;
             }
         }
@@ -237,7 +238,8 @@ pub(super) fn plan(
     };
     let ordinal = snapshot.router.route(&facts).ok_or(Failure::NoRoute)?;
     let route = &snapshot.routes[ordinal];
-    exchange.take_route(ordinal, head);
+    exchange.facts.route = Some(ordinal);
+    Retrying::begin(&mut exchange.retrying, route.retry, head, started);
     let edits = &mut scratch.edits;
     edits.clear();
     (route.sticky.iter()).for_each(|sticky| sticky.conceal(head, edits));

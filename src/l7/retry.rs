@@ -32,39 +32,38 @@ pub(super) struct Retrying {
 }
 
 impl Retrying {
-    /// Nothing was tried yet of the request with this head.
-    fn new(rules: Rules, head: &RequestHead<'_>, started: Instant) -> Box<Retrying> {
-        let is_keyed = || head.values("idempotency-key").next().is_some();
-        Box::new(Retrying {
-            is_keyed: rules.idempotency_key && is_keyed(),
-            until: rules
-                .total_timeout
-                .and_then(|total| started.checked_add(total)),
-            is_last: false,
-            place: None,
-            is_denied: false,
-            rules,
-        })
+    /// Takes the rules of the route, if it has some, for a request of which nothing was tried yet.
+    #[inline]
+    pub(super) fn begin(
+        retrying: &mut Option<Box<Retrying>>,
+        rules: Option<Rules>,
+        head: &RequestHead<'_>,
+        started: Instant,
+    ) {
+        if let (Some(rules), None) = (rules, &retrying) {
+            *retrying = Some(Retrying::new(rules, head, started));
+        }
     }
 
     /// When the answer must have begun.
     pub(super) fn until(&self) -> Option<Instant> {
         self.until
     }
+
+    fn new(rules: Rules, head: &RequestHead<'_>, started: Instant) -> Box<Retrying> {
+        let is_keyed = || head.values("idempotency-key").next().is_some();
+        Box::new(Retrying {
+            is_keyed: rules.idempotency_key && is_keyed(),
+            until: (rules.total_timeout).and_then(|total| started.checked_add(total)),
+            is_last: false,
+            place: None,
+            is_denied: false,
+            rules,
+        })
+    }
 }
 
 impl Exchange<'_> {
-    /// Notes the route, and the first time its rules.
-    #[inline]
-    pub(super) fn take_route(&mut self, route: usize, head: &RequestHead<'_>) {
-        self.facts.route = Some(route);
-        let rules = self.generation.snapshot.routes[route].retry;
-        if let (Some(rules), None) = (rules, &self.retrying) {
-            let started = self.facts.started;
-            self.retrying = Some(Retrying::new(rules, head, started));
-        }
-    }
-
     /// What is known of a try that failed so, for the rules.
     pub(super) fn failed(&self, failure: retry::Failure, retries: u8) -> Try {
         let upstream = self.backend.as_ref();

@@ -548,10 +548,16 @@ mod tests {
             .open(&snapshot.pools[0].name, address);
         probes.count(&Ok(()));
         let text = String::from_utf8(metrics.gather().unwrap()).unwrap();
-        // Those of files have rows where a listener speaks TLS: `it tls` has them.
-        let of_files = ["weir_tls_certificate_", "weir_tls_file_"];
-        let is_of_files = |name: &str| of_files.iter().any(|start| name.starts_with(start));
-        for family in ALL.iter().filter(|family| !is_of_files(family.name)) {
+        // Those of files have rows where a listener speaks TLS, those of ejections where a pool has rules for them: `it tls` and
+        // `it passive` have them.
+        let elsewhere = [
+            "weir_tls_certificate_",
+            "weir_tls_file_",
+            "weir_backend_eject",
+            "weir_pool_panic",
+        ];
+        let is_elsewhere = |name: &str| elsewhere.iter().any(|start| name.starts_with(start));
+        for family in ALL.iter().filter(|family| !is_elsewhere(family.name)) {
             let help = format!("# HELP {} {}", family.name, family.help);
             assert!(text.contains(&help), "no {help}");
         }
