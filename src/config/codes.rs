@@ -96,6 +96,7 @@ codes! {
     MixedProtocols "E0408" File "A route names listeners of different protocols."
     OtherProtocol "E0409" File "A route key that means nothing on listeners of its protocol."
     BadAlpn "E0410" Value "A protocol name that no ClientHello has room for."
+    OtherRetry "E0411" Tables "A key of `retry` that does not go with the others."
 
     StickyNeedsHttp "E0501" Value "Stickiness by a cookie or header on a listener that carries none."
     BadCookieName "E0502" Value "A cookie name that is not a token."

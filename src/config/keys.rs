@@ -64,6 +64,7 @@ pub(super) const FILTER: Choice = words(&[
     "rate-limit",
     "compress",
 ]);
+pub(super) const RETRY_ON: Choice = words(&["connect", "reset", "5xx", "timeout"]);
 const FRAME: Choice = words(&["sameorigin", "deny", "off"]);
 pub(super) const REFERRER: Choice = words(&[
     "strict-origin-when-cross-origin",
@@ -300,6 +301,10 @@ pub const KEYS: &[Key] = &[
         "With \"udp\": the datagram that is sent; here a DNS query for the name servers of the root."),
     row("pools.*.health.expect", Kind::Text(&EXPECT), Means("\"200-399\"; any answer with \"udp\""), Instant, "\"200,204\"",
         "The status codes that mean health to an http check; with \"udp\" the bytes that the answer must begin with, such as \"hex:1234\"."),
+    row("pools.*.health.drain_on_status", Kind::Text(&STATUSES), Means("no status does"), Instant, "\"404\"",
+        "The status codes by which a backend says to an http check that it wants to be drained: it is up, keeps the clients that it has, and gets no new ones until it answers as `expect` says."),
+    row("pools.*.health.expect_body", Kind::Text(&ANY_TEXT), Means("any body will do"), Instant, "\"status: ok\"",
+        "Text that the body of the answer to an http check must have in it, within its first 16 KiB."),
     row("pools.*.health.interval", Kind::Duration { min: 10 }, Is("\"2s\""), Instant, "\"5s\"",
         "Between the starts of two checks of one backend, spread by up to a tenth; at most 500ms until the first one has passed."),
     row("pools.*.health.fast_interval", Kind::Duration { min: 10 }, Means("`interval`"), Instant, "\"500ms\"",
@@ -380,6 +385,20 @@ pub const KEYS: &[Key] = &[
     again("routes[].timeouts.upgrade_idle", "\"24h\"", "See timeouts.upgrade_idle."),
     again("routes[].timeouts.udp_idle", "\"10s\"", "See timeouts.udp_idle."),
     again("routes[].timeouts.upstream_idle", "\"1s\"", "See timeouts.upstream_idle."),
+    row("routes[].retry", Kind::Table, Means("only what is always tried again, twice at most: connections that do not come about, and pooled ones that turn out to be closed"), Instant, "{ attempts = 3, on = [\"connect\", \"reset\", \"5xx\", \"timeout\"] }",
+        "When requests are tried at another backend beyond what is always done. What a backend has seen of a request is sent again only if the method is idempotent (RFC 9110 section 9.2.2), if all of the body is at hand (64 KiB at most), and if nothing of an answer was passed on; never for a client whose local session is there. When tries end, the answer of the last one is the client's."),
+    row("routes[].retry.attempts", Kind::Count { min: 1, max: 6 }, Is("3"), Instant, "2",
+        "Tries of a request, the first one too."),
+    row("routes[].retry.on", Kind::List(&RETRY_CAUSES), Means("[\"connect\", \"reset\"], and \"timeout\" with a try_timeout"), Instant, "[\"connect\", \"5xx\", \"timeout\"]",
+        "After what: a connection that did not come about, one that was closed before the first byte of an answer, an answer of class 5xx, or none in time."),
+    row("routes[].retry.budget", Kind::Fraction { max: 1 }, Is("0.2"), Instant, "0.1",
+        "The part of the pool's requests in flight that may be on such a retry at once, so that retries do not bury a pool that is ill; three always may."),
+    row("routes[].retry.idempotency_key", Kind::Flag, Is("false"), Instant, "true",
+        "Whether a request that has an Idempotency-Key header counts as idempotent, because the application knows a repeated one by it."),
+    row("routes[].retry.try_timeout", WAIT, Means("timeouts.response"), Instant, "\"2s\"",
+        "With \"timeout\": how long the answer to one try may take to begin while another try can follow; the last one has all of timeouts.response."),
+    row("routes[].retry.total_timeout", WAIT, Means("no bound beside the others"), Instant, "\"10s\"",
+        "How long after its complete head a request must have the beginning of its answer, over all tries; else it is answered 504."),
     row("routes[].sticky", Kind::Table, Means("not sticky"), Instant, "{ mode = \"insert\" }",
         "Keeps a client on the backend that it already has."),
     row("routes[].sticky.mode", Kind::Choice(&MODE), Required, Instant, "\"insert\"",
@@ -535,7 +554,6 @@ pub const LATER: &[&str] = &[
     "routes[].rewrite",
     "routes[].redirect",
     "routes[].limits",
-    "routes[].retries",
 ];
 
 const WAIT: Kind = Kind::Duration { min: 1 };

@@ -9,6 +9,7 @@ mod listeners;
 mod passive;
 mod pools;
 mod protection;
+mod retry;
 mod routes;
 mod sticky;
 mod tls;

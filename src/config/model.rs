@@ -9,6 +9,7 @@ mod filters;
 mod passive;
 mod protection;
 mod proxy_protocol;
+mod retry;
 mod sticky;
 mod tls;
 
@@ -27,6 +28,7 @@ pub use filters::{
 pub use passive::Passive;
 pub use protection::{Access, LimitKey, Rate, RateLimit};
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
+pub use retry::{Retry, RetryOn};
 pub use sticky::{
     Cookie, InsertTimes, OnFailure, Rebalance, SameSite, Secure, Sessions, Sticky, StickyMode,
     Store,
@@ -315,6 +317,8 @@ pub struct Route {
     pub max_body: Option<u64>,
     /// The file's timeouts with the route's own over them.
     pub timeouts: Timeouts,
+    /// When its requests are tried again, beyond what always is.
+    pub retry: Option<Retry>,
 }
 
 /// A condition on a request header field.
@@ -453,6 +457,10 @@ pub enum Check {
         host: Option<String>,
         /// Status codes that mean health, as inclusive ranges.
         expect: Vec<(u16, u16)>,
+        /// Status codes by which a backend asks to be drained, as inclusive ranges; they mean health too.
+        drain_on: Vec<(u16, u16)>,
+        /// Text that the body of a healthy answer has in it; absent: any body will do.
+        body: Option<String>,
     },
     /// A call of the gRPC health service, version 1.
     Grpc {

@@ -101,6 +101,7 @@ fn route(name: &str, pool: &str, path: &str) -> Route {
         replies: None,
         max_body: None,
         timeouts: timeouts(10),
+        retry: None,
     }
 }
 

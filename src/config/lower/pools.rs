@@ -309,12 +309,26 @@ fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> 
     let service = section.text(report, "service", names::service);
     let others: &[(&'static str, &str)] = match kind {
         Type::Http => &[("service", "grpc"), ("send", "udp")],
-        Type::Grpc => &[("path", "http"), ("expect", "http"), ("send", "udp")],
-        Type::Udp => &[("path", "http"), ("host", "http"), ("service", "grpc")],
+        Type::Grpc => &[
+            ("path", "http"),
+            ("expect", "http"),
+            ("drain_on_status", "http"),
+            ("expect_body", "http"),
+            ("send", "udp"),
+        ],
+        Type::Udp => &[
+            ("path", "http"),
+            ("host", "http"),
+            ("drain_on_status", "http"),
+            ("expect_body", "http"),
+            ("service", "grpc"),
+        ],
         Type::Tcp | Type::None => &[
             ("path", "http"),
             ("host", "http"),
             ("expect", "http"),
+            ("drain_on_status", "http"),
+            ("expect_body", "http"),
             ("service", "grpc"),
             ("send", "udp"),
         ],
@@ -333,6 +347,10 @@ fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> 
             expect: section
                 .text(report, "expect", values::statuses)
                 .unwrap_or_else(|| vec![SOUND]),
+            drain_on: section
+                .text(report, "drain_on_status", values::statuses)
+                .unwrap_or_default(),
+            body: section.text(report, "expect_body", |text| Ok(text.to_owned())),
             http2: protocol == PoolProtocol::Http2,
         },
         Type::Grpc => Check::Grpc {
