@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::access_log_writer::{Place, Writer};
 use super::certificates::{self, Material};
 use super::sockets::{Opened, Sockets};
+use super::standing::Standing;
 use super::supervisor::{Adoption, Supervisor};
 use super::{filter_files, probes, process_log, store};
 use crate::config::model::{AccessTarget, Config};
@@ -50,11 +51,11 @@ pub fn prepare(
     secrets: Option<&Secrets>,
     material: &Material,
     previous: Option<&Snapshot>,
-    sockets: &Sockets,
+    (sockets, standing): (&Sockets, &Standing),
     workers: usize,
 ) -> Result<Prepared, String> {
     let before = previous.map(|snapshot| &*snapshot.config);
-    let opened = sockets.open(&config, workers)?;
+    let opened = sockets.open(&config, standing, workers)?;
     permit(&config)?;
     let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
     let access_log = place(before, &config)?;
@@ -63,6 +64,7 @@ pub fn prepare(
     certificates::attach(&mut snapshot, material, secrets, previous)?;
     store::attach(&mut snapshot, previous);
     filter_files::attach(&mut snapshot, previous, files);
+    standing.attach(&mut snapshot);
     Ok(Prepared {
         snapshot: Arc::new(snapshot),
         opened,

@@ -23,6 +23,7 @@ pub mod shared;
 pub mod signals;
 pub mod slow_start;
 pub mod sockets;
+pub mod standing;
 pub mod state_dir;
 pub mod store;
 pub mod supervisor;

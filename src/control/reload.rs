@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::sync::watch;
 
@@ -11,7 +12,8 @@ use super::apply::{self, Running};
 use super::certificates::Material;
 use super::overrides::Overrides;
 use super::secrets::SecretSource;
-use super::shared::{Refusal, ReloadStatus, Reloaded};
+use super::shared::{Refusal, ReloadStatus, Reloaded, Stood};
+use super::standing::{Mark, Subject};
 use super::{admin, filter_files, systemd};
 use crate::clock;
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
@@ -121,7 +123,8 @@ impl Reloader {
         } else {
             let workers = self.running.workers.count();
             let (config, secrets) = (config.clone(), secrets.as_ref());
-            let (previous, sockets) = (Some(&*previous), &self.running.sockets);
+            let (previous, standing) = (Some(&*previous), self.overrides.standing());
+            let sockets = (&self.running.sockets, &standing);
             Some(apply::prepare(
                 config, secrets, &material, previous, sockets, workers,
             )?)
@@ -165,7 +168,8 @@ impl Reloader {
         let previous = self.current.borrow().clone();
         let (config, secrets) = (previous.config.clone(), self.secrets.as_ref());
         let workers = self.running.workers.count();
-        let (before, sockets) = (Some(&*previous), &self.running.sockets);
+        let (before, standing) = (Some(&*previous), self.overrides.standing());
+        let sockets = (&self.running.sockets, &standing);
         match apply::prepare(config, secrets, &material, before, sockets, workers) {
             Ok(prepared) => {
                 self.adopt_material(material);
@@ -176,6 +180,49 @@ impl Reloader {
             }
             Err(why) => log::error!("reload: the certificates stay as they were: {why}"),
         }
+    }
+
+    /// Lets a listener or the process drain, or serve again: a generation more, under the configuration that is served already. What
+    /// came of it.
+    ///
+    /// # Errors
+    /// Why a listener cannot serve again; everything is as it was then.
+    pub async fn stand(&mut self, subject: &Subject, drain: Option<Mark>) -> Result<Stood, String> {
+        let (previous, mut standing) = (self.current.borrow().clone(), self.overrides.standing());
+        let (drains, who) = (drain.is_some(), drain.as_ref().map(|mark| mark.who.clone()));
+        let changed = standing.set(subject, drain);
+        if changed {
+            let (config, secrets) = (previous.config.clone(), self.secrets.as_ref());
+            let workers = self.running.workers.count();
+            let sockets = (&self.running.sockets, &standing);
+            let prepared = apply::prepare(
+                config,
+                secrets,
+                &self.material,
+                Some(&previous),
+                sockets,
+                workers,
+            )?;
+            self.overrides.stand(standing);
+            self.serve(prepared).await;
+            let generation = self.current.borrow().generation;
+            let word = if drains { "drains" } else { "is ready" };
+            let by = who.map_or_else(String::new, |who| format!(", set by api ({who})"));
+            log::info!("admin: generation {generation}: {subject} {word}{by}");
+        }
+        let kept = self.overrides.keep().await;
+        let listeners = self.current.borrow();
+        let of_subject = |name: &str| match subject {
+            Subject::Listener(wanted) => name == wanted,
+            Subject::Process => true,
+        };
+        let meant = listeners.listeners.iter().filter(|it| of_subject(&it.name));
+        Ok(Stood {
+            state: if drains { "drain" } else { "ready" },
+            changed,
+            kept,
+            connections: meant.map(|it| it.connections.load(Relaxed)).sum(),
+        })
     }
 
     async fn serve(&mut self, prepared: apply::Prepared) {

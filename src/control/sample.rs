@@ -20,6 +20,7 @@ use super::reload::{Cause, Reloader};
 use super::secrets::SecretSource;
 use super::shared::{Lifecycle, Refusal, ReloadRequest, ReloadStatus, Reloaded, Shared};
 use super::sockets::Sockets;
+use super::standing::Standing;
 use super::supervisor::Supervisor;
 use crate::clock;
 use crate::config;
@@ -183,7 +184,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         secrets.as_ref(),
         &material,
         None,
-        &Sockets::default(),
+        (&Sockets::default(), &Standing::default()),
         1,
     )
     .expect("free ports");

@@ -11,6 +11,7 @@ mod bodies;
 mod command_line;
 mod compress;
 mod drain;
+mod drain_levels;
 mod edges;
 mod explain;
 mod filters;

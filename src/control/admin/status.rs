@@ -11,6 +11,7 @@ use crate::config::model::{self, AdminState, BalancerKind};
 use crate::control::effective::Effective;
 use crate::control::overrides::Overrides;
 use crate::control::shared::{Lifecycle, ReloadStatus, Shared};
+use crate::control::standing::{Mark, Standing};
 use crate::policy::balance::BackendIndex;
 use crate::policy::health::slow_start::{FULL, share};
 use crate::state::backend;
@@ -30,6 +31,7 @@ pub(super) struct Status {
     uptime_seconds: u64,
     workers: usize,
     last_reload: LastReload,
+    process: Process,
     /// Absent when none failed: one that succeeds is another process's.
     failed_upgrade: Option<FailedUpgrade>,
     listeners: Vec<Listener>,
@@ -56,10 +58,43 @@ struct Listener {
     name: String,
     addresses: Vec<String>,
     protocol: &'static str,
+    /// `ready` or `drain`.
+    state: &'static str,
+    #[serde(flatten)]
+    set: Setting,
     connections: usize,
     /// Absent where TLS is not spoken.
     #[serde(skip_serializing_if = "Option::is_none")]
     certificates: Option<Vec<Certificate>>,
+}
+
+/// Who said what state something has.
+#[derive(Debug, Serialize)]
+struct Setting {
+    /// `file` or `api`.
+    set_by: &'static str,
+    /// Who used the API, as far as it can tell.
+    set_who: Option<String>,
+    set_at: Option<String>,
+}
+
+impl Setting {
+    fn of(mark: Option<&Mark>) -> Setting {
+        Setting {
+            set_by: if mark.is_some() { "api" } else { "file" },
+            set_who: mark.map(|mark| mark.who.clone()),
+            set_at: mark.map(|mark| Rfc3339(mark.set_wall_millis).to_string()),
+        }
+    }
+}
+
+/// What is set for the process.
+#[derive(Debug, Serialize)]
+struct Process {
+    state: &'static str,
+    #[serde(flatten)]
+    set: Setting,
+    connections: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -100,8 +135,8 @@ struct Backend {
     /// While it warms up: the part of its weight that it takes, beside those of the others. Absent where backends do not.
     share: Option<f64>,
     state: &'static str,
-    set_by: &'static str,
-    set_at: Option<String>,
+    #[serde(flatten)]
+    set: Setting,
     health: &'static str,
     effective: &'static str,
     in_flight: u32,
@@ -130,6 +165,7 @@ pub(super) fn status(shared: &Shared) -> Status {
         .iter()
         .filter(|from| !from.backends.is_empty());
     let pools = pools.map(|from| pool(from, &shared.overrides));
+    let standing = shared.overrides.standing();
     let uptime = clock::now().saturating_duration_since(shared.started);
     Status {
         version: env!("CARGO_PKG_VERSION"),
@@ -141,15 +177,27 @@ pub(super) fn status(shared: &Shared) -> Status {
         uptime_seconds: uptime.as_secs(),
         workers: shared.workers.len(),
         last_reload: last_reload(&shared.reload.borrow()),
+        process: Process {
+            state: state_word(standing.process.as_ref()),
+            set: Setting::of(standing.process.as_ref()),
+            connections: shared.workers.iter().map(|worker| worker.open()).sum(),
+        },
         failed_upgrade: (shared.upgrade.borrow().as_ref()).map(|failed| FailedUpgrade {
             at: Rfc3339(failed.wall_millis).to_string(),
             error: failed.text.clone(),
         }),
         listeners: (snapshot.listeners.iter())
-            .map(|from| listener(from, &snapshot.tls_files))
+            .map(|from| listener(from, &snapshot.tls_files, &standing))
             .collect(),
         routes: snapshot.config.routes.iter().map(route).collect(),
         pools: pools.collect(),
+    }
+}
+
+fn state_word(mark: Option<&Mark>) -> &'static str {
+    match mark {
+        Some(_) => "drain",
+        None => "ready",
     }
 }
 
@@ -177,12 +225,16 @@ fn certificate(shown: &Shown, files: &[TlsFile]) -> Certificate {
     }
 }
 
-fn listener(listener: &snapshot::Listener, files: &[TlsFile]) -> Listener {
+fn listener(listener: &snapshot::Listener, files: &[TlsFile], standing: &Standing) -> Listener {
+    let mark = standing.listeners.get(&*listener.name);
     Listener {
+        state: state_word(mark),
+        set: Setting::of(mark),
         name: listener.name.to_string(),
         addresses: listener
             .keys
             .iter()
+            .chain(&listener.drained)
             .map(|key| key.address.to_string())
             .collect(),
         protocol: listener.protocol.as_str(),
@@ -244,8 +296,7 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overri
         weight: backend.weight,
         share: (pool.slow_start).map(|time| f64::from(share(live.warm(), time)) / f64::from(FULL)),
         state: admin.as_str(),
-        set_by: if over.is_some() { "api" } else { "file" },
-        set_at: over.map(|over| Rfc3339(over.set_wall_millis).to_string()),
+        set: Setting::of(over.as_ref().map(|over| &over.mark)),
         health: health.as_str(),
         effective: Effective::of(admin, health).as_str(),
         in_flight: live.in_flight(),
