@@ -32,21 +32,20 @@ const REBALANCE: Choice = words(&["off", "idle"]);
 const ON_FAILURE: Choice = words(&["temporary", "permanent", "wait", "error"]);
 const SAME_SITE: Choice = words(&["lax", "strict", "none"]);
 const SECURE: Choice = words(&["auto", "always", "never"]);
-const BALANCER: Choice = Choice {
+pub(super) const BALANCER: Choice = Choice {
     words: &[
         "round-robin",
         "least-connections",
         "least-sessions",
         "random-two",
-        "maglev",
-    ],
-    later: &[
         "peak-ewma",
         "hash source",
         "hash uri",
-        "hash header:",
-        "hash cookie:",
+        "hash header:NAME",
+        "hash cookie:NAME",
+        "maglev",
     ],
+    open: &["hash header:", "hash cookie:"],
 };
 const TLS_VERSION: Choice = words(&["1.2", "1.3"]);
 const CLIENT_AUTH: Choice = words(&["off", "request", "require"]);
@@ -240,7 +239,9 @@ pub const KEYS: &[Key] = &[
     row("pools.*.transparent", Kind::Flag, Is("false"), Instant, "true",
         "Whether connections and datagrams to the backends, but for checks, come from the client's address. It needs the capability CAP_NET_ADMIN, and backends that route their answers by way of this machine: see config/transparent. A connection is of one client, and so serves one request of HTTP."),
     row("pools.*.balancer", Kind::Choice(&BALANCER), Is("\"round-robin\""), Instant, "\"least-connections\"",
-        "Chooses a backend for new work; \"maglev\" by the client's address alone (of IPv6 its /64), alike in every weir with the same pool."),
+        "Chooses a backend for new work. \"hash ...\" by the client's address (of IPv6 its /64), by path and query, or by the value of a header or cookie, so that equal ones meet at one backend unless that has too much to do; requests without a value go where the least is in flight. \"peak-ewma\" by how long a backend takes to answer, times what it has in flight. \"maglev\" by the client's address alone, alike in every weir with the same pool."),
+    row("pools.*.balance_factor", Kind::Fraction { max: 1000 }, Is("0.25"), Instant, "1",
+        "With \"hash ...\": no request goes to a backend that has its part of all that is in flight, and this much of it besides, if that is eight requests or more; the next in the order of its value takes it."),
     row("pools.*.max_idle", Kind::Count { min: 0, max: 65_536 }, Is("256"), Instant, "32",
         "Idle connections kept for reuse, per worker and backend."),
     row("pools.*.slow_start", Kind::Duration { min: 1000 }, Means("a backend has its full share at once"), Instant, "\"30s\"",
@@ -285,6 +286,26 @@ pub const KEYS: &[Key] = &[
         "Successes in a row until a backend that was down is up again; a new one needs a single one."),
     row("pools.*.health.initial", Kind::Choice(&INITIAL), Is("\"probe\""), Instant, "\"up\"",
         "What a backend is before the first verdict: \"probe\" uses it only while the pool has none that is up."),
+    row("pools.*.passive", Kind::FlagOrTable, Means("backends are judged by their checks alone"), Instant, "true",
+        "Passive health: a backend that fails requests or connections is ejected, which means that it gets no new clients for a while; true means with the defaults below. Of a sticky route with local sessions it keeps the clients that it has. When the time is over it is tried with a tenth of its share: one success, and it is back; one failure, and it is ejected for longer."),
+    row("pools.*.passive.consecutive_errors", Kind::Count { min: 0, max: 1000 }, Is("5"), Instant, "3",
+        "Errors in a row that eject a backend: connections that it refused, did not take in time or closed before the end of an answer, answers that cannot be read, and `statuses`; 0 means that no number does."),
+    row("pools.*.passive.consecutive_timeouts", Kind::Count { min: 0, max: 1000 }, Is("10"), Instant, "0",
+        "The same for answers that did not begin or go on in time: they count apart, since who is slow is not dead."),
+    row("pools.*.passive.statuses", Kind::Text(&STATUSES), Is("\"502-504\""), Instant, "\"500-599\"",
+        "Status codes of answers that count as errors."),
+    row("pools.*.passive.error_ratio", Kind::Fraction { max: 1 }, Is("0.5"), Instant, "0.2",
+        "The part of all tries within `window` that must be errors, in a row or not, to eject a backend, if these were 20 tries or more; 0 means that none does."),
+    row("pools.*.passive.window", Kind::Duration { min: 1000 }, Is("\"10s\""), Instant, "\"30s\"",
+        "What `error_ratio` looks back on."),
+    row("pools.*.passive.ejection", Kind::Duration { min: 100 }, Is("\"30s\""), Instant, "\"10s\"",
+        "How long a backend is ejected the first time; the second time twice as long, and so on. Each such time without an ejection makes up for one."),
+    row("pools.*.passive.max_ejection", Kind::Duration { min: 100 }, Is("\"5m\""), Instant, "\"1m\"",
+        "The longest that a backend is ejected at a time."),
+    row("pools.*.passive.max_ejected", Kind::Fraction { max: 1 }, Is("0.1"), Instant, "0.3",
+        "The part of the pool's backends that may be ejected at once; at least one may."),
+    row("pools.*.passive.panic_threshold", Kind::Fraction { max: 1 }, Is("0.5"), Instant, "0",
+        "Where less than this part of the ready backends is left, ejections are not heeded, since many bad ones are better than few; those whose checks fail stay out."),
     row("pools.*.tls", Kind::FlagOrTable, Means("plain connections"), Instant, "true",
         "How TLS is spoken to the backends, by health checks too; true means with the defaults below."),
     row("pools.*.tls.ca", Kind::Text(&FILE_PATH), Means("the authorities that the system trusts"), Instant, "\"tls/internal-ca.pem\"",
@@ -485,7 +506,6 @@ pub const LATER: &[&str] = &[
     "datapath",
     "listeners.*.sni",
     "pools.*.discovery",
-    "pools.*.outlier",
     "pools.*.queue",
     "routes[].rewrite",
     "routes[].redirect",
@@ -520,5 +540,5 @@ const fn again(path: &'static str, example: &'static str, doc: &'static str) -> 
 }
 
 const fn words(words: &'static [&'static str]) -> Choice {
-    Choice { words, later: &[] }
+    Choice { words, open: &[] }
 }

@@ -2,8 +2,10 @@
 //! It never holds a value that a later step would have to refuse, and knows no span, socket or file handle.
 //! The walk goes on in `state/compile.rs`, which turns it into a snapshot.
 
+mod balancer;
 mod cidr;
 mod filters;
+mod passive;
 mod protection;
 mod proxy_protocol;
 mod sticky;
@@ -14,11 +16,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use balancer::{BalancerKind, HashKey};
 pub use cidr::Cidr;
 pub use filters::{
     Algorithm, BasicAuth, Compress, Cors, ErrorPage, Filter, HeaderEdits, MAX_REGEX, Origins, Part,
     Piece, Redirect, Respond, Rewrite, Scheme, SecurityHeaders, Template, Variable,
 };
+pub use passive::Passive;
 pub use protection::{Access, LimitKey, Rate, RateLimit};
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
 pub use sticky::{
@@ -329,6 +333,8 @@ pub struct Pool {
     pub protocol: PoolProtocol,
     /// Chooses for new work.
     pub balancer: BalancerKind,
+    /// With a hash: how far above its part of what is in flight a backend may be, as a part of that.
+    pub balance_factor: f64,
     /// What header a connection to a backend begins with; absent: none.
     pub proxy_protocol: Option<ProxyVersion>,
     /// Whether connections to backends come from their clients' addresses.
@@ -343,6 +349,8 @@ pub struct Pool {
     pub backends: Vec<Backend>,
     /// The active check.
     pub health: Health,
+    /// What of the traffic is held against a backend; absent: nothing.
+    pub passive: Option<Passive>,
     /// How TLS is spoken to the backends; absent: it is not.
     pub tls: Option<PoolTls>,
 }
@@ -354,21 +362,6 @@ pub enum PoolProtocol {
     Http1,
     /// HTTP/2, by prior knowledge, or by ALPN where TLS is spoken.
     Http2,
-}
-
-/// The algorithms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BalancerKind {
-    /// Smooth weighted round robin.
-    RoundRobin,
-    /// Fewest requests in flight for its weight.
-    LeastConnections,
-    /// Fewest live sessions for its weight.
-    LeastSessions,
-    /// The less loaded of two drawn at random.
-    RandomTwo,
-    /// A fixed table that the client's address finds its place in.
-    Maglev,
 }
 
 /// One server address.

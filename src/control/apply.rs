@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use super::access_log_writer::{Place, Writer};
 use super::certificates::{self, Material};
+use super::drains::Drains;
 use super::sockets::{Opened, Sockets};
-use super::standing::Standing;
 use super::supervisor::{Adoption, Supervisor};
 use super::{filter_files, probes, process_log, store};
+use crate::clock;
 use crate::config::model::{AccessTarget, Config};
 use crate::metrics::rows::Budget;
 use crate::net::transparent;
@@ -51,20 +52,20 @@ pub fn prepare(
     secrets: Option<&Secrets>,
     material: &Material,
     previous: Option<&Snapshot>,
-    (sockets, standing): (&Sockets, &Standing),
+    (sockets, drains): (&Sockets, &Drains),
     workers: usize,
 ) -> Result<Prepared, String> {
     let before = previous.map(|snapshot| &*snapshot.config);
-    let opened = sockets.open(&config, standing, workers)?;
+    let opened = sockets.open(&config, drains, workers)?;
     permit(&config)?;
     let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
     let access_log = place(before, &config)?;
     let files = filter_files::read(&config)?;
-    let mut snapshot = compile(config, secrets, previous, generation, workers);
+    let mut snapshot = compile(config, secrets, previous, generation, workers, clock::now());
     certificates::attach(&mut snapshot, material, secrets, previous)?;
     store::attach(&mut snapshot, previous);
     filter_files::attach(&mut snapshot, previous, files);
-    standing.attach(&mut snapshot);
+    drains.attach(&mut snapshot);
     Ok(Prepared {
         snapshot: Arc::new(snapshot),
         opened,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::standing::{Mark, Standing};
+use super::drains::{Drains, Mark};
 use super::state_dir;
 use super::upgrade::words::Last;
 use crate::clock::Rfc3339;
@@ -29,7 +29,7 @@ pub struct Overrides {
     path: PathBuf,
     table: Mutex<Table>,
     /// What else drains.
-    standing: Mutex<Standing>,
+    drains: Mutex<Drains>,
     /// Held while the file is written, so that the last one written is the newest.
     writing: Mutex<()>,
     /// Changes of the table since the start; written under its lock.
@@ -66,11 +66,11 @@ pub struct Override {
 pub struct Document {
     backends: Vec<Entry>,
     #[serde(flatten)]
-    standing: Standing,
+    drains: Drains,
 }
 
 impl Document {
-    fn of(table: Table, standing: Standing) -> Document {
+    fn of(table: Table, drains: Drains) -> Document {
         let entries = table.into_iter().map(|((pool, backend), over)| Entry {
             pool,
             backend,
@@ -79,7 +79,7 @@ impl Document {
         });
         Document {
             backends: entries.collect(),
-            standing,
+            drains,
         }
     }
 
@@ -108,17 +108,17 @@ impl Overrides {
     /// What `state_dir` keeps. A file that cannot be used is told and ignored; the next state that is set replaces it.
     pub fn load(state_dir: &Path) -> Overrides {
         let path = state_dir.join(FILE);
-        let (table, standing) = read(&path).unwrap_or_else(|problem| {
+        let (table, drains) = read(&path).unwrap_or_else(|problem| {
             log::warn!(
                 "admin: {} is ignored, backends are as the configuration says: {problem}",
                 path.display()
             );
-            (Table::new(), Standing::default())
+            (Table::new(), Drains::default())
         });
         Overrides {
             path,
             table: Mutex::new(table),
-            standing: Mutex::new(standing),
+            drains: Mutex::new(drains),
             writing: Mutex::default(),
             changes: AtomicU64::new(0),
             kept: AtomicU64::new(0),
@@ -139,7 +139,7 @@ impl Overrides {
 
     /// Everything that is set.
     pub fn document(&self) -> Document {
-        Document::of(self.table().clone(), self.standing())
+        Document::of(self.table().clone(), self.drains())
     }
 
     /// Puts what another process handed over in force for a generation that is about to be served, in place of what the file said.
@@ -181,11 +181,11 @@ impl Overrides {
         let Some(theirs) = theirs else {
             return self;
         };
-        let standing = theirs.standing.clone();
+        let drains = theirs.drains.clone();
         match theirs.table() {
             Ok(table) => {
                 *self.table() = table;
-                self.stand(standing);
+                self.stand(drains);
             }
             Err(problem) => log::warn!("upgrade: the states are those that are kept: {problem}"),
         }
@@ -203,31 +203,31 @@ impl Overrides {
         for line in self.overruled(first, None) {
             log::info!("start: {line}");
         }
-        let standing = self.standing();
-        for (name, mark) in &standing.listeners {
+        let drains = self.drains();
+        for (name, mark) in &drains.listeners {
             let at = Rfc3339(mark.set_wall_millis);
             log::info!("start: listener {name} drains, set by api at {at}");
         }
-        if let Some(mark) = &standing.process {
+        if let Some(mark) = &drains.process {
             let at = Rfc3339(mark.set_wall_millis);
             log::info!("start: the process drains, set by api at {at}");
         }
     }
 
     /// What drains beside backends.
-    pub fn standing(&self) -> Standing {
-        self.lock_standing().clone()
+    pub fn drains(&self) -> Drains {
+        self.lock_drains().clone()
     }
 
     /// Sets what drains beside backends; what follows from it is the caller's to do.
-    pub fn stand(&self, standing: Standing) {
-        *self.lock_standing() = standing;
+    pub fn stand(&self, drains: Drains) {
+        *self.lock_drains() = drains;
         self.changes.fetch_add(1, Relaxed);
     }
 
-    fn lock_standing(&self) -> MutexGuard<'_, Standing> {
-        let standing = self.standing.lock();
-        standing.unwrap_or_else(PoisonError::into_inner)
+    fn lock_drains(&self) -> MutexGuard<'_, Drains> {
+        let drains = self.drains.lock();
+        drains.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was set for a backend.
@@ -324,11 +324,11 @@ impl Overrides {
     /// It waits for the disk. After an error the file is as it was.
     fn save(&self) -> io::Result<()> {
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (table, standing, changes) = {
-            let (table, standing) = (self.table(), self.lock_standing());
-            (table.clone(), standing.clone(), self.changes.load(Relaxed))
+        let (table, drains, changes) = {
+            let (table, drains) = (self.table(), self.lock_drains());
+            (table.clone(), drains.clone(), self.changes.load(Relaxed))
         };
-        let text = serde_json::to_string_pretty(&Document::of(table, standing))?;
+        let text = serde_json::to_string_pretty(&Document::of(table, drains))?;
         state_dir::replace(&self.path, &(text + "\n"))?;
         self.kept.store(changes, Relaxed);
         Ok(())
@@ -364,17 +364,17 @@ fn insert(table: &mut Table, key: (String, String), state: AdminState, mark: Mar
     }
 }
 
-fn read(path: &Path) -> Result<(Table, Standing), String> {
+fn read(path: &Path) -> Result<(Table, Drains), String> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok((Table::new(), Standing::default()));
+            return Ok((Table::new(), Drains::default()));
         }
         Err(error) => return Err(error.to_string()),
     };
     let document: Document = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    let standing = document.standing.clone();
-    Ok((document.table()?, standing))
+    let drains = document.drains.clone();
+    Ok((document.table()?, drains))
 }
 
 #[cfg(test)]

@@ -10,10 +10,10 @@ use tokio::sync::watch;
 
 use super::apply::{self, Running};
 use super::certificates::Material;
+use super::drains::{Mark, Subject};
 use super::overrides::Overrides;
 use super::secrets::SecretSource;
 use super::shared::{Refusal, ReloadStatus, Reloaded, Stood};
-use super::standing::{Mark, Subject};
 use super::{admin, filter_files, systemd};
 use crate::clock;
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
@@ -123,8 +123,8 @@ impl Reloader {
         } else {
             let workers = self.running.workers.count();
             let (config, secrets) = (config.clone(), secrets.as_ref());
-            let (previous, standing) = (Some(&*previous), self.overrides.standing());
-            let sockets = (&self.running.sockets, &standing);
+            let (previous, drains) = (Some(&*previous), self.overrides.drains());
+            let sockets = (&self.running.sockets, &drains);
             Some(apply::prepare(
                 config, secrets, &material, previous, sockets, workers,
             )?)
@@ -168,8 +168,8 @@ impl Reloader {
         let previous = self.current.borrow().clone();
         let (config, secrets) = (previous.config.clone(), self.secrets.as_ref());
         let workers = self.running.workers.count();
-        let (before, standing) = (Some(&*previous), self.overrides.standing());
-        let sockets = (&self.running.sockets, &standing);
+        let (before, drains) = (Some(&*previous), self.overrides.drains());
+        let sockets = (&self.running.sockets, &drains);
         match apply::prepare(config, secrets, &material, before, sockets, workers) {
             Ok(prepared) => {
                 self.adopt_material(material);
@@ -188,13 +188,13 @@ impl Reloader {
     /// # Errors
     /// Why a listener cannot serve again; everything is as it was then.
     pub async fn stand(&mut self, subject: &Subject, drain: Option<Mark>) -> Result<Stood, String> {
-        let (previous, mut standing) = (self.current.borrow().clone(), self.overrides.standing());
-        let (drains, who) = (drain.is_some(), drain.as_ref().map(|mark| mark.who.clone()));
-        let changed = standing.set(subject, drain);
+        let (previous, mut drains) = (self.current.borrow().clone(), self.overrides.drains());
+        let (is_drain, who) = (drain.is_some(), drain.as_ref().map(|mark| mark.who.clone()));
+        let changed = drains.set(subject, drain);
         if changed {
             let (config, secrets) = (previous.config.clone(), self.secrets.as_ref());
             let workers = self.running.workers.count();
-            let sockets = (&self.running.sockets, &standing);
+            let sockets = (&self.running.sockets, &drains);
             let prepared = apply::prepare(
                 config,
                 secrets,
@@ -203,10 +203,10 @@ impl Reloader {
                 sockets,
                 workers,
             )?;
-            self.overrides.stand(standing);
+            self.overrides.stand(drains);
             self.serve(prepared).await;
             let generation = self.current.borrow().generation;
-            let word = if drains { "drains" } else { "is ready" };
+            let word = if is_drain { "drains" } else { "is ready" };
             let by = who.map_or_else(String::new, |who| format!(", set by api ({who})"));
             log::info!("admin: generation {generation}: {subject} {word}{by}");
         }
@@ -218,7 +218,7 @@ impl Reloader {
         };
         let meant = listeners.listeners.iter().filter(|it| of_subject(&it.name));
         Ok(Stood {
-            state: if drains { "drain" } else { "ready" },
+            state: if is_drain { "drain" } else { "ready" },
             changed,
             kept,
             connections: meant.map(|it| it.connections.load(Relaxed)).sum(),
@@ -364,7 +364,9 @@ mod tests {
         let (web, one, two) = (free_port(), free_port(), free_port());
         let mut stage = Stage::new(&[web], &[one], "").await;
         let before = stage.reloader.current.borrow().clone();
-        before.pools[0].backends[0].live.set_health(Health::Up);
+        before.pools[0].backends[0]
+            .live
+            .set_health(Health::Up, crate::clock::now());
 
         stage.write(&[web], &[one, two], "");
         let reloaded = stage.reload().await.expect("a good file");

@@ -28,7 +28,7 @@ use super::supervisor::Supervisor;
 use super::upgrade::attempt::{Reply, Upgrades};
 use super::upgrade::take_over::Inheritance;
 use super::watch::{FileWatch, Identity};
-use super::{probes, process_log, sessions, slow_start, store, systemd};
+use super::{passive, probes, process_log, sessions, slow_start, store, systemd};
 use crate::clock;
 use crate::config::Loaded;
 use crate::config::diagnostic::{Diagnostics, counted};
@@ -171,6 +171,7 @@ impl Process {
         tokio::spawn(sessions::sweep(current.subscribe()));
         let admin = admin::Server::start(begun.admin, Context { shared, metrics });
         tokio::spawn(slow_start::warm_up(current.subscribe()));
+        tokio::spawn(passive::look_after(current.subscribe()));
         tokio::spawn(become_ready(current.subscribe(), lifecycle.clone()));
         if !inheritance.serves() {
             systemd::ready();
@@ -368,11 +369,11 @@ impl Begun {
         let workers = worker_count(config.workers);
         let overrides = Overrides::load(&config.state_dir);
         let overrides = Arc::new(overrides.after(inheritance.overrides()));
-        let standing = overrides.standing();
+        let drains = overrides.drains();
         let given = inheritance.admin(&config.admin.bind);
         let sockets = Sockets::given(inheritance.take_sockets());
         let (own, known) = (config.clone(), secrets.as_ref());
-        let prepared = apply::prepare(own, known, material, None, (&sockets, &standing), workers)?;
+        let prepared = apply::prepare(own, known, material, None, (&sockets, &drains), workers)?;
         let admin = admin::Prepared::new(&config.admin, None, given);
         let admin = admin.map_err(|error| error.to_string())?;
         let first = prepared.snapshot.clone();

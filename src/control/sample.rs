@@ -14,13 +14,13 @@ use super::admin::{self, Context};
 use super::apply::{self, Running};
 use super::certificates;
 use super::collector::Metrics;
+use super::drains::Drains;
 use super::overrides::Overrides;
 use super::probes;
 use super::reload::{Cause, Reloader};
 use super::secrets::SecretSource;
 use super::shared::{Lifecycle, Refusal, ReloadRequest, ReloadStatus, Reloaded, Shared};
 use super::sockets::Sockets;
-use super::standing::Standing;
 use super::supervisor::Supervisor;
 use crate::clock;
 use crate::config;
@@ -184,7 +184,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         secrets.as_ref(),
         &material,
         None,
-        (&Sockets::default(), &Standing::default()),
+        (&Sockets::default(), &Drains::default()),
         1,
     )
     .expect("free ports");
@@ -303,5 +303,12 @@ pub fn shared(pools: &[(&str, &[SocketAddr])]) -> (Arc<Shared>, Ends) {
 pub fn snapshot(config: Config, previous: Option<&Snapshot>) -> Snapshot {
     let secrets = Secrets::parse("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").expect("a secret");
     let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
-    compile(Arc::new(config), Some(&secrets), previous, generation, 2)
+    compile(
+        Arc::new(config),
+        Some(&secrets),
+        previous,
+        generation,
+        2,
+        clock::now(),
+    )
 }

@@ -9,8 +9,8 @@ use std::time::Instant;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::drains::{Mark, Subject};
 use super::overrides::Overrides;
-use super::standing::{Mark, Subject};
 use crate::config::model::Check;
 use crate::metrics::rows::Budget;
 use crate::metrics::worker::WorkerCounts;

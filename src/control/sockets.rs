@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::io;
 
 use super::bind_failure::explain;
-use super::standing::Standing;
+use super::drains::Drains;
 use crate::config::model::Config;
 use crate::net::inherited::Inherited;
 use crate::net::listener::{self, Bound};
@@ -57,15 +57,10 @@ impl Sockets {
     ///
     /// # Errors
     /// Every socket that cannot be bound, a line each.
-    pub fn open(
-        &self,
-        config: &Config,
-        standing: &Standing,
-        workers: usize,
-    ) -> Result<Opened, String> {
+    pub fn open(&self, config: &Config, drains: &Drains, workers: usize) -> Result<Opened, String> {
         let (mut opened, mut complaints) = (Opened::new(workers), Vec::new());
         for (key, name) in diff::sockets(config) {
-            if self.open.contains_key(&key) || standing.drains(name) {
+            if self.open.contains_key(&key) || drains.includes(name) {
                 continue;
             }
             let added = self
@@ -195,7 +190,7 @@ mod tests {
         let config = config(&[("web", &[*address])], &[]);
         let sockets = Sockets::given(inherited);
         let (own, handed) = sockets
-            .open(&config, &Standing::default(), workers)
+            .open(&config, &Drains::default(), workers)
             .unwrap()
             .split();
         assert_eq!(own.len(), 1);
@@ -228,7 +223,7 @@ mod tests {
         let none = config(&[], &[]);
         assert!(
             sockets
-                .open(&none, &Standing::default(), 1)
+                .open(&none, &Drains::default(), 1)
                 .unwrap()
                 .split()
                 .0
@@ -244,7 +239,7 @@ mod tests {
         let address = taken.local_addr().unwrap();
         let config = config(&[("web", &[address])], &[]);
         let complaint = Sockets::default()
-            .open(&config, &Standing::default(), 2)
+            .open(&config, &Drains::default(), 2)
             .unwrap_err();
         assert!(
             complaint.starts_with("listener web cannot bind"),

@@ -18,6 +18,8 @@ mod handshake;
 mod head;
 mod hold;
 pub mod http2;
+mod judge;
+mod latency;
 mod pace;
 mod plan;
 pub mod protect;

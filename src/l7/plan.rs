@@ -11,6 +11,7 @@ use super::client::Client;
 use super::exchange::{Exchange, Plan};
 use super::handshake::{check_host, introduce};
 use super::head::Head;
+use super::judge::judge_failure;
 use super::protect;
 use super::reject::Failure;
 use super::session::{Shown, look_up};
@@ -93,6 +94,7 @@ impl Attempts {
         plan: &Plan,
         failure: Failure,
     ) -> Result<(), Failure> {
+        judge_failure(exchange, plan, failure);
         let sent = exchange
             .backend
             .as_ref()

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::clock;
+use super::standing::Record;
 use crate::config::model::AdminState;
 use crate::metrics::counter::Counter;
 use crate::policy::health::Health;
+use crate::policy::latency::Latency;
 
 /// A backend as one generation sees it.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ pub struct Live {
     /// For how long it has been serving, in milliseconds, as far as that matters to its pool.
     warm: AtomicU32,
     load: Line<Load>,
+    record: Line<Record>,
     /// When the health changed last, in milliseconds after `made`.
     changed: AtomicU64,
     made: Instant,
@@ -55,6 +57,8 @@ struct Load {
     upgraded: AtomicU32,
     /// New clients whose first answer is not there yet.
     arriving: AtomicU32,
+    /// A [`Latency`], where the balancer asks for it.
+    latency: AtomicU64,
 }
 
 /// Connections that one worker made toward a backend.
@@ -110,16 +114,23 @@ impl Backend {
 }
 
 impl Live {
-    /// A server of which nothing is known but `health`, for `workers` workers.
-    pub fn new(address: SocketAddr, health: Health, epoch: Arc<Epoch>, workers: usize) -> Self {
+    /// A server of which nothing is known but `health` at `now`, for `workers` workers.
+    pub fn new(
+        address: SocketAddr,
+        health: Health,
+        epoch: Arc<Epoch>,
+        workers: usize,
+        now: Instant,
+    ) -> Self {
         Live {
             address,
             epoch,
             health: AtomicU8::new(health as u8),
             changed: AtomicU64::new(0),
-            made: clock::now(),
+            made: now,
             warm: AtomicU32::new(0),
             load: Line::default(),
+            record: Line(Record::new(now)),
             connections: (0..workers).map(|_| Line::default()).collect(),
         }
     }
@@ -135,17 +146,28 @@ impl Live {
         self.made + Duration::from_millis(self.changed.load(Ordering::Relaxed))
     }
 
-    /// Records the observed state and makes every worker look again. One that is not up grows cold. Only control may call it.
-    pub fn set_health(&self, health: Health) {
+    /// Records the state observed at `now` and makes every worker look again. One that is not up grows cold. Only control may call it.
+    pub fn set_health(&self, health: Health, now: Instant) {
         if health != Health::Up {
             self.warm.store(0, Ordering::Relaxed);
         }
         if self.health() != health {
-            let after = clock::now() - self.made;
+            let after = now.saturating_duration_since(self.made);
             let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
             self.changed.store(after, Ordering::Relaxed);
         }
         self.health.store(health as u8, Ordering::Relaxed);
+        self.epoch.advance();
+    }
+
+    /// What traffic has shown of it.
+    #[inline]
+    pub fn record(&self) -> &Record {
+        &self.record.0
+    }
+
+    /// Makes every worker look again at the pool's backends.
+    pub fn advance_epoch(&self) {
         self.epoch.advance();
     }
 
@@ -176,6 +198,33 @@ impl Live {
     #[inline]
     pub fn load(&self) -> u32 {
         self.in_flight().saturating_add(self.upgraded())
+    }
+
+    /// How long its answers take, in microseconds, as of `now`; 0: nobody knows.
+    #[inline]
+    pub fn latency(&self, now: Instant) -> u32 {
+        let word = self.load.0.latency.load(Ordering::Relaxed);
+        Latency::from_word(word).micros(self.millis(now))
+    }
+
+    /// Takes an answer into account that came at `now` and took so long.
+    pub fn note_latency(&self, took: Duration, now: Instant) {
+        let word = &self.load.0.latency;
+        let with = |known| {
+            Some(
+                Latency::from_word(known)
+                    .with(took, self.millis(now))
+                    .word(),
+            )
+        };
+        // It never fails: there always is a next word.
+        let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with);
+    }
+
+    /// Milliseconds since it was made, as many of them as the word has room for: it wraps around after seven weeks.
+    #[inline]
+    fn millis(&self, now: Instant) -> u32 {
+        now.saturating_duration_since(self.made).as_millis() as u32
     }
 
     /// New clients that were sent here and whose first answer is not there yet, over all workers.

@@ -12,7 +12,8 @@ use std::time::Duration;
 use super::snapshot::{ListenerKey, ProtocolKey};
 use crate::config::model::{
     AccessFormat, AccessTarget, AdminBind, Backend, BalancerKind, Cidr, Config, Forwarding, Health,
-    Level, Limits, Listener, Pool, PoolTls, Protocol, ProxyVersion, Route, Timeouts, Watch,
+    Level, Limits, Listener, Passive, Pool, PoolTls, Protocol, ProxyVersion, Route, Timeouts,
+    Watch,
 };
 use crate::config::schema::{self, Reload};
 
@@ -34,6 +35,8 @@ pub struct Diff {
 pub struct PoolDiff {
     /// The new algorithm.
     pub balancer: Option<BalancerKind>,
+    /// The new bound of loads.
+    pub balance_factor: Option<f64>,
     /// The new PROXY header, which may be none.
     pub proxy_protocol: Option<Option<ProxyVersion>>,
     /// Whether connections come from their clients' addresses from now on.
@@ -46,6 +49,8 @@ pub struct PoolDiff {
     pub max_sessions: Option<usize>,
     /// The new check.
     pub health: Option<Health>,
+    /// What of the traffic is held against a backend from now on, which may be nothing.
+    pub passive: Option<Option<Passive>>,
     /// How TLS is spoken from now on, which may be not at all.
     pub tls: Option<Option<PoolTls>>,
     /// By address.
@@ -176,12 +181,14 @@ impl<T: Item> ListDiff<T> {
 impl PoolDiff {
     fn is_empty(&self) -> bool {
         self.balancer.is_none()
+            && self.balance_factor.is_none()
             && self.proxy_protocol.is_none()
             && self.transparent.is_none()
             && self.max_idle.is_none()
             && self.slow_start.is_none()
             && self.max_sessions.is_none()
             && self.health.is_none()
+            && self.passive.is_none()
             && self.tls.is_none()
             && self.backends.is_empty()
     }
@@ -232,12 +239,14 @@ impl Item for Pool {
     fn change(&self, to: &Self) -> Option<PoolDiff> {
         let diff = PoolDiff {
             balancer: changed(&self.balancer, &to.balancer),
+            balance_factor: changed(&self.balance_factor, &to.balance_factor),
             proxy_protocol: changed(&self.proxy_protocol, &to.proxy_protocol),
             transparent: changed(&self.transparent, &to.transparent),
             max_idle: changed(&self.max_idle, &to.max_idle),
             slow_start: changed(&self.slow_start, &to.slow_start),
             max_sessions: changed(&self.max_sessions, &to.max_sessions),
             health: changed(&self.health, &to.health),
+            passive: changed(&self.passive, &to.passive),
             tls: changed(&self.tls, &to.tls),
             backends: ListDiff::between(&self.backends, &to.backends),
         };
@@ -246,12 +255,14 @@ impl Item for Pool {
 
     fn apply(&mut self, change: &PoolDiff) {
         assign(&mut self.balancer, &change.balancer);
+        assign(&mut self.balance_factor, &change.balance_factor);
         assign(&mut self.proxy_protocol, &change.proxy_protocol);
         assign(&mut self.transparent, &change.transparent);
         assign(&mut self.max_idle, &change.max_idle);
         assign(&mut self.slow_start, &change.slow_start);
         assign(&mut self.max_sessions, &change.max_sessions);
         assign(&mut self.health, &change.health);
+        assign(&mut self.passive, &change.passive);
         assign(&mut self.tls, &change.tls);
         change.backends.apply(&mut self.backends);
     }

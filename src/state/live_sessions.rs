@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::sessions::{News, Pace, Sessions, Slot};
+use crate::http::cookie::Given;
 use crate::policy::balance::BackendIndex;
 use crate::policy::facts::{KnownSession, SessionFacts};
+use crate::policy::persist::Lesson;
 
 /// A session that was noted is not noted again for this part of the idle timeout, so that few requests write what others read.
 const GRAIN: u32 = 256;
@@ -30,18 +32,20 @@ pub struct LiveSessions {
 
 impl LiveSessions {
     /// The live sessions of a pool whose backends' names come in pool order, after `previous`. `idle` is the longest time that a session
-    /// may be idle on any of its routes; `is_local` says whether one of them leads to sessions in the memory of one server.
+    /// may be idle on any of its routes; `is_local` says whether one of them leads to sessions in the memory of one server. They are noted
+    /// from `now` on.
     pub fn new(
         previous: Option<&LiveSessions>,
         names: &[Arc<str>],
         capacity: usize,
         idle: Duration,
         is_local: bool,
+        now: Instant,
     ) -> LiveSessions {
         let sessions = match previous.map(|known| &known.sessions) {
             Some(known) if known.capacity() == capacity => known.clone(),
-            Some(known) => Arc::new(known.resized(capacity)),
-            None => Arc::new(Sessions::new(capacity)),
+            Some(known) => Arc::new(known.resized(capacity, now)),
+            None => Arc::new(Sessions::new(capacity, now)),
         };
         let (names_by_slot, slots) = number(previous, names);
         let mut backends = vec![None; names_by_slot.len()];
@@ -109,6 +113,57 @@ impl LiveSessions {
     #[inline]
     pub fn touch(&self, key: u64, now: Instant) -> Option<News> {
         self.sessions.touch(key, self.pace(), now)
+    }
+
+    /// Writes down what a backend's answer made of a session. A session is live when its application opened it or did not refuse it;
+    /// a client that shows none is known by weir's token, from its second request on, lest one who keeps no cookies counts many times.
+    ///
+    /// `shown` is the key of the session that the request showed, `token` what the client's own token knows it by, `given` what the answer does to the session's id.
+    pub fn answered(
+        &self,
+        backend: BackendIndex,
+        shown: Option<u64>,
+        token: Option<[u8; 8]>,
+        given: Given<'_>,
+        now: Instant,
+    ) {
+        let known = || shown.or_else(|| token.map(|token| self.key(&token)));
+        match given {
+            Given::Value(id) => {
+                let key = self.key(id);
+                let old = known().filter(|old| *old != key);
+                old.inspect(|old| self.end(*old));
+                self.open(key, backend, now);
+            }
+            Given::Deleted => {
+                shown.inspect(|shown| self.end(*shown));
+            }
+            Given::Nothing => {
+                if let Some(known) = known() {
+                    self.note(known, backend, now);
+                }
+            }
+        }
+    }
+
+    /// Writes down what an answer taught of the session whose key the request showed; what others may have to be told of it.
+    pub fn learn(
+        &self,
+        lesson: Lesson<'_>,
+        backend: BackendIndex,
+        shown: Option<u64>,
+        now: Instant,
+    ) -> Option<News> {
+        match (lesson, shown) {
+            (Lesson::Opened(id), _) => self.open(self.key(id), backend, now),
+            (Lesson::Used, Some(shown)) => self.touch(shown, now),
+            (Lesson::Taken, Some(shown)) => self.note(shown, backend, now),
+            (Lesson::Ended, Some(shown)) => {
+                self.end(shown);
+                None
+            }
+            (_, None) | (Lesson::Nothing, _) => None,
+        }
     }
 
     /// The name of the backend that news are about.
@@ -210,7 +265,7 @@ mod tests {
 
     fn live_sessions(previous: Option<&LiveSessions>, names: &[&str]) -> LiveSessions {
         let names: Vec<Arc<str>> = names.iter().copied().map(Arc::from).collect();
-        LiveSessions::new(previous, &names, 100, IDLE, true)
+        LiveSessions::new(previous, &names, 100, IDLE, true, clock::now())
     }
 
     #[test]

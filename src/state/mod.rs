@@ -19,10 +19,12 @@ pub mod route_limits;
 pub mod sessions;
 pub mod snapshot;
 pub mod sources;
+pub mod standing;
 pub mod store;
 pub mod summary;
 pub mod table;
 pub mod tls;
+pub mod warmth;
 
 #[cfg(test)]
 pub(crate) mod sample;

@@ -135,6 +135,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
         name: name.into(),
         protocol: PoolProtocol::Http1,
         balancer: BalancerKind::RoundRobin,
+        balance_factor: 0.25,
         proxy_protocol: None,
         transparent: false,
         max_idle: 256,
@@ -150,6 +151,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
             rise: 2,
             initial: Initial::Probe,
         },
+        passive: None,
         tls: None,
     }
 }

@@ -125,12 +125,16 @@ fn pool(change: &PoolDiff, old: &[Backend]) -> String {
         Some(backend(from, to))
     });
     let settings = [
-        change.balancer.map(|_| "balancer".to_owned()),
+        change.balancer.as_ref().map(|_| "balancer".to_owned()),
+        change
+            .balance_factor
+            .map(|to| format!("balance_factor {to}")),
         change.proxy_protocol.map(|_| "proxy_protocol".to_owned()),
         change.max_idle.map(|to| format!("max_idle {to}")),
         change.slow_start.map(|_| "slow_start".to_owned()),
         change.max_sessions.map(|to| format!("max_sessions {to}")),
         change.health.as_ref().map(|_| "health".to_owned()),
+        change.passive.as_ref().map(|_| "passive".to_owned()),
         change.tls.as_ref().map(|_| "tls".to_owned()),
     ];
     let mut parts = shown(added.chain(removed).chain(changed));

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::idle::IdleStack;
 use crate::config::model::AdminState;
@@ -14,7 +15,9 @@ use crate::metrics::datagrams::DatagramCounts;
 use crate::metrics::relays::RelayCounts;
 use crate::metrics::rows::{NONE, RequestCounts, RequestLabels, RouteCounts, RouteLabels, Rows};
 use crate::policy::balance::{AnyBalancer, BackendIndex, EligibleSet, Loads, Member};
-use crate::policy::health::slow_start::share;
+use crate::policy::health::passive::Standing;
+use crate::policy::health::slow_start::{FIRST, FULL, share};
+use crate::state::backend::Backend;
 use crate::state::snapshot::{Pool, Snapshot};
 
 /// Requests of one worker and pool that may be held for their clients' homes at once.
@@ -79,6 +82,12 @@ impl Loads for PoolLoads<'_> {
         known.map_or(0, |sessions| sessions.count(backend))
             + arriving.map_or(0, |backend| backend.live.arriving())
     }
+
+    #[inline]
+    fn latency(&self, backend: BackendIndex, now: Instant) -> u32 {
+        let backend = self.0.backends.get(backend.index());
+        backend.map_or(0, |backend| backend.live.latency(now))
+    }
 }
 
 impl Generation {
@@ -109,8 +118,8 @@ impl Generation {
                 let sets = Sets::new(pool);
                 PoolView {
                     balancer: AnyBalancer::new(
-                        pool.balancer,
-                        &pool.maglev,
+                        &pool.balancer,
+                        &pool.shared,
                         index,
                         workers,
                         reloads,
@@ -247,7 +256,7 @@ impl Generation {
     }
 
     /// Closes idle connections that expired or died, and those toward backends that are to be left alone.
-    pub fn sweep(&self, now: std::time::Instant) {
+    pub fn sweep(&self, now: Instant) {
         for (pool, view) in self.snapshot.pools.iter().zip(&self.pools) {
             for (backend, stack) in pool.backends.iter().zip(&view.idle) {
                 match backend.admin() {
@@ -311,12 +320,24 @@ impl Drop for Held<'_> {
 
 /// Who of a pool's backends may be chosen at this moment.
 pub fn eligible(pool: &Pool) -> EligibleSet {
-    EligibleSet::new(pool.backends.iter().map(|backend| Member {
-        weight: backend.weight,
-        share: (pool.slow_start).map_or(1, |time| share(backend.live.warm(), time)),
-        admin: backend.admin(),
-        health: backend.live.health(),
-        since: Some(backend.live.health_since()),
+    let heeds = pool.heeds_ejections();
+    let stands =
+        |backend: &Backend, standing| heeds && backend.live.record().standing() == standing;
+    let is_any_tried = (pool.backends.iter()).any(|own| stands(own, Standing::Trial));
+    let full = if is_any_tried { FULL } else { 1 };
+    EligibleSet::new(pool.backends.iter().map(|backend| {
+        let warm = (pool.slow_start).map_or(full, |time| share(backend.live.warm(), time));
+        Member {
+            weight: backend.weight,
+            share: match stands(backend, Standing::Trial) {
+                true => warm.min(FIRST),
+                false => warm,
+            },
+            admin: backend.admin(),
+            health: backend.live.health(),
+            since: Some(backend.live.health_since()),
+            ejected: stands(backend, Standing::Ejected),
+        }
     }))
 }
 

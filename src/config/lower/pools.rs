@@ -10,12 +10,12 @@ use std::net::SocketAddr;
 use toml::de::{DeTable, DeValue};
 
 use super::tls::{self, Files};
-use super::{At, PoolPlaces, Report, Section};
+use super::{At, PoolPlaces, Report, Section, balancer, passive};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{
-    AdminState, Backend, BalancerKind, Check, Health, Initial, Listener, Pool, PoolProtocol,
-    Protocol, ProxyVersion, Route,
+    AdminState, Backend, Check, Health, Initial, Listener, Pool, PoolProtocol, Protocol,
+    ProxyVersion, Route,
 };
 use crate::config::values::{self, addresses, names, payload};
 
@@ -52,17 +52,10 @@ pub(super) fn lower(
         );
         pools.push(Pool {
             protocol,
-            balancer: section.choice(
-                report,
-                "balancer",
-                [
-                    ("round-robin", BalancerKind::RoundRobin),
-                    ("least-connections", BalancerKind::LeastConnections),
-                    ("least-sessions", BalancerKind::LeastSessions),
-                    ("random-two", BalancerKind::RandomTwo),
-                    ("maglev", BalancerKind::Maglev),
-                ],
-            ),
+            balancer: balancer::lower(report, &section),
+            balance_factor: section
+                .fraction(report, "balance_factor")
+                .unwrap_or_default(),
             proxy_protocol: section.choice(
                 report,
                 "proxy_protocol",
@@ -78,6 +71,7 @@ pub(super) fn lower(
             max_sessions: section.count(report, "max_sessions").unwrap_or_default() as usize,
             backends: backends(report, &name, &section),
             health: health(report, &check, protocol),
+            passive: passive::lower(report, &section),
             tls,
             name: name.value,
         });

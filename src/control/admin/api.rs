@@ -162,7 +162,7 @@ struct Readiness {
 fn readyz(shared: &Shared) -> Answer {
     let lifecycle = *shared.lifecycle.borrow();
     let reason = match lifecycle {
-        Lifecycle::Ready => shared.overrides.standing().process.map(|mark| {
+        Lifecycle::Ready => shared.overrides.drains().process.map(|mark| {
             let at = Rfc3339(mark.set_wall_millis);
             format!("draining, set by api ({}) at {at}", mark.who)
         }),

@@ -11,9 +11,9 @@ use super::answer::{Answer, Problem, json};
 use crate::clock;
 use crate::config::closest;
 use crate::config::model::AdminState;
+use crate::control::drains::Mark;
 use crate::control::effective::Effective;
 use crate::control::shared::Shared;
-use crate::control::standing::Mark;
 use crate::policy::balance::BackendIndex;
 use crate::state::backend::Backend;
 use crate::state::snapshot::{Pool, Snapshot};
@@ -122,7 +122,7 @@ pub(super) fn mark(who: String) -> Mark {
 }
 
 fn takes_new(backend: &&Backend) -> bool {
-    let effective = Effective::of(backend.admin(), backend.live.health());
+    let effective = Effective::of(backend);
     matches!(effective, Effective::Up | Effective::Unknown)
 }
 

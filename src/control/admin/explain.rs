@@ -10,7 +10,6 @@ use serde::Serialize;
 use super::answer::{Answer, Problem, json};
 use super::asked::Asked;
 use super::outcome::{ClientSeen, Outcome, Seen, outcome};
-use super::status::balancer_word;
 use crate::clock::{self, Rfc3339};
 use crate::config::duration_text;
 use crate::config::model::{Filter, OnFailure, Protocol, Sessions};
@@ -112,7 +111,7 @@ struct Session {
 #[derive(Debug, Serialize)]
 struct PoolSeen {
     name: String,
-    balancer: &'static str,
+    balancer: String,
     backends: Vec<BackendSeen>,
 }
 
@@ -233,7 +232,7 @@ fn follow(
     let shown = sticky.session(head).zip(pool.sessions.as_ref());
     facts.session = shown.map(|(shown, sessions)| sessions.look(shown, facts.now));
     let view = PoolView {
-        balancer: &AnyBalancer::new(pool.balancer, &pool.maglev, 0, 1, 0),
+        balancer: &AnyBalancer::new(&pool.balancer, &pool.shared, 0, 1, 0),
         ring: &pool.ring,
         sets: &sets,
         loads: &PoolLoads(pool),
@@ -352,7 +351,7 @@ fn client(sticky: &Sticky, pool: &Pool, recall: &Recall, session: Option<Session
         home: own.map(name),
         home_state: own.map(|own| {
             let own = backend(own);
-            Effective::of(own.admin(), own.live.health()).as_str()
+            Effective::of(own).as_str()
         }),
         refuge: home.and_then(|home| home.refuge).map(name),
         issued,
@@ -382,13 +381,13 @@ fn pool_seen(pool: &Pool, sets: &EligibleSet) -> PoolSeen {
     let backends = pool.backends.iter().zip((0..=u16::MAX).map(BackendIndex));
     PoolSeen {
         name: pool.name.to_string(),
-        balancer: balancer_word(pool.balancer),
+        balancer: pool.balancer.to_string(),
         backends: backends
             .map(|(backend, index)| BackendSeen {
                 name: backend.name.to_string(),
                 address: backend.live.address.to_string(),
                 weight: backend.weight,
-                effective: Effective::of(backend.admin(), backend.live.health()).as_str(),
+                effective: Effective::of(backend).as_str(),
                 in_flight: backend.live.in_flight(),
                 sessions: pool.sessions.as_ref().map(|sessions| sessions.count(index)),
                 takes_new: sets.fresh().contains(index),

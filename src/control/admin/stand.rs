@@ -1,6 +1,6 @@
 //! `POST /api/v1/listeners/{listener}/{drain|ready}` and `POST /api/v1/process/{drain|ready}`: what an operator wants of them.
 //! It asks the loop of the process, which makes a generation of it; nothing is changed here.
-//! The walk goes on in `control/standing.rs`.
+//! The walk goes on in `control/drains.rs`.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use super::answer::{Answer, Problem, json};
 use super::backend_state::{decoded, mark, missing};
+use crate::control::drains::Subject;
 use crate::control::shared::{Order, Shared};
-use crate::control::standing::Subject;
 
 /// How long whoever asked waits.
 const WAIT: Duration = Duration::from_secs(20);

@@ -7,15 +7,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde::Serialize;
 
 use crate::clock::{self, Rfc3339};
-use crate::config::model::{self, AdminState, BalancerKind};
+use crate::config::model::{self, AdminState};
+use crate::control::drains::{Drains, Mark};
 use crate::control::effective::Effective;
 use crate::control::overrides::Overrides;
 use crate::control::shared::{Lifecycle, ReloadStatus, Shared};
-use crate::control::standing::{Mark, Standing};
 use crate::policy::balance::BackendIndex;
 use crate::policy::health::slow_start::{FULL, share};
 use crate::state::backend;
 use crate::state::snapshot;
+use crate::state::standing::Record;
 use crate::state::tls::{Shown, TlsFile};
 
 /// The whole document.
@@ -123,7 +124,7 @@ struct Route {
 #[derive(Debug, Serialize)]
 struct Pool {
     name: String,
-    balancer: &'static str,
+    balancer: String,
     backends: Vec<Backend>,
 }
 
@@ -139,6 +140,9 @@ struct Backend {
     set: Setting,
     health: &'static str,
     effective: &'static str,
+    /// In a pool with passive health.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passive: Option<Passive>,
     in_flight: u32,
     upgraded: u32,
     /// Absent where no route to the pool is sticky.
@@ -148,6 +152,18 @@ struct Backend {
     /// Of a backend that drains: when the last of them will have expired, if none is used again.
     sessions_expire_seconds: Option<u64>,
     connections: Connections,
+}
+
+/// What traffic has shown of a backend.
+#[derive(Debug, Serialize)]
+struct Passive {
+    /// `good`, `ejected` or `trial`.
+    standing: &'static str,
+    /// Until its ejection is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds_left: Option<f64>,
+    /// Since weir started.
+    ejections: u64,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -165,7 +181,7 @@ pub(super) fn status(shared: &Shared) -> Status {
         .iter()
         .filter(|from| !from.backends.is_empty());
     let pools = pools.map(|from| pool(from, &shared.overrides));
-    let standing = shared.overrides.standing();
+    let drains = shared.overrides.drains();
     let uptime = clock::now().saturating_duration_since(shared.started);
     Status {
         version: env!("CARGO_PKG_VERSION"),
@@ -178,8 +194,8 @@ pub(super) fn status(shared: &Shared) -> Status {
         workers: shared.workers.len(),
         last_reload: last_reload(&shared.reload.borrow()),
         process: Process {
-            state: state_word(standing.process.as_ref()),
-            set: Setting::of(standing.process.as_ref()),
+            state: state_word(drains.process.as_ref()),
+            set: Setting::of(drains.process.as_ref()),
             connections: shared.workers.iter().map(|worker| worker.open()).sum(),
         },
         failed_upgrade: (shared.upgrade.borrow().as_ref()).map(|failed| FailedUpgrade {
@@ -187,7 +203,7 @@ pub(super) fn status(shared: &Shared) -> Status {
             error: failed.text.clone(),
         }),
         listeners: (snapshot.listeners.iter())
-            .map(|from| listener(from, &snapshot.tls_files, &standing))
+            .map(|from| listener(from, &snapshot.tls_files, &drains))
             .collect(),
         routes: snapshot.config.routes.iter().map(route).collect(),
         pools: pools.collect(),
@@ -225,8 +241,8 @@ fn certificate(shown: &Shown, files: &[TlsFile]) -> Certificate {
     }
 }
 
-fn listener(listener: &snapshot::Listener, files: &[TlsFile], standing: &Standing) -> Listener {
-    let mark = standing.listeners.get(&*listener.name);
+fn listener(listener: &snapshot::Listener, files: &[TlsFile], drains: &Drains) -> Listener {
+    let mark = drains.listeners.get(&*listener.name);
     Listener {
         state: state_word(mark),
         set: Setting::of(mark),
@@ -265,19 +281,8 @@ fn pool(pool: &snapshot::Pool, overrides: &Overrides) -> Pool {
         .map(|(from, index)| sessions(pool, BackendIndex(index), backend(pool, from, overrides)));
     Pool {
         name: pool.name.to_string(),
-        balancer: balancer_word(pool.balancer),
+        balancer: pool.balancer.to_string(),
         backends: backends.collect(),
-    }
-}
-
-/// The word of the configuration.
-pub(super) fn balancer_word(balancer: BalancerKind) -> &'static str {
-    match balancer {
-        BalancerKind::RoundRobin => "round-robin",
-        BalancerKind::LeastConnections => "least-connections",
-        BalancerKind::LeastSessions => "least-sessions",
-        BalancerKind::RandomTwo => "random-two",
-        BalancerKind::Maglev => "maglev",
     }
 }
 
@@ -298,13 +303,23 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overri
         state: admin.as_str(),
         set: Setting::of(over.as_ref().map(|over| &over.mark)),
         health: health.as_str(),
-        effective: Effective::of(admin, health).as_str(),
+        effective: Effective::of(backend).as_str(),
+        passive: (pool.passive.as_ref()).map(|_| passive(live.record())),
         in_flight: live.in_flight(),
         upgraded: live.upgraded(),
         sessions: None,
         sessions_held: 0,
         sessions_expire_seconds: None,
         connections,
+    }
+}
+
+fn passive(record: &Record) -> Passive {
+    let left = record.left(clock::now()).map(|left| left.as_secs_f64());
+    Passive {
+        standing: record.standing().as_str(),
+        seconds_left: left,
+        ejections: record.ejections_ever().iter().sum(),
     }
 }
 

@@ -5,6 +5,7 @@
 mod datagrams;
 mod family;
 mod limits;
+mod passive;
 mod relays;
 mod rows;
 mod tls;
@@ -145,6 +146,7 @@ impl prometheus::core::Collector for Registered {
         families.extend(collector.process_families());
         families.extend(collector.config_families());
         families.extend(collector.backend_families(&snapshot));
+        families.extend(passive::families(&snapshot));
         families.push(listener_family(&snapshot));
         families.extend(store_families(&snapshot));
         families.extend(tls::families(&collector.shared.workers, &snapshot));
@@ -345,7 +347,7 @@ impl BackendSamples {
         let upgraded = f64::from(live.upgraded());
         self.upgraded
             .push(metric::BACKEND_UPGRADED.sample(&[pool, name], upgraded));
-        let effective = Effective::of(backend.admin(), health);
+        let effective = Effective::of(backend);
         for state in Effective::ALL {
             let holds = f64::from(state == effective);
             self.states
@@ -476,7 +478,7 @@ mod tests {
         shared.workers[1].refused[ordinal].add(3);
         let snapshot = shared.current.borrow().clone();
         let live = &snapshot.pools[0].backends[0].live;
-        live.set_health(Health::Up);
+        live.set_health(Health::Up, crate::clock::now());
         live.connections(0).fresh.add(1);
         live.connections(1).reused.add(9);
         let sessions = snapshot.pools[0].sessions.as_ref().unwrap();

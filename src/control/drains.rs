@@ -21,7 +21,7 @@ pub struct Mark {
 
 /// Everything that drains but backends.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct Drains {
     /// Listeners, by name.
     #[serde(default)]
     pub listeners: BTreeMap<String, Mark>,
@@ -39,9 +39,9 @@ pub enum Subject {
     Process,
 }
 
-impl Standing {
+impl Drains {
     /// Whether a listener drains.
-    pub fn drains(&self, listener: &str) -> bool {
+    pub fn includes(&self, listener: &str) -> bool {
         self.listeners.contains_key(listener)
     }
 
@@ -50,7 +50,7 @@ impl Standing {
         let drains = drain.is_some();
         let before = match (subject, drain) {
             // Who was first stays the one who did it.
-            (Subject::Listener(name), Some(_)) if self.drains(name) => true,
+            (Subject::Listener(name), Some(_)) if self.includes(name) => true,
             (Subject::Process, Some(_)) if self.process.is_some() => true,
             (Subject::Listener(name), Some(mark)) => {
                 self.listeners.insert(name.clone(), mark).is_some()
@@ -65,7 +65,7 @@ impl Standing {
     pub fn attach(&self, snapshot: &mut Snapshot) {
         snapshot.leaving = self.process.is_some();
         for listener in &mut snapshot.listeners {
-            if self.drains(&listener.name) {
+            if self.includes(&listener.name) {
                 listener.drained = std::mem::take(&mut listener.keys);
             }
         }
@@ -96,25 +96,25 @@ mod tests {
 
     #[test]
     fn what_is_set_twice_was_set_by_the_first() {
-        let (mut standing, web) = (Standing::default(), Subject::Listener("web".to_owned()));
+        let (mut drains, web) = (Drains::default(), Subject::Listener("web".to_owned()));
         for subject in [&web, &Subject::Process] {
-            assert!(!standing.set(subject, None));
-            assert!(standing.set(subject, Some(mark("a"))));
-            assert!(!standing.set(subject, Some(mark("b"))));
+            assert!(!drains.set(subject, None));
+            assert!(drains.set(subject, Some(mark("a"))));
+            assert!(!drains.set(subject, Some(mark("b"))));
         }
-        assert_eq!(standing.listeners["web"].who, "a");
-        assert_eq!(standing.process, Some(mark("a")));
-        assert!(standing.set(&web, None) && standing.set(&Subject::Process, None));
-        assert_eq!(standing, Standing::default());
+        assert_eq!(drains.listeners["web"].who, "a");
+        assert_eq!(drains.process, Some(mark("a")));
+        assert!(drains.set(&web, None) && drains.set(&Subject::Process, None));
+        assert_eq!(drains, Drains::default());
     }
 
     #[test]
     fn a_listener_that_drains_has_no_sockets() {
-        let mut standing = Standing::default();
-        standing.set(&Subject::Listener("web".to_owned()), Some(mark("a")));
+        let mut drains = Drains::default();
+        drains.set(&Subject::Listener("web".to_owned()), Some(mark("a")));
         let (web, other) = ([loopback(1), loopback(2)], [loopback(3)]);
         let mut snapshot = snapshot(config(&[("web", &web), ("other", &other)], &[]), None);
-        standing.attach(&mut snapshot);
+        drains.attach(&mut snapshot);
         let keys: Vec<_> = (snapshot.listeners.iter())
             .map(|listener| (listener.keys.len(), listener.drained.len()))
             .collect();
