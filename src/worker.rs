@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
@@ -164,6 +164,8 @@ struct Worker {
     generation: Rc<RefCell<Option<Rc<Generation>>>>,
     idle: IdleStacks,
     views: HashMap<ListenerKey, Rc<ListenerView>>,
+    /// Those of listeners that ended, while they have connections.
+    draining: Vec<Weak<ListenerView>>,
 }
 
 impl Worker {
@@ -189,6 +191,7 @@ impl Worker {
             generation: Rc::default(),
             idle: IdleStacks::new(),
             views: HashMap::new(),
+            draining: Vec::new(),
         }
     }
 
@@ -212,10 +215,16 @@ impl Worker {
                 true
             }
             None => {
-                view.close(Closing::Closed);
+                let is_drained = snapshot.listeners.iter().any(|it| it.drained.contains(key));
+                view.close(match is_drained {
+                    true => Closing::Drained,
+                    false => Closing::Closed,
+                });
+                self.draining.push(Rc::downgrade(view));
                 false
             }
         });
+        self.draining.retain(|view| view.strong_count() > 0);
         for (key, socket) in opened {
             let Some(&ordinal) = ordinals.get(&key) else {
                 continue;
@@ -256,6 +265,8 @@ impl Worker {
 
     fn close(&mut self, closing: Closing) {
         self.views.values().for_each(|view| view.close(closing));
+        let draining = self.draining.iter().filter_map(Weak::upgrade);
+        draining.for_each(|view| view.close(closing));
         self.local.wheel.wake_all();
     }
 }
@@ -326,7 +337,7 @@ async fn accept(listener: tokio::net::TcpListener, view: Rc<ListenerView>, local
         match accepted {
             Ok((stream, remote)) => {
                 is_failing = false;
-                queued -= i32::from(view.is_closing());
+                queued -= i32::from(view.has_ended());
                 start(stream, remote, &view, &local);
             }
             // The connection is gone already; the next one is not to blame.
@@ -351,14 +362,14 @@ fn poll_accept(
     view: &ListenerView,
     timer: &Timer,
 ) -> Poll<Option<io::Result<(TcpStream, SocketAddr)>>> {
-    if is_full(view) && !view.is_closing() {
+    if is_full(view) && !view.has_ended() {
         timer.set(cx, FULL_PAUSE);
         return Poll::Pending;
     }
     match listener.poll_accept(cx) {
         Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
         // Without a budget the runtime says so too, while more may be queued: it wakes the task again by itself.
-        Poll::Pending if view.is_closing() && has_budget_remaining() => Poll::Ready(None),
+        Poll::Pending if view.has_ended() && has_budget_remaining() => Poll::Ready(None),
         Poll::Pending => {
             // Without a deadline of its own it is still woken when the listener closes.
             timer.attach(cx);

@@ -1,6 +1,6 @@
-//! `weir ready` and `weir maint`, and what `weir drain` begins with: sets what the operator wants of one backend.
+//! `weir ready` and `weir maint`, and what `weir drain` begins with: sets what the operator wants of a backend, a listener or weir.
 //! Names are judged by the running process, which knows what there is.
-//! The walk goes on in `drain.rs` and in `control/admin/backend_state.rs`.
+//! The walk goes on in `drain.rs` and in `control/admin/backend_state.rs` and `stand.rs`.
 
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -18,9 +18,44 @@ use crate::config::model::AdminState;
 pub struct Place {
     /// The backend, as `weir status` names pool and backend: was/was2.
     #[arg(value_name = "POOL/BACKEND")]
-    pub target: Target,
+    target: Target,
     #[command(flatten)]
     address: AdminAddress,
+}
+
+/// Something of a running weir that may drain.
+#[derive(Args)]
+pub struct Subject {
+    #[command(flatten)]
+    what: What,
+    #[command(flatten)]
+    address: AdminAddress,
+}
+
+/// What is meant: one of these.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// A backend, as `weir status` names pool and backend: was/was2.
+    #[arg(value_name = "POOL/BACKEND")]
+    target: Option<Target>,
+    /// A listener, by its name in the file.
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+    /// weir as a whole.
+    #[arg(long)]
+    process: bool,
+}
+
+/// The same, as one of three.
+#[derive(Clone, Debug)]
+pub enum Meant {
+    /// A backend.
+    Backend(Target),
+    /// A listener.
+    Listener(String),
+    /// weir as a whole.
+    Process,
 }
 
 /// A pool's name and a backend's, neither of which has a `/`.
@@ -35,8 +70,14 @@ pub struct Target {
 impl Place {
     /// Sets the state and prints what came of it.
     pub fn set(&self, state: AdminState) -> ExitCode {
-        let set = self.client().and_then(|client| self.ask(&client, state));
-        print(set.map(|outcome| self.told(state, &outcome)))
+        set(&self.address, &Meant::Backend(self.target.clone()), state)
+    }
+}
+
+impl Subject {
+    /// Sets the state and prints what came of it.
+    pub fn set(&self, state: AdminState) -> ExitCode {
+        set(&self.address, &self.meant(), state)
     }
 
     /// A way to ask the weir that is meant.
@@ -47,23 +88,65 @@ impl Place {
         self.address.client()
     }
 
+    /// What is meant.
+    pub fn meant(&self) -> Meant {
+        match (&self.what.target, &self.what.listener) {
+            (Some(target), _) => Meant::Backend(target.clone()),
+            (_, Some(listener)) => Meant::Listener(listener.clone()),
+            (None, None) => Meant::Process,
+        }
+    }
+}
+
+impl Meant {
     /// Sets the state.
     ///
     /// # Errors
-    /// What to tell the user, when there is no answer or no such backend.
+    /// What to tell the user, when there is no answer or nothing of that name.
     pub fn ask(&self, client: &Client, state: AdminState) -> Result<Value, String> {
-        let (pool, backend) = (encoded(&self.target.pool), encoded(&self.target.backend));
-        let state = state.as_str();
-        client.post(
-            &format!("/api/v1/pools/{pool}/backends/{backend}/{state}"),
-            &json!({}),
-        )
+        let subject = match self {
+            Meant::Backend(target) => {
+                let (pool, backend) = (encoded(&target.pool), encoded(&target.backend));
+                format!("pools/{pool}/backends/{backend}")
+            }
+            Meant::Listener(name) => format!("listeners/{}", encoded(name)),
+            Meant::Process => "process".to_owned(),
+        };
+        let path = format!("/api/v1/{subject}/{}", state.as_str());
+        client.post(&path, &json!({ "by": user() }))
     }
 
     /// What came of it, a line or two.
     pub fn told(&self, state: AdminState, outcome: &Value) -> String {
-        told(&self.target, state, outcome)
+        if let Meant::Backend(target) = self {
+            return told(target, state, outcome);
+        }
+        let already = match outcome["changed"].as_bool() {
+            Some(false) => " already",
+            _ => "",
+        };
+        let is = match state {
+            AdminState::Ready => "is ready",
+            AdminState::Drain | AdminState::Maint => "drains",
+        };
+        let open = outcome["connections"].as_u64().unwrap_or(0) as usize;
+        let open = counted(open, "connection");
+        format!("{self} {is}{already}, {open} open\n{}", unkept(outcome))
     }
+}
+
+/// Who is at the terminal, for colleagues who wonder later.
+fn user() -> Option<String> {
+    let names = ["SUDO_USER", "USER", "LOGNAME"].into_iter();
+    let mut names = names.filter_map(|name| std::env::var(name).ok());
+    names.find(|name| !name.is_empty())
+}
+
+fn set(address: &AdminAddress, meant: &Meant, state: AdminState) -> ExitCode {
+    let set = address
+        .client()
+        .and_then(|client| meant.ask(&client, state));
+    print(set.map(|outcome| meant.told(state, &outcome)))
 }
 
 impl FromStr for Target {
@@ -106,10 +189,14 @@ fn told(target: &Target, state: AdminState, outcome: &Value) -> String {
         let pool = &target.pool;
         text += &format!("note: no backend of {pool} takes new clients now\n");
     }
-    if outcome["kept"] == false {
-        text += "note: state_dir cannot be written: it will not survive a restart of weir\n";
+    text + unkept(outcome)
+}
+
+fn unkept(outcome: &Value) -> &'static str {
+    match outcome["kept"].as_bool() {
+        Some(false) => "note: state_dir cannot be written: it will not survive a restart of weir\n",
+        _ => "",
     }
-    text
 }
 
 /// Told only where there are any.
@@ -117,6 +204,16 @@ fn upgraded(outcome: &Value) -> String {
     match outcome["upgraded"].as_u64() {
         Some(count @ 1..) => format!(", {count} upgraded"),
         _ => String::new(),
+    }
+}
+
+impl std::fmt::Display for Meant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Meant::Backend(target) => target.fmt(f),
+            Meant::Listener(name) => write!(f, "listener {name}"),
+            Meant::Process => f.write_str("weir"),
+        }
     }
 }
 

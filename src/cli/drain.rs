@@ -1,5 +1,5 @@
-//! `weir drain`: lets a backend finish what it has, and with `--wait` tells when it has: no live session that would be lost with it,
-//! and nothing in flight.
+//! `weir drain`: lets a backend, a listener or weir finish what it has, and with `--wait` tells when it has: no live session that would
+//! be lost with it, and nothing in flight; or no connection.
 //! It gives up at the deadline and never undoes the drain: whoever waits longer asks again.
 //! The walk goes on in `control/admin/status.rs`, which it looks at.
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::admin_client::Client;
-use super::backend_state::{Place, Target};
+use super::backend_state::{Meant, Subject, Target};
 use super::print;
 use super::status::time;
 use crate::clock;
@@ -25,25 +25,26 @@ const LOOK: Duration = Duration::from_millis(200);
 const QUIET: u32 = 2;
 
 /// Drains, and waits if asked to.
-pub fn drain(place: &Place, wait: bool, deadline: Option<Duration>) -> ExitCode {
+pub fn drain(subject: &Subject, wait: bool, deadline: Option<Duration>) -> ExitCode {
     let end = deadline.map(|deadline| clock::now() + deadline);
-    let asked = place.client().and_then(|client| {
-        let outcome = place.ask(&client, AdminState::Drain)?;
+    let meant = subject.meant();
+    let asked = subject.client().and_then(|client| {
+        let outcome = meant.ask(&client, AdminState::Drain)?;
         Ok((client, outcome))
     });
     let done = asked.and_then(|(client, outcome)| {
-        let told = place.told(AdminState::Drain, &outcome);
+        let told = meant.told(AdminState::Drain, &outcome);
         if !wait {
             return Ok(told);
         }
         progress(&told);
-        await_end(&client, &place.target, end)
+        await_end(&client, &meant, end)
     });
     print(done)
 }
 
 /// Waits until nothing is left.
-fn await_end(client: &Client, target: &Target, end: Option<Instant>) -> Result<String, String> {
+fn await_end(client: &Client, target: &Meant, end: Option<Instant>) -> Result<String, String> {
     let (mut quiet, mut last) = (0, None);
     loop {
         let left = look(&client.get("/api/v1/status")?, target)?;
@@ -63,25 +64,39 @@ fn await_end(client: &Client, target: &Target, end: Option<Instant>) -> Result<S
     }
 }
 
-/// What a backend still has.
-#[derive(Clone, Copy, Debug)]
+/// What is still there.
+#[derive(Clone, Copy, Debug, Default)]
 struct Left {
     sessions: u64,
     expire_seconds: Option<u64>,
     in_flight: u64,
     upgraded: u64,
+    /// Of a listener or weir as a whole, which are counted by nothing else.
+    connections: Option<u64>,
 }
 
 /// Time alone is no progress.
 impl PartialEq for Left {
     fn eq(&self, other: &Left) -> bool {
-        let counts = |left: &Left| (left.sessions, left.in_flight, left.upgraded);
+        let counts = |left: &Left| {
+            let Left {
+                sessions,
+                in_flight,
+                upgraded,
+                connections,
+                ..
+            } = *left;
+            (sessions, in_flight, upgraded, connections)
+        };
         counts(self) == counts(other)
     }
 }
 
 impl fmt::Display for Left {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(connections) = self.connections {
+            return write!(to, "{} open", counted(connections as usize, "connection"));
+        }
         let in_flight = Some(self.in_flight).filter(|&count| count > 0);
         let upgraded = counted(self.upgraded as usize, "upgraded connection");
         let parts = [
@@ -99,7 +114,7 @@ impl fmt::Display for Left {
 
 impl Left {
     fn is_nothing(self) -> bool {
-        self.sessions == 0 && self.in_flight == 0 && self.upgraded == 0
+        self.sessions + self.in_flight + self.upgraded + self.connections.unwrap_or(0) == 0
     }
 
     /// When the sessions will have ended by themselves.
@@ -111,8 +126,26 @@ impl Left {
     }
 }
 
-/// What the backend still has, as long as it drains.
-fn look(status: &Value, target: &Target) -> Result<Left, String> {
+/// What is left, as long as it drains.
+fn look(status: &Value, meant: &Meant) -> Result<Left, String> {
+    let found = match meant {
+        Meant::Backend(target) => return look_at_backend(status, target),
+        Meant::Listener(name) => named(&status["listeners"], name)
+            .ok_or_else(|| format!("{meant} was removed from the configuration"))?,
+        Meant::Process => &status["process"],
+    };
+    if found["state"] == AdminState::Ready.as_str() {
+        return Err(format!("{meant} was set to ready meanwhile"));
+    }
+    let connections = found["connections"].as_u64();
+    let connections = connections.ok_or("the status does not tell `connections`")?;
+    Ok(Left {
+        connections: Some(connections),
+        ..Left::default()
+    })
+}
+
+fn look_at_backend(status: &Value, target: &Target) -> Result<Left, String> {
     let backend = named(&status["pools"], &target.pool)
         .and_then(|pool| named(&pool["backends"], &target.backend))
         .ok_or_else(|| {
@@ -130,6 +163,7 @@ fn look(status: &Value, target: &Target) -> Result<Left, String> {
         expire_seconds: backend["sessions_expire_seconds"].as_u64(),
         in_flight: count("in_flight")?,
         upgraded: count("upgraded")?,
+        connections: None,
     })
 }
 
@@ -151,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_look_finds_the_backend_as_long_as_it_drains() {
-        let target: Target = "was/was2".parse().unwrap();
+        let target = Meant::Backend("was/was2".parse().unwrap());
         let status = |name: &str, state: &str| {
             json!({ "pools": [
                 { "name": "other", "backends": [{ "name": "was2", "state": "ready" }] },

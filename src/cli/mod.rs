@@ -24,7 +24,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::admin_client::AdminAddress;
-use self::backend_state::Place;
+use self::backend_state::{Place, Subject};
 use crate::config::duration;
 use crate::config::model::AdminState;
 
@@ -69,25 +69,27 @@ enum Command {
         #[arg(long, conflicts_with = "json")]
         ready: bool,
     },
-    /// Let a backend keep the clients it has and give it no new ones.
+    /// Let a backend keep the clients it has and give it no new ones; or a listener, or weir as a whole.
     ///
-    /// It holds until `weir ready`, whatever `state` in the file says, and survives reloads and restarts.
+    /// It holds until `weir ready`, whatever `state` in the file says, and survives reloads, restarts and upgrades. A listener that drains is closed, and what
+    /// is open there ends by itself. When weir drains, `/readyz` fails so that others send it no clients; who comes all the
+    /// same is served, and each connection closes after its answer.
     Drain {
         #[command(flatten)]
-        place: Place,
-        /// Return when nothing is left there, no session, request or upgraded connection: with 0 then, with 1 at the deadline.
+        subject: Subject,
+        /// Return when nothing is left there, no session, request or connection: with 0 then, with 1 at the deadline.
         ///
-        /// Sessions count where they would be lost with the backend. `weir maint` sends their clients away.
+        /// Sessions count where they would be lost with a backend. `weir maint` sends their clients away.
         #[arg(long)]
         wait: bool,
         /// How long to wait at most, such as 90s or 5m; without it, as long as it takes.
         #[arg(long, value_name = "DURATION", requires = "wait", value_parser = duration)]
         deadline: Option<Duration>,
     },
-    /// Give a backend traffic again.
+    /// Give a backend, a listener or weir traffic again.
     ///
     /// It ends what `weir drain` and `weir maint` began, and overrides `state` in the file if that says otherwise.
-    Ready(Place),
+    Ready(Subject),
     /// Take a backend out of service: it gets no requests, not even from the clients it has.
     ///
     /// Requests in flight and upgraded connections there end as they would have. It holds until `weir ready`, and survives
@@ -144,11 +146,11 @@ pub fn main() -> ExitCode {
         } => status::ready(&address),
         Command::Status { address, json, .. } => status::status(&address, json),
         Command::Drain {
-            place,
+            subject,
             wait,
             deadline,
-        } => drain::drain(&place, wait, deadline),
-        Command::Ready(place) => place.set(AdminState::Ready),
+        } => drain::drain(&subject, wait, deadline),
+        Command::Ready(subject) => subject.set(AdminState::Ready),
         Command::Maint(place) => place.set(AdminState::Maint),
         Command::Reload(address) => reload::reload(&address),
         Command::Upgrade(address) => upgrade::upgrade(&address),

@@ -55,6 +55,13 @@ fn page(status: &Value) -> String {
         page += &format!("the reload at {} was refused:\n", text(&reload["at"]));
         page.extend(error.trim_end().lines().map(|line| format!("  {line}\n")));
     }
+    if let Some(error) = status["failed_upgrade"]["error"].as_str() {
+        let at = text(&status["failed_upgrade"]["at"]);
+        page += &format!("the upgrade at {at} failed: {}\n", error.trim_end());
+    }
+    if status["process"]["state"] == "drain" {
+        page += &set("weir", &status["process"]);
+    }
     let warnings = each(&reload["warnings"]);
     page.extend(warnings.map(|warning| format!("warning: {}\n", text(warning))));
     page.push('\n');
@@ -67,6 +74,9 @@ fn page(status: &Value) -> String {
             addresses.join(", "),
             listener["connections"],
         );
+        if listener["set_by"] == "api" {
+            page += &format!("  {}", set(&text(&listener["name"]), listener));
+        }
     }
     for pool in each(&status["pools"]) {
         page += &format!(
@@ -82,12 +92,18 @@ fn page(status: &Value) -> String {
             leaving.map(|own| format!("  {}: it asks to be drained\n", text(&own["name"]))),
         );
         let set = each(&pool["backends"]).filter(|backend| backend["set_by"] == "api");
-        page.extend(set.map(|backend| {
-            let [name, state, at] = ["name", "state", "set_at"].map(|key| text(&backend[key]));
-            format!("  {name}: {state} was set by api at {at}\n")
-        }));
+        let line = |backend: &Value| format!("  {}", self::set(&text(&backend["name"]), backend));
+        page.extend(set.map(line));
     }
     page
+}
+
+/// Who set the state of something, and when.
+fn set(name: &str, what: &Value) -> String {
+    let [state, at] = ["state", "set_at"].map(|key| text(&what[key]));
+    let who = what["set_who"].as_str().filter(|who| !who.is_empty());
+    let who = who.map_or_else(String::new, |who| format!(" ({who})"));
+    format!("{name}: {state} was set by api{who} at {at}\n")
 }
 
 /// A line about a backend that is ejected.

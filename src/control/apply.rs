@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::access_log_writer::{Place, Writer};
 use super::certificates::{self, Material};
+use super::drains::Drains;
 use super::sockets::{Opened, Sockets};
 use super::supervisor::{Adoption, Supervisor};
 use super::{filter_files, probes, process_log, store};
@@ -51,11 +52,11 @@ pub fn prepare(
     secrets: Option<&Secrets>,
     material: &Material,
     previous: Option<&Snapshot>,
-    sockets: &Sockets,
+    (sockets, drains): (&Sockets, &Drains),
     workers: usize,
 ) -> Result<Prepared, String> {
     let before = previous.map(|snapshot| &*snapshot.config);
-    let opened = sockets.open(&config, workers)?;
+    let opened = sockets.open(&config, drains, workers)?;
     permit(&config)?;
     let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
     let access_log = place(before, &config)?;
@@ -64,6 +65,7 @@ pub fn prepare(
     certificates::attach(&mut snapshot, material, secrets, previous)?;
     store::attach(&mut snapshot, previous);
     filter_files::attach(&mut snapshot, previous, files);
+    drains.attach(&mut snapshot);
     Ok(Prepared {
         snapshot: Arc::new(snapshot),
         opened,

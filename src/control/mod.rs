@@ -10,6 +10,7 @@ pub mod certificates;
 pub mod collector;
 pub mod discovery;
 pub mod drain;
+pub mod drains;
 pub mod effective;
 pub mod filter_files;
 pub mod overrides;

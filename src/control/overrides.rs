@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::drains::{Drains, Mark};
 use super::state_dir;
 use super::upgrade::words::Last;
 use crate::clock::Rfc3339;
@@ -27,6 +28,8 @@ const MOST: usize = 10_000;
 pub struct Overrides {
     path: PathBuf,
     table: Mutex<Table>,
+    /// What else drains.
+    drains: Mutex<Drains>,
     /// Held while the file is written, so that the last one written is the newest.
     writing: Mutex<()>,
     /// Changes of the table since the start; written under its lock.
@@ -50,30 +53,33 @@ impl Drop for Frozen {
 type Table = BTreeMap<(String, String), Override>;
 
 /// One state that was set over the file's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
     /// The state.
     pub state: AdminState,
-    /// When it was set, in milliseconds since the epoch.
-    pub set_wall_millis: u64,
+    /// Who set it, and when.
+    pub mark: Mark,
 }
 
 /// The file as a document.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Document {
     backends: Vec<Entry>,
+    #[serde(flatten)]
+    drains: Drains,
 }
 
 impl Document {
-    fn of(table: Table) -> Document {
+    fn of(table: Table, drains: Drains) -> Document {
         let entries = table.into_iter().map(|((pool, backend), over)| Entry {
             pool,
             backend,
             state: over.state.as_str().to_owned(),
-            set_wall_millis: over.set_wall_millis,
+            mark: over.mark,
         });
         Document {
             backends: entries.collect(),
+            drains,
         }
     }
 
@@ -83,7 +89,7 @@ impl Document {
             let state = AdminState::from_word(&entry.state)
                 .ok_or_else(|| format!("{:?} is no administrative state", entry.state))?;
             let key = (entry.pool, entry.backend);
-            insert(&mut table, key, state, entry.set_wall_millis);
+            insert(&mut table, key, state, entry.mark);
         }
         Ok(table)
     }
@@ -94,23 +100,25 @@ struct Entry {
     pool: String,
     backend: String,
     state: String,
-    set_wall_millis: u64,
+    #[serde(flatten)]
+    mark: Mark,
 }
 
 impl Overrides {
     /// What `state_dir` keeps. A file that cannot be used is told and ignored; the next state that is set replaces it.
     pub fn load(state_dir: &Path) -> Overrides {
         let path = state_dir.join(FILE);
-        let table = read(&path).unwrap_or_else(|problem| {
+        let (table, drains) = read(&path).unwrap_or_else(|problem| {
             log::warn!(
                 "admin: {} is ignored, backends are as the configuration says: {problem}",
                 path.display()
             );
-            Table::new()
+            (Table::new(), Drains::default())
         });
         Overrides {
             path,
             table: Mutex::new(table),
+            drains: Mutex::new(drains),
             writing: Mutex::default(),
             changes: AtomicU64::new(0),
             kept: AtomicU64::new(0),
@@ -131,7 +139,7 @@ impl Overrides {
 
     /// Everything that is set.
     pub fn document(&self) -> Document {
-        Document::of(self.table().clone())
+        Document::of(self.table().clone(), self.drains())
     }
 
     /// Puts what another process handed over in force for a generation that is about to be served, in place of what the file said.
@@ -168,30 +176,68 @@ impl Overrides {
         Ok(())
     }
 
-    /// What `state_dir` keeps, in force for the first generation before it is served.
+    /// The same, but what another process had set in place of what is kept, which may be less.
+    pub fn after(self, theirs: Option<Document>) -> Overrides {
+        let Some(theirs) = theirs else {
+            return self;
+        };
+        let drains = theirs.drains.clone();
+        match theirs.table() {
+            Ok(table) => {
+                *self.table() = table;
+                self.stand(drains);
+            }
+            Err(problem) => log::warn!("upgrade: the states are those that are kept: {problem}"),
+        }
+        self
+    }
+
+    /// Puts the states in force for the first generation before it is served.
     ///
     /// # Panics
     /// Outside of a runtime.
-    pub async fn start(state_dir: &Path, first: &Snapshot) -> Arc<Overrides> {
-        let own = Arc::new(Overrides::load(state_dir));
-        own.adopt(first);
-        if own.settle(first) {
-            own.keep().await;
-        }
-        for line in own.overruled(first, None) {
+    pub async fn start(self: &Arc<Self>, first: &Snapshot) {
+        self.adopt(first);
+        self.settle(first);
+        self.keep().await;
+        for line in self.overruled(first, None) {
             log::info!("start: {line}");
         }
-        own
+        let drains = self.drains();
+        for (name, mark) in &drains.listeners {
+            let at = Rfc3339(mark.set_wall_millis);
+            log::info!("start: listener {name} drains, set by api at {at}");
+        }
+        if let Some(mark) = &drains.process {
+            let at = Rfc3339(mark.set_wall_millis);
+            log::info!("start: the process drains, set by api at {at}");
+        }
+    }
+
+    /// What drains beside backends.
+    pub fn drains(&self) -> Drains {
+        self.lock_drains().clone()
+    }
+
+    /// Sets what drains beside backends; what follows from it is the caller's to do.
+    pub fn stand(&self, drains: Drains) {
+        *self.lock_drains() = drains;
+        self.changes.fetch_add(1, Relaxed);
+    }
+
+    fn lock_drains(&self) -> MutexGuard<'_, Drains> {
+        let drains = self.drains.lock();
+        drains.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was set for a backend.
     pub fn of(&self, pool: &str, backend: &str) -> Option<Override> {
-        self.table().get(&key(pool, backend)).copied()
+        self.table().get(&key(pool, backend)).cloned()
     }
 
     /// Sets the state of a backend that is served; the workers see it at once. `ready` lets go of what was set before when the file
     /// says `ready` too. Whether anything changed.
-    pub fn set(&self, pool: &str, backend: &Backend, state: AdminState, wall_millis: u64) -> bool {
+    pub fn set(&self, pool: &str, backend: &Backend, state: AdminState, mark: Mark) -> bool {
         let mut table = self.table();
         let before = table.get(&key(pool, &backend.name)).map(|over| over.state);
         let over = Some(state).filter(|_| !is_moot(state, backend));
@@ -199,7 +245,7 @@ impl Overrides {
             return false;
         }
         match over {
-            Some(state) => insert(&mut table, key(pool, &backend.name), state, wall_millis),
+            Some(state) => insert(&mut table, key(pool, &backend.name), state, mark),
             None => drop(table.remove(&key(pool, &backend.name))),
         }
         self.changes.fetch_add(1, Relaxed);
@@ -246,7 +292,7 @@ impl Overrides {
             let (name, written) = (&*backend.name, backend.written);
             let over = table.get(&key(pool, name))?;
             let is_news = known.get(&(pool, name)) != Some(&written);
-            let (state, at) = (over.state.as_str(), Rfc3339(over.set_wall_millis));
+            let (state, at) = (over.state.as_str(), Rfc3339(over.mark.set_wall_millis));
             (is_news && over.state != written).then(|| {
                 let written = written.as_str();
                 format!("{pool}/{name} is {state}, set by api at {at}; the file says {written}")
@@ -278,11 +324,11 @@ impl Overrides {
     /// It waits for the disk. After an error the file is as it was.
     fn save(&self) -> io::Result<()> {
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (table, changes) = {
-            let table = self.table();
-            (table.clone(), self.changes.load(Relaxed))
+        let (table, drains, changes) = {
+            let (table, drains) = (self.table(), self.lock_drains());
+            (table.clone(), drains.clone(), self.changes.load(Relaxed))
         };
-        let text = serde_json::to_string_pretty(&Document::of(table))?;
+        let text = serde_json::to_string_pretty(&Document::of(table, drains))?;
         state_dir::replace(&self.path, &(text + "\n"))?;
         self.kept.store(changes, Relaxed);
         Ok(())
@@ -306,28 +352,29 @@ fn is_moot(state: AdminState, backend: &Backend) -> bool {
     state == AdminState::Ready && backend.written == AdminState::Ready
 }
 
-fn insert(table: &mut Table, key: (String, String), state: AdminState, set_wall_millis: u64) {
-    let over = Override {
-        state,
-        set_wall_millis,
-    };
-    table.insert(key, over);
+fn insert(table: &mut Table, key: (String, String), state: AdminState, mark: Mark) {
+    table.insert(key, Override { state, mark });
     if table.len() > MOST {
-        let oldest = table.iter().min_by_key(|(_, over)| over.set_wall_millis);
+        let oldest = table
+            .iter()
+            .min_by_key(|(_, over)| over.mark.set_wall_millis);
         if let Some(key) = oldest.map(|(key, _)| key.clone()) {
             table.remove(&key);
         }
     }
 }
 
-fn read(path: &Path) -> Result<Table, String> {
+fn read(path: &Path) -> Result<(Table, Drains), String> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Table::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok((Table::new(), Drains::default()));
+        }
         Err(error) => return Err(error.to_string()),
     };
     let document: Document = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    document.table()
+    let drains = document.drains.clone();
+    Ok((document.table()?, drains))
 }
 
 #[cfg(test)]
@@ -344,9 +391,16 @@ mod tests {
         config(&[("web", &[])], &[("was", &[loopback(1), loopback(2)])])
     }
 
+    fn mark(set_wall_millis: u64) -> Mark {
+        Mark {
+            who: "anna".to_owned(),
+            set_wall_millis,
+        }
+    }
+
     fn set(overrides: &Overrides, snapshot: &Snapshot, state: AdminState) -> bool {
         let pool = &snapshot.pools[0];
-        overrides.set(&pool.name, &pool.backends[0], state, 7)
+        overrides.set(&pool.name, &pool.backends[0], state, mark(7))
     }
 
     fn admin(snapshot: &Snapshot) -> AdminState {
@@ -366,7 +420,7 @@ mod tests {
         assert_eq!(overrides.overruled(&one, None).len(), 1);
         assert_eq!(overrides.overruled(&one, Some(&one)), [""; 0], "no news");
         let over = overrides.of("was", "127.0.0.1:1").expect("it was set");
-        assert_eq!((over.state, over.set_wall_millis), (Maint, 7));
+        assert_eq!((over.state, over.mark.set_wall_millis), (Maint, 7));
         assert_eq!(overrides.of("was", "127.0.0.1:2"), None);
         assert!(set(&overrides, &one, Ready));
         assert_eq!(admin(&one), Ready);
@@ -450,7 +504,7 @@ mod tests {
                 &mut table,
                 key("was", &number.to_string()),
                 Drain,
-                number as u64,
+                mark(number as u64),
             );
         }
         assert_eq!(table.len(), MOST);

@@ -4,15 +4,17 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::sync::watch;
 
 use super::apply::{self, Running};
 use super::certificates::Material;
 use super::discovery;
+use super::drains::{Mark, Subject};
 use super::overrides::Overrides;
 use super::secrets::SecretSource;
-use super::shared::{Refusal, ReloadStatus, Reloaded};
+use super::shared::{Refusal, ReloadStatus, Reloaded, Stood};
 use super::{admin, filter_files, systemd};
 use crate::clock;
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
@@ -127,7 +129,8 @@ impl Reloader {
         } else {
             let workers = self.running.workers.count();
             let (config, secrets) = (config.clone(), secrets.as_ref());
-            let (previous, sockets) = (Some(&*previous), &self.running.sockets);
+            let (previous, drains) = (Some(&*previous), self.overrides.drains());
+            let sockets = (&self.running.sockets, &drains);
             Some(apply::prepare(
                 config, secrets, &material, previous, sockets, workers,
             )?)
@@ -171,7 +174,8 @@ impl Reloader {
         let previous = self.current.borrow().clone();
         let (config, secrets) = (previous.config.clone(), self.secrets.as_ref());
         let workers = self.running.workers.count();
-        let (before, sockets) = (Some(&*previous), &self.running.sockets);
+        let (before, drains) = (Some(&*previous), self.overrides.drains());
+        let sockets = (&self.running.sockets, &drains);
         match apply::prepare(config, secrets, &material, before, sockets, workers) {
             Ok(prepared) => {
                 self.adopt_material(material);
@@ -196,7 +200,8 @@ impl Reloader {
         }
         let (config, secrets) = (Arc::new(config), self.secrets.as_ref());
         let workers = self.running.workers.count();
-        let (before, sockets) = (Some(&*previous), &self.running.sockets);
+        let drains = self.overrides.drains();
+        let (before, sockets) = (Some(&*previous), (&self.running.sockets, &drains));
         match apply::prepare(config, secrets, &self.material, before, sockets, workers) {
             Ok(prepared) => {
                 let snapshot = prepared.snapshot.clone();
@@ -215,6 +220,49 @@ impl Reloader {
                 self.discovery.retry();
             }
         }
+    }
+
+    /// Lets a listener or the process drain, or serve again: a generation more, under the configuration that is served already. What
+    /// came of it.
+    ///
+    /// # Errors
+    /// Why a listener cannot serve again; everything is as it was then.
+    pub async fn stand(&mut self, subject: &Subject, drain: Option<Mark>) -> Result<Stood, String> {
+        let (previous, mut drains) = (self.current.borrow().clone(), self.overrides.drains());
+        let (is_drain, who) = (drain.is_some(), drain.as_ref().map(|mark| mark.who.clone()));
+        let changed = drains.set(subject, drain);
+        if changed {
+            let (config, secrets) = (previous.config.clone(), self.secrets.as_ref());
+            let workers = self.running.workers.count();
+            let sockets = (&self.running.sockets, &drains);
+            let prepared = apply::prepare(
+                config,
+                secrets,
+                &self.material,
+                Some(&previous),
+                sockets,
+                workers,
+            )?;
+            self.overrides.stand(drains);
+            self.serve(prepared).await;
+            let generation = self.current.borrow().generation;
+            let word = if is_drain { "drains" } else { "is ready" };
+            let by = who.map_or_else(String::new, |who| format!(", set by api ({who})"));
+            log::info!("admin: generation {generation}: {subject} {word}{by}");
+        }
+        let kept = self.overrides.keep().await;
+        let listeners = self.current.borrow();
+        let of_subject = |name: &str| match subject {
+            Subject::Listener(wanted) => name == wanted,
+            Subject::Process => true,
+        };
+        let meant = listeners.listeners.iter().filter(|it| of_subject(&it.name));
+        Ok(Stood {
+            state: if is_drain { "drain" } else { "ready" },
+            changed,
+            kept,
+            connections: meant.map(|it| it.connections.load(Relaxed)).sum(),
+        })
     }
 
     async fn serve(&mut self, prepared: apply::Prepared) {

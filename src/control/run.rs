@@ -215,6 +215,15 @@ impl Process {
                     Some(ending) => break ending,
                     None => continue,
                 },
+                Event::Ordered(Order::Stand {
+                    subject,
+                    drain,
+                    reply,
+                }) => {
+                    // Who asked may have gone away.
+                    let _ = reply.send(self.reloader.stand(&subject, drain).await);
+                    continue;
+                }
                 Event::Ordered(Order::Upgrade { reply }) => match self.upgrade(Some(reply)).await {
                     Some(ending) => break ending,
                     None => continue,
@@ -377,15 +386,18 @@ impl Begun {
         let mut source = SecretSource::after(&config.state_dir, inheritance.secret());
         let secrets = source.load(config)?;
         let workers = worker_count(config.workers);
+        let overrides = Overrides::load(&config.state_dir);
+        let overrides = Arc::new(overrides.after(inheritance.overrides()));
+        let drains = overrides.drains();
         let given = inheritance.admin(&config.admin.bind);
         let sockets = Sockets::given(inheritance.take_sockets());
         let (own, known) = (config.clone(), secrets.as_ref());
-        let prepared = apply::prepare(own, known, material, None, &sockets, workers)?;
+        let prepared = apply::prepare(own, known, material, None, (&sockets, &drains), workers)?;
         let admin = admin::Prepared::new(&config.admin, None, given);
         let admin = admin.map_err(|error| error.to_string())?;
         let first = prepared.snapshot.clone();
         greet(&first, workers);
-        let overrides = Overrides::start(&config.state_dir, &first).await;
+        overrides.start(&first).await;
         inheritance.inform(&first);
         let (mut running, rows, lines) = set_up(&prepared, sockets, workers).await?;
         overrides.take_over(inheritance.turn().await?, &first).await;

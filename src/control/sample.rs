@@ -15,6 +15,7 @@ use super::apply::{self, Running};
 use super::certificates;
 use super::collector::Metrics;
 use super::discovery::{self, Board};
+use super::drains::Drains;
 use super::overrides::Overrides;
 use super::probes;
 use super::reload::{Cause, Reloader};
@@ -184,7 +185,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         secrets.as_ref(),
         &material,
         None,
-        &Sockets::default(),
+        (&Sockets::default(), &Drains::default()),
         1,
     )
     .expect("free ports");

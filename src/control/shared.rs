@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::discovery::Board;
+use super::drains::{Mark, Subject};
 use super::overrides::Overrides;
 use crate::config::model::Check;
 use crate::metrics::rows::Budget;
@@ -102,6 +103,28 @@ pub enum Order {
         /// Where the outcome goes: why there is no new process, if there is none.
         reply: oneshot::Sender<Result<Upgraded, String>>,
     },
+    /// Let a listener or the process drain, or serve again.
+    Stand {
+        /// Which.
+        subject: Subject,
+        /// Who lets it drain, and when; absent: it serves again.
+        drain: Option<Mark>,
+        /// Where the outcome goes: why it cannot serve again, if it cannot.
+        reply: oneshot::Sender<Result<Stood, String>>,
+    },
+}
+
+/// What became of a listener or the process, as the API tells it too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stood {
+    /// The state that it has now.
+    pub state: &'static str,
+    /// Whether it had another one.
+    pub changed: bool,
+    /// Whether a restart will find it.
+    pub kept: bool,
+    /// Client connections that it still has.
+    pub connections: usize,
 }
 
 /// What an upgrade did, as the API tells it too.

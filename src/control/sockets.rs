@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::io;
 
 use super::bind_failure::explain;
+use super::drains::Drains;
 use crate::config::model::Config;
 use crate::net::inherited::Inherited;
 use crate::net::listener::{self, Bound};
@@ -51,14 +52,15 @@ impl Sockets {
         sockets
     }
 
-    /// Takes or binds what the configuration needs and is not open yet, for so many workers. What fails changes nothing.
+    /// Takes or binds what the configuration needs and is not open yet, for so many workers; a listener that drains needs nothing. What
+    /// fails changes nothing.
     ///
     /// # Errors
     /// Every socket that cannot be bound, a line each.
-    pub fn open(&self, config: &Config, workers: usize) -> Result<Opened, String> {
+    pub fn open(&self, config: &Config, drains: &Drains, workers: usize) -> Result<Opened, String> {
         let (mut opened, mut complaints) = (Opened::new(workers), Vec::new());
         for (key, name) in diff::sockets(config) {
-            if self.open.contains_key(&key) {
+            if self.open.contains_key(&key) || drains.includes(name) {
                 continue;
             }
             let added = self
@@ -187,7 +189,10 @@ mod tests {
         };
         let config = config(&[("web", &[*address])], &[]);
         let sockets = Sockets::given(inherited);
-        let (own, handed) = sockets.open(&config, workers).unwrap().split();
+        let (own, handed) = sockets
+            .open(&config, &Drains::default(), workers)
+            .unwrap()
+            .split();
         assert_eq!(own.len(), 1);
         handed.iter().map(Vec::len).collect()
     }
@@ -216,7 +221,14 @@ mod tests {
     fn what_was_given_and_is_not_wanted_is_told() {
         let mut sockets = Sockets::given(streams(2));
         let none = config(&[], &[]);
-        assert!(sockets.open(&none, 1).unwrap().split().0.is_empty());
+        assert!(
+            sockets
+                .open(&none, &Drains::default(), 1)
+                .unwrap()
+                .split()
+                .0
+                .is_empty()
+        );
         assert_eq!(sockets.dismiss().len(), 1);
         assert_eq!(sockets.dismiss(), []);
     }
@@ -226,7 +238,9 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         let config = config(&[("web", &[address])], &[]);
-        let complaint = Sockets::default().open(&config, 2).unwrap_err();
+        let complaint = Sockets::default()
+            .open(&config, &Drains::default(), 2)
+            .unwrap_err();
         assert!(
             complaint.starts_with("listener web cannot bind"),
             "{complaint}"

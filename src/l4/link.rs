@@ -70,7 +70,7 @@ impl Link {
     #[inline]
     fn must_end(&mut self, view: &ListenerView, story: &Story) -> bool {
         let number = view.generation_number();
-        if self.until.is_some() || self.generation == number && !view.is_closing() {
+        if self.until.is_some() || self.generation == number && !view.has_deadline() {
             return false;
         }
         self.generation = number;
@@ -79,7 +79,7 @@ impl Link {
         let is_kept = pools.any(|pool| {
             story.pool.as_ref() == Some(&pool.name) && self.lease.is_of(&pool.backends)
         });
-        if is_kept && !view.is_closing() {
+        if is_kept && !view.has_deadline() {
             return false;
         }
         self.until = Some(clock::now() + generation.snapshot.config.drain_timeout);

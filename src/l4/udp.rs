@@ -108,7 +108,7 @@ impl Driver {
             };
             let answered = self.poll_backends(cx, now);
             if sent.is_pending() && answered.is_pending() {
-                let is_over = self.view.is_closing() && self.flows.is_empty();
+                let is_over = self.view.has_ended() && self.flows.is_empty();
                 return if is_over {
                     Poll::Ready(())
                 } else {
@@ -136,7 +136,7 @@ impl Driver {
     /// Ends what was silent for long enough, now and then.
     fn keep_time(&mut self, cx: &mut Context<'_>, now: Instant) {
         let is_due = !std::mem::replace(&mut self.is_set, true) || self.timer.has_fired();
-        if is_due || self.view.is_closing() {
+        if is_due || self.view.has_ended() {
             self.sweep(now);
             self.timer.set(cx, SWEEP);
         }
@@ -144,12 +144,12 @@ impl Driver {
 
     /// A flow of a listener that is closed has no time but for the answers that are on their way.
     fn sweep(&mut self, now: Instant) {
-        let idle = match self.view.is_closing() {
+        let idle = match self.view.has_ended() {
             true => self.aim.rules().idle.min(LINGER),
             false => self.aim.rules().idle,
         };
         while let Some(mut ended) = self.flows.expire_after(idle, now) {
-            if self.view.is_closing() {
+            if self.view.has_ended() {
                 ended.end = End::Closed;
             }
             self.note(Some(ended));
@@ -273,7 +273,7 @@ impl Driver {
             let ended = self.flows.close(id, End::Moved);
             self.note(ended);
         }
-        if self.view.is_closing() {
+        if self.view.has_ended() {
             return Err(Lost::Closing);
         }
         self.aim.admit(&self.view, key.client.ip(), now)?;

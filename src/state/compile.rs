@@ -78,6 +78,7 @@ pub fn compile(
         });
     Snapshot {
         generation,
+        leaving: false,
         listeners: listeners.collect(),
         routes: routes.collect(),
         router: Router::compile(&matches(&config)),
@@ -118,6 +119,7 @@ fn listener(from: &model::Listener, known: &Known<'_>) -> Listener {
     Listener {
         name: from.name.as_str().into(),
         keys: keys.collect(),
+        drained: Vec::new(),
         protocol: from.protocol,
         max_connections: match from.max_connections {
             0 => usize::MAX,

@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// What it was compiled from.
     pub config: Arc<Config>,
+    /// Whether connections close after their next answer, because an operator lets the process drain; control says so.
+    pub leaving: bool,
     /// In the order of the file.
     pub listeners: Vec<Listener>,
     /// In the order of the file.
@@ -77,6 +79,8 @@ pub struct Listener {
     pub name: Arc<str>,
     /// Its sockets.
     pub keys: Vec<ListenerKey>,
+    /// Those that it would have if it did not drain; control moves them here.
+    pub drained: Vec<ListenerKey>,
     /// What is spoken there.
     pub protocol: Protocol,
     /// Connections at once over all workers; `usize::MAX`: no limit.

@@ -118,6 +118,7 @@ pub struct ListenerView {
     listener: Cell<usize>,
     closing: Cell<Closing>,
     handed_over: Cell<bool>,
+    leaving: Cell<bool>,
 }
 
 /// How a listener ends.
@@ -126,6 +127,8 @@ pub enum Closing {
     /// It does not.
     #[default]
     Open,
+    /// It drains: connections close after their next answer, and those of layer 4 when they end.
+    Drained,
     /// Another process serves its sockets from now on. Connections close after their next answer; a client that rests is not cut off in
     /// the moment in which its next request may be on the way.
     HandedOver,
@@ -136,16 +139,19 @@ pub enum Closing {
 impl ListenerView {
     /// A view of the listener with this ordinal.
     pub fn new(generation: Rc<Generation>, listener: usize) -> Self {
+        let leaving = generation.snapshot.leaving;
         ListenerView {
             generation: RefCell::new(generation),
             listener: Cell::new(listener),
             closing: Cell::default(),
             handed_over: Cell::new(false),
+            leaving: Cell::new(leaving),
         }
     }
 
     /// Serves another generation from now on; requests under way end in theirs.
     pub fn switch(&self, generation: Rc<Generation>, listener: usize) {
+        self.leaving.set(generation.snapshot.leaving);
         self.generation.replace(generation);
         self.listener.set(listener);
     }
@@ -161,7 +167,19 @@ impl ListenerView {
     /// Whether connections close after their answer.
     #[inline]
     pub fn is_closing(&self) -> bool {
+        self.has_ended() || self.leaving.get()
+    }
+
+    /// Whether nothing new is accepted.
+    #[inline]
+    pub fn has_ended(&self) -> bool {
         self.closing.get() != Closing::Open
+    }
+
+    /// Whether what is open has `drain_timeout` to end.
+    #[inline]
+    pub fn has_deadline(&self) -> bool {
+        self.closing.get() >= Closing::HandedOver
     }
 
     /// Whether connections that rest close at once.

@@ -350,7 +350,7 @@ fn waiting_ends_with_the_last_request() {
 
     let output = command(&weir, &["status"]);
     assert!(
-        stdout(&output).contains("a: drain was set by api at "),
+        stdout(&output).contains("a: drain was set by api (127.0.0.1) at "),
         "{}",
         stdout(&output)
     );

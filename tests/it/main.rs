@@ -13,6 +13,7 @@ mod compress;
 mod discovery;
 mod discovery_dns;
 mod drain;
+mod drain_levels;
 mod edges;
 mod explain;
 mod filters;

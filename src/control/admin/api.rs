@@ -18,7 +18,9 @@ use super::backend_state::BackendState;
 use super::diff::{diff, diff_with};
 use super::door::Door;
 use super::explain::explain;
+use super::stand::{Stand, who};
 use super::status::status;
+use crate::clock::Rfc3339;
 use crate::control::shared::{Lifecycle, Order, ReloadRequest, Shared, verdicts_in};
 
 /// Bytes of a request body that are read where no body is wanted, and thrown away.
@@ -43,6 +45,8 @@ POST /api/v1/reload   reads the configuration file again (Content-Type: applicat
 POST /api/v1/upgrade  starts the program anew and hands over to it (Content-Type: application/json)
 POST /api/v1/pools/{pool}/backends/{backend}/{drain|ready|maint}
                       sets the state of a backend (Content-Type: application/json)
+POST /api/v1/listeners/{listener}/{drain|ready}, POST /api/v1/process/{drain|ready}
+                      lets a listener or weir as a whole drain (Content-Type: application/json)
 ";
 
 enum Resource<'a> {
@@ -56,6 +60,7 @@ enum Resource<'a> {
     Reload,
     Upgrade,
     BackendState(BackendState<'a>),
+    Stand(Stand<'a>),
 }
 
 /// The one answer to one request, which comes from an address or over the Unix socket.
@@ -96,7 +101,14 @@ pub(super) async fn answer(
         Resource::Explain => explain(&context.shared, parts.uri.query().unwrap_or_default()),
         Resource::Reload => reload(&context.shared).await,
         Resource::Upgrade => upgrade(&context.shared).await,
-        Resource::BackendState(asked) => asked.set(&context.shared, from).await,
+        Resource::BackendState(asked) => {
+            let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+            asked.set(&context.shared, who(from, &body)).await
+        }
+        Resource::Stand(asked) => {
+            let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+            asked.set(&context.shared, who(from, &body)).await
+        }
     };
     answered.unwrap_or_else(Problem::into_answer)
 }
@@ -112,9 +124,10 @@ fn find<'a>(path: &'a str, method: &Method) -> Result<Resource<'a>, Problem> {
         "/api/v1/explain" => (Resource::Explain, READING),
         "/api/v1/reload" => (Resource::Reload, "POST"),
         "/api/v1/upgrade" => (Resource::Upgrade, "POST"),
-        _ => match BackendState::of(path) {
-            Some(asked) => (Resource::BackendState(asked), "POST"),
-            None => {
+        _ => match (BackendState::of(path), Stand::of(path)) {
+            (Some(asked), _) => (Resource::BackendState(asked), "POST"),
+            (_, Some(asked)) => (Resource::Stand(asked), "POST"),
+            (None, None) => {
                 return Err(Problem::new(
                     StatusCode::NOT_FOUND,
                     "there is no such resource; / names those there are",
@@ -143,16 +156,19 @@ async fn metrics(context: &Context) -> Result<Answer, Problem> {
 struct Readiness {
     ready: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
+    reason: Option<String>,
 }
 
 fn readyz(shared: &Shared) -> Answer {
     let lifecycle = *shared.lifecycle.borrow();
     let reason = match lifecycle {
-        Lifecycle::Ready => None,
-        Lifecycle::Draining => Some("draining"),
-        Lifecycle::Starting if verdicts_in(&shared.current.borrow()) => Some("starting"),
-        Lifecycle::Starting => Some("not every backend has its first verdict"),
+        Lifecycle::Ready => shared.overrides.drains().process.map(|mark| {
+            let at = Rfc3339(mark.set_wall_millis);
+            format!("draining, set by api ({}) at {at}", mark.who)
+        }),
+        Lifecycle::Draining => Some("draining".to_owned()),
+        Lifecycle::Starting if verdicts_in(&shared.current.borrow()) => Some("starting".to_owned()),
+        Lifecycle::Starting => Some("not every backend has its first verdict".to_owned()),
     };
     let status = match reason {
         None => StatusCode::OK,

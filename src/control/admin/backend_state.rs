@@ -2,7 +2,6 @@
 //! It takes effect at once and lasts whether or not the disk takes it; a name that is not served changes nothing.
 //! The walk goes on in `control/overrides.rs`.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -12,6 +11,7 @@ use super::answer::{Answer, Problem, json};
 use crate::clock;
 use crate::config::closest;
 use crate::config::model::AdminState;
+use crate::control::drains::Mark;
 use crate::control::effective::Effective;
 use crate::control::shared::Shared;
 use crate::policy::balance::BackendIndex;
@@ -58,11 +58,7 @@ impl<'a> BackendState<'a> {
     }
 
     /// Sets it, and tells what is still in flight there.
-    pub(super) async fn set(
-        self,
-        shared: &Shared,
-        from: Option<IpAddr>,
-    ) -> Result<Answer, Problem> {
+    pub(super) async fn set(self, shared: &Shared, who: String) -> Result<Answer, Problem> {
         // No reload can come between here and the await: both run on control's one thread.
         let snapshot: Arc<Snapshot> = shared.current.borrow().clone();
         let (pool, index) = self.find(&snapshot)?;
@@ -72,14 +68,13 @@ impl<'a> BackendState<'a> {
         }
         let backend = &pool.backends[index.index()];
         let overrides = &shared.overrides;
-        let changed = overrides.set(&pool.name, backend, self.state, clock::wall_millis());
+        let changed = overrides.set(&pool.name, backend, self.state, mark(who.clone()));
         if changed {
             log::info!(
-                "admin: {}/{} set to {} by api ({})",
+                "admin: {}/{} set to {} by api ({who})",
                 pool.name,
                 backend.name,
                 self.state.as_str(),
-                from.map_or("unix socket".to_owned(), |from| from.to_string())
             );
         }
         let kept = overrides.keep().await;
@@ -118,13 +113,25 @@ impl<'a> BackendState<'a> {
     }
 }
 
+/// Who sets something now.
+pub(super) fn mark(who: String) -> Mark {
+    Mark {
+        who,
+        set_wall_millis: clock::wall_millis(),
+    }
+}
+
 fn takes_new(backend: &&Backend) -> bool {
     let effective = Effective::of(backend);
     matches!(effective, Effective::Up | Effective::Unknown)
 }
 
 /// A problem that names what is meant, and what there is.
-fn missing<'n>(what: &str, asked: &str, names: impl Iterator<Item = &'n str> + Clone) -> Problem {
+pub(super) fn missing<'n>(
+    what: &str,
+    asked: &str,
+    names: impl Iterator<Item = &'n str> + Clone,
+) -> Problem {
     let meant = closest(asked, names.clone());
     let meant = meant.map_or(String::new(), |name| format!("did you mean {name}? "));
     let mut known: Vec<&str> = names.clone().take(SHOWN).collect();

@@ -11,6 +11,7 @@ mod door;
 mod explain;
 mod outcome;
 mod socket;
+mod stand;
 mod status;
 #[cfg(test)]
 mod tests;

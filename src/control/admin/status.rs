@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::clock::{self, Rfc3339};
 use crate::config::model::{self, AdminState};
 use crate::control::discovery::Standing;
+use crate::control::drains::{Drains, Mark};
 use crate::control::effective::Effective;
 use crate::control::overrides::Overrides;
 use crate::control::shared::{Lifecycle, ReloadStatus, Shared};
@@ -35,6 +36,7 @@ pub(super) struct Status {
     uptime_seconds: u64,
     workers: usize,
     last_reload: LastReload,
+    process: Process,
     /// Absent when none failed: one that succeeds is another process's.
     failed_upgrade: Option<FailedUpgrade>,
     listeners: Vec<Listener>,
@@ -61,10 +63,43 @@ struct Listener {
     name: String,
     addresses: Vec<String>,
     protocol: &'static str,
+    /// `ready` or `drain`.
+    state: &'static str,
+    #[serde(flatten)]
+    set: Setting,
     connections: usize,
     /// Absent where TLS is not spoken.
     #[serde(skip_serializing_if = "Option::is_none")]
     certificates: Option<Vec<Certificate>>,
+}
+
+/// Who said what state something has.
+#[derive(Debug, Serialize)]
+struct Setting {
+    /// `file` or `api`.
+    set_by: &'static str,
+    /// Who used the API, as far as it can tell.
+    set_who: Option<String>,
+    set_at: Option<String>,
+}
+
+impl Setting {
+    fn of(mark: Option<&Mark>) -> Setting {
+        Setting {
+            set_by: if mark.is_some() { "api" } else { "file" },
+            set_who: mark.map(|mark| mark.who.clone()),
+            set_at: mark.map(|mark| Rfc3339(mark.set_wall_millis).to_string()),
+        }
+    }
+}
+
+/// What is set for the process.
+#[derive(Debug, Serialize)]
+struct Process {
+    state: &'static str,
+    #[serde(flatten)]
+    set: Setting,
+    connections: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -123,8 +158,8 @@ struct Backend {
     /// While it warms up: the part of its weight that it takes, beside those of the others. Absent where backends do not.
     share: Option<f64>,
     state: &'static str,
-    set_by: &'static str,
-    set_at: Option<String>,
+    #[serde(flatten)]
+    set: Setting,
     health: &'static str,
     effective: &'static str,
     /// In a pool with passive health.
@@ -166,6 +201,7 @@ pub(super) fn status(shared: &Shared) -> Status {
     // The one of routes that lead nowhere is not among the file's.
     let pools = snapshot.pools.iter().zip(&snapshot.config.pools);
     let pools = pools.map(|(from, config)| pool(from, config, shared));
+    let drains = shared.overrides.drains();
     let uptime = clock::now().saturating_duration_since(shared.started);
     Status {
         version: env!("CARGO_PKG_VERSION"),
@@ -177,15 +213,27 @@ pub(super) fn status(shared: &Shared) -> Status {
         uptime_seconds: uptime.as_secs(),
         workers: shared.workers.len(),
         last_reload: last_reload(&shared.reload.borrow()),
+        process: Process {
+            state: state_word(drains.process.as_ref()),
+            set: Setting::of(drains.process.as_ref()),
+            connections: shared.workers.iter().map(|worker| worker.open()).sum(),
+        },
         failed_upgrade: (shared.upgrade.borrow().as_ref()).map(|failed| FailedUpgrade {
             at: Rfc3339(failed.wall_millis).to_string(),
             error: failed.text.clone(),
         }),
         listeners: (snapshot.listeners.iter())
-            .map(|from| listener(from, &snapshot.tls_files))
+            .map(|from| listener(from, &snapshot.tls_files, &drains))
             .collect(),
         routes: snapshot.config.routes.iter().map(route).collect(),
         pools: pools.collect(),
+    }
+}
+
+fn state_word(mark: Option<&Mark>) -> &'static str {
+    match mark {
+        Some(_) => "drain",
+        None => "ready",
     }
 }
 
@@ -213,12 +261,16 @@ fn certificate(shown: &Shown, files: &[TlsFile]) -> Certificate {
     }
 }
 
-fn listener(listener: &snapshot::Listener, files: &[TlsFile]) -> Listener {
+fn listener(listener: &snapshot::Listener, files: &[TlsFile], drains: &Drains) -> Listener {
+    let mark = drains.listeners.get(&*listener.name);
     Listener {
+        state: state_word(mark),
+        set: Setting::of(mark),
         name: listener.name.to_string(),
         addresses: listener
             .keys
             .iter()
+            .chain(&listener.drained)
             .map(|key| key.address.to_string())
             .collect(),
         protocol: listener.protocol.as_str(),
@@ -295,12 +347,15 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overri
         weight: backend.weight,
         share: (pool.slow_start).map(|time| f64::from(share(live.warm(), time)) / f64::from(FULL)),
         state: admin.as_str(),
-        set_by: match over {
-            _ if backend.set() != admin => "check",
-            Some(_) => "api",
-            None => "file",
+        set: match over {
+            // Its own check asked for it.
+            _ if backend.set() != admin => Setting {
+                set_by: "check",
+                set_who: None,
+                set_at: None,
+            },
+            ref over => Setting::of(over.as_ref().map(|over| &over.mark)),
         },
-        set_at: over.map(|over| Rfc3339(over.set_wall_millis).to_string()),
         health: health.as_str(),
         effective: Effective::of(backend).as_str(),
         passive: (pool.passive.as_ref()).map(|_| passive(live.record())),

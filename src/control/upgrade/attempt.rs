@@ -78,7 +78,8 @@ impl Upgrades {
         let sockets = sockets(reloader).map_err(|error| error.to_string())?;
         let snapshot = reloader.current.borrow().clone();
         let secret = reloader.source.unkept().map(str::to_owned);
-        let estate = Estate::new(&snapshot, sockets, is_ready, secret);
+        let overrides = reloader.overrides.document();
+        let estate = Estate::new(&snapshot, sockets, is_ready, secret, overrides);
         hand_over(&program, estate, &reloader.overrides).await
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::words::{Known, Last, Offer, Talk, VERSION, Word};
 use super::{Program, VARIABLE};
 use crate::clock;
-use crate::control::overrides::Overrides;
+use crate::control::overrides::{Document, Overrides};
 use crate::net::handover::Channel;
 use crate::state::snapshot::Snapshot;
 
@@ -36,6 +36,7 @@ impl Estate {
         sockets: Vec<OwnedFd>,
         is_ready: bool,
         secret: Option<String>,
+        overrides: Document,
     ) -> Estate {
         let known = |pool: &crate::state::snapshot::Pool| {
             let name = pool.name.clone();
@@ -52,6 +53,7 @@ impl Estate {
             pid: std::process::id(),
             is_ready,
             secret,
+            overrides: Some(overrides),
             backends: snapshot.pools.iter().flat_map(known).collect(),
         };
         Estate { sockets, offer }

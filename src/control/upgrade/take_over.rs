@@ -12,6 +12,7 @@ use super::words::{Last, Offer, Talk, VERSION, Word};
 use crate::clock;
 use crate::config::model::AdminBind;
 use crate::control::admin::Given;
+use crate::control::overrides::Document;
 use crate::control::shared::Lifecycle;
 use crate::net::handover::Channel;
 use crate::net::inherited::{self, Inherited};
@@ -130,6 +131,11 @@ impl Inheritance {
     /// The secret of the one before, if that is in no file.
     pub fn secret(&self) -> Option<&str> {
         self.predecessor.as_ref()?.offer.secret.as_deref()
+    }
+
+    /// What operators had set at the one before.
+    pub fn overrides(&mut self) -> Option<Document> {
+        self.predecessor.as_mut()?.offer.overrides.take()
     }
 
     /// The socket of the admin server, if it was given.

@@ -44,6 +44,8 @@ pub struct Offer {
     pub is_ready: bool,
     /// The secret of cookies and tickets, if it is in no file.
     pub secret: Option<String>,
+    /// What operators set so far.
+    pub overrides: Option<Document>,
     /// What is known of backends.
     pub backends: Vec<Known>,
 }

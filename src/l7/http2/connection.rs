@@ -211,7 +211,11 @@ impl Multiplexed {
                 self.end(cx, Reason::NO_ERROR);
                 return self.poll(cx);
             }
-            (Phase::Busy | Phase::Idle, None) if self.origin.view.is_closing() => {
+            // A client that is new here would come back with the request that it was about to send.
+            (Phase::Busy | Phase::Idle, None)
+                if self.origin.view.has_ended()
+                    || self.has_served && self.origin.view.is_closing() =>
+            {
                 return self.leave(cx);
             }
             (Phase::Idle, None) if !is_idle => self.phase = Phase::Busy,
