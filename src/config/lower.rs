@@ -5,6 +5,7 @@
 mod discovery;
 mod filters;
 mod listeners;
+mod passive;
 mod pools;
 mod protection;
 mod routes;

@@ -5,6 +5,7 @@
 mod cidr;
 mod discovery;
 mod filters;
+mod passive;
 mod protection;
 mod proxy_protocol;
 mod sticky;
@@ -21,6 +22,7 @@ pub use filters::{
     Algorithm, BasicAuth, Compress, Cors, ErrorPage, Filter, HeaderEdits, MAX_REGEX, Origins, Part,
     Piece, Redirect, Respond, Rewrite, Scheme, SecurityHeaders, Template, Variable,
 };
+pub use passive::Passive;
 pub use protection::{Access, LimitKey, Rate, RateLimit};
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
 pub use sticky::{
@@ -347,6 +349,8 @@ pub struct Pool {
     pub discovery: Option<Discovery>,
     /// The active check.
     pub health: Health,
+    /// What of the traffic is held against a backend; absent: nothing.
+    pub passive: Option<Passive>,
     /// How TLS is spoken to the backends; absent: it is not.
     pub tls: Option<PoolTls>,
 }

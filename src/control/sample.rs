@@ -20,6 +20,7 @@ use super::probes;
 use super::reload::{Cause, Reloader};
 use super::secrets::SecretSource;
 use super::shared::{Lifecycle, Refusal, ReloadRequest, ReloadStatus, Reloaded, Shared};
+use super::sockets::Sockets;
 use super::supervisor::Supervisor;
 use crate::clock;
 use crate::config;
@@ -178,8 +179,15 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
     let started = Arc::new(loaded.config);
     let mut source = SecretSource::new(&started.state_dir);
     let secrets = source.load(&started).expect("a writable directory");
-    let prepared =
-        apply::prepare(started.clone(), secrets.as_ref(), &material, None, 1).expect("free ports");
+    let prepared = apply::prepare(
+        started.clone(),
+        secrets.as_ref(),
+        &material,
+        None,
+        &Sockets::default(),
+        1,
+    )
+    .expect("free ports");
     let first = prepared.snapshot.clone();
     let overrides = Arc::new(Overrides::load(&started.state_dir));
     overrides.adopt(&first);
@@ -188,6 +196,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
     let nowhere = Place::open(&AccessTarget::Off).expect("nothing to open");
     let running = Running {
         workers: Supervisor::of(vec![handle]),
+        sockets: Sockets::default(),
         probes: probes::Supervisor::new(Rng::from_seed(0)),
         access_log: Writer::start(queue.clone(), batches, nowhere).expect("a thread"),
         budget: Arc::new(Budget::default()),
@@ -208,12 +217,15 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         overrides: overrides.clone(),
         discovery: discovery.board(),
         reload_requests: mpsc::channel(1).0,
+        orders: mpsc::channel(1).0,
+        upgrade: watch::channel(None).1,
+        predecessor: None,
         started: crate::clock::now(),
         started_wall_millis: 0,
     });
     let metrics =
         Metrics::new(shared.clone(), rows, running.probes.ledger(), queue).expect("good names");
-    let admin = admin::Prepared::new(&started.admin, None).expect("a writable directory");
+    let admin = admin::Prepared::new(&started.admin, None, None).expect("a writable directory");
     let admin = admin::Server::start(admin, Context { shared, metrics });
     let mut reloader = Reloader {
         path,
@@ -282,6 +294,9 @@ pub fn shared(pools: &[(&str, &[SocketAddr])]) -> (Arc<Shared>, Ends) {
         overrides: Arc::new(Overrides::load(Path::new("/proc/nowhere"))),
         discovery: Arc::<Board>::default(),
         reload_requests,
+        orders: mpsc::channel(1).0,
+        upgrade: watch::channel(None).1,
+        predecessor: None,
         started: clock::now(),
         started_wall_millis: clock::wall_millis(),
     };

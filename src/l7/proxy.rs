@@ -6,6 +6,7 @@ use super::arrival::Arrival;
 use super::client::{Client, Next};
 use super::exchange::Exchange;
 use super::hold::hold;
+use super::judge::judge_answer;
 use super::plan::{Attempts, plan};
 use super::record::record;
 use super::reject::Failure;
@@ -47,7 +48,9 @@ async fn forward(exchange: &mut Exchange<'_>) -> Result<Next, Failure> {
         {
             Ok(()) => {
                 drop(arrival);
-                return exchange.relay(&plan).await;
+                let relayed = exchange.relay(&plan).await;
+                judge_answer(exchange, &plan, backend, &relayed);
+                return relayed;
             }
             Err(failure) => attempts.after(exchange, &plan, failure)?,
         }

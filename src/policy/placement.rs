@@ -320,6 +320,7 @@ mod tests {
                 admin: AdminState::Ready,
                 health,
                 since: None,
+                ejected: false,
             }))
         }
 

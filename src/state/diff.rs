@@ -12,8 +12,8 @@ use std::time::Duration;
 use super::snapshot::{ListenerKey, ProtocolKey};
 use crate::config::model::{
     AccessFormat, AccessTarget, AdminBind, Backend, BalancerKind, Cidr, Config, Discovery,
-    Forwarding, Health, Level, Limits, Listener, Pool, PoolTls, Protocol, ProxyVersion, Route,
-    Timeouts, Watch,
+    Forwarding, Health, Level, Limits, Listener, Passive, Pool, PoolTls, Protocol, ProxyVersion,
+    Route, Timeouts, Watch,
 };
 use crate::config::schema::{self, Reload};
 
@@ -47,6 +47,8 @@ pub struct PoolDiff {
     pub max_sessions: Option<usize>,
     /// The new check.
     pub health: Option<Health>,
+    /// What of the traffic is held against a backend from now on, which may be nothing.
+    pub passive: Option<Option<Passive>>,
     /// How TLS is spoken from now on, which may be not at all.
     pub tls: Option<Option<PoolTls>>,
     /// Where backends come from from now on, which may be nowhere.
@@ -185,6 +187,7 @@ impl PoolDiff {
             && self.slow_start.is_none()
             && self.max_sessions.is_none()
             && self.health.is_none()
+            && self.passive.is_none()
             && self.tls.is_none()
             && self.discovery.is_none()
             && self.backends.is_empty()
@@ -242,6 +245,7 @@ impl Item for Pool {
             slow_start: changed(&self.slow_start, &to.slow_start),
             max_sessions: changed(&self.max_sessions, &to.max_sessions),
             health: changed(&self.health, &to.health),
+            passive: changed(&self.passive, &to.passive),
             tls: changed(&self.tls, &to.tls),
             discovery: changed(&self.discovery, &to.discovery),
             backends: ListDiff::between(&self.backends, &to.backends),
@@ -257,6 +261,7 @@ impl Item for Pool {
         assign(&mut self.slow_start, &change.slow_start);
         assign(&mut self.max_sessions, &change.max_sessions);
         assign(&mut self.health, &change.health);
+        assign(&mut self.passive, &change.passive);
         assign(&mut self.tls, &change.tls);
         assign(&mut self.discovery, &change.discovery);
         change.backends.apply(&mut self.backends);

@@ -2,6 +2,8 @@
 //! It must leave nothing running, and call what is missing skipped.
 //! Its own runner, so that what is missing is a skipped scenario. `WEIR_FULL=1` changes the answer 200 times, else 12 times.
 
+#[path = "claims.rs"]
+mod claims;
 #[allow(dead_code)]
 #[path = "ports.rs"]
 mod ports;
@@ -12,7 +14,6 @@ mod process;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use claims::Claim;
 use process::{Process, wait};
 
 /// Everything that is waited for happens within this time.
@@ -34,49 +36,17 @@ const NAME: &str = "was.shop.test";
 /// The last numbers of the servers' addresses, 127.0.0.N.
 const SERVERS: std::ops::Range<u8> = 11..15;
 
-/// A scenario and what it shows.
-type Claim = (&'static str, fn(&Path));
-
 const CLAIMS: [Claim; 2] = [
-    ("discovery::addresses", addresses),
-    ("discovery::services", services),
+    ("discovery::addresses", missing, addresses),
+    ("discovery::services", missing, services),
 ];
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let mut filters = words.iter().filter(|word| !word.starts_with('-'));
-    let filter = filters.next().map_or("", String::as_str);
-    let claims = || CLAIMS.iter().filter(|(name, _)| name.contains(filter));
-    if words.iter().any(|word| word == "--list") {
-        claims().for_each(|(name, _)| println!("{name}: test"));
-        return ExitCode::SUCCESS;
-    }
-    println!("\nrunning {} tests", claims().count());
-    let (mut passed, mut failed, mut ignored) = (0, 0, 0);
-    let directory = std::env::temp_dir().join(format!("weir-discovery-dns-{}", std::process::id()));
-    for (name, scenario) in claims() {
-        fs::create_dir_all(&directory).expect("a folder");
-        if dnsmasq().is_none() {
-            println!("test {name} ... ignored, no dnsmasq here");
-            ignored += 1;
-            continue;
-        }
-        let verdict = match catch_unwind(|| scenario(&directory)) {
-            Ok(()) => "ok",
-            Err(_) => "FAILED",
-        };
-        println!("test {name} ... {verdict}");
-        match verdict {
-            "ok" => passed += 1,
-            _ => failed += 1,
-        }
-        let _ = fs::remove_dir_all(&directory);
-    }
-    let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    println!(
-        "\ntest result: {verdict}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; 0 filtered out\n"
-    );
-    ExitCode::from(u8::from(failed > 0))
+    claims::run(&CLAIMS)
+}
+
+fn missing() -> Option<String> {
+    dnsmasq().is_none().then(|| "no dnsmasq here".to_owned())
 }
 
 /// Where dnsmasq is.

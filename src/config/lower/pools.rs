@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::discovery;
 use super::tls::{self, Files};
-use super::{At, PoolPlaces, Report, Section};
+use super::{At, PoolPlaces, Report, Section, passive};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{
@@ -80,6 +80,7 @@ pub(super) fn lower(
             backends: backends(report, &name, &section),
             discovery: discovery::lower(report, &section),
             health: health(report, &check, protocol),
+            passive: passive::lower(report, &section),
             tls,
             name: name.value,
         });
