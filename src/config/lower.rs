@@ -9,6 +9,7 @@ mod passive;
 mod pools;
 mod protection;
 mod routes;
+mod scale;
 mod sticky;
 mod tls;
 

@@ -8,6 +8,7 @@ mod filters;
 mod passive;
 mod protection;
 mod proxy_protocol;
+mod scale;
 mod sticky;
 mod tls;
 
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use cidr::Cidr;
-pub use discovery::{Discovery, Dns, HttpList, Records};
+pub use discovery::{Discovery, Dns, HttpList, HttpPlace, Records};
 pub use filters::{
     Algorithm, BasicAuth, Compress, Cors, ErrorPage, Filter, HeaderEdits, MAX_REGEX, Origins, Part,
     Piece, Redirect, Respond, Rewrite, Scheme, SecurityHeaders, Template, Variable,
@@ -25,6 +26,7 @@ pub use filters::{
 pub use passive::Passive;
 pub use protection::{Access, LimitKey, Rate, RateLimit};
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
+pub use scale::{Actor, Scale, Target};
 pub use sticky::{
     Cookie, InsertTimes, OnFailure, Rebalance, SameSite, Secure, Sessions, Sticky, StickyMode,
     Store,
@@ -347,6 +349,8 @@ pub struct Pool {
     pub backends: Vec<Backend>,
     /// Where more of them come from; absent: from nowhere.
     pub discovery: Option<Discovery>,
+    /// How many there should be; absent: as many as there are.
+    pub scale: Option<Scale>,
     /// The active check.
     pub health: Health,
     /// What of the traffic is held against a backend; absent: nothing.

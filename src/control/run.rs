@@ -29,7 +29,7 @@ use super::supervisor::Supervisor;
 use super::upgrade::attempt::{Reply, Upgrades};
 use super::upgrade::take_over::Inheritance;
 use super::watch::{FileWatch, Identity};
-use super::{passive, probes, process_log, sessions, slow_start, store, systemd};
+use super::{passive, probes, process_log, scale, sessions, slow_start, store, systemd};
 use crate::clock;
 use crate::config::Loaded;
 use crate::config::diagnostic::{Diagnostics, counted};
@@ -161,6 +161,7 @@ impl Process {
             budget: begun.running.budget.clone(),
             overrides: begun.overrides.clone(),
             discovery: discovery.board(),
+            scale: Arc::default(),
             reload_requests,
             orders: order_sender,
             upgrade: upgrades.failed(),
@@ -173,6 +174,7 @@ impl Process {
             .map_err(|error| format!("metrics: {error}"))?;
         tokio::spawn(metrics.clone().sweep());
         tokio::spawn(sessions::sweep(current.subscribe()));
+        tokio::spawn(scale::look_after(shared.clone(), metrics.clone()));
         let admin = admin::Server::start(begun.admin, Context { shared, metrics });
         tokio::spawn(slow_start::warm_up(current.subscribe()));
         tokio::spawn(passive::look_after(current.subscribe()));

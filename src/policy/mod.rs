@@ -16,3 +16,4 @@ pub mod rebalance;
 pub mod rendezvous;
 pub mod retry;
 pub mod route;
+pub mod scale;

@@ -38,6 +38,7 @@ mod reload;
 mod retries;
 mod robustness;
 mod routing;
+mod scale;
 mod sessions;
 mod shutdown;
 mod slow;

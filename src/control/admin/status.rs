@@ -11,6 +11,7 @@ use crate::config::model::{self, AdminState, BalancerKind};
 use crate::control::discovery::Standing;
 use crate::control::effective::Effective;
 use crate::control::overrides::Overrides;
+use crate::control::scale;
 use crate::control::shared::{Lifecycle, ReloadStatus, Shared};
 use crate::policy::balance::BackendIndex;
 use crate::policy::health::slow_start::{FULL, share};
@@ -97,6 +98,9 @@ struct Pool {
     /// Absent where all backends are named by the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     discovery: Option<Discovery>,
+    /// Absent where nobody says how many there should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale: Option<scale::Standing>,
     backends: Vec<Backend>,
 }
 
@@ -262,6 +266,7 @@ fn pool(pool: &snapshot::Pool, config: &model::Pool, shared: &Shared) -> Pool {
     });
     Pool {
         discovery: shared.discovery.of(config).map(discovery),
+        scale: shared.scale.of(&pool.name),
         name: pool.name.to_string(),
         balancer: balancer_word(pool.balancer),
         backends: backends.collect(),
@@ -306,7 +311,11 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overri
         weight: backend.weight,
         share: (pool.slow_start).map(|time| f64::from(share(live.warm(), time)) / f64::from(FULL)),
         state: admin.as_str(),
-        set_by: if over.is_some() { "api" } else { "file" },
+        set_by: match over {
+            Some(_) => "api",
+            None if admin != backend.written => "scale",
+            None => "file",
+        },
         set_at: over.map(|over| Rfc3339(over.set_wall_millis).to_string()),
         health: health.as_str(),
         effective: Effective::of(backend).as_str(),
