@@ -78,6 +78,10 @@ fn page(status: &Value) -> String {
         page += &scale(&pool["scale"]);
         page += &table(each(&pool["backends"]));
         page.extend(each(&pool["backends"]).filter_map(ejected));
+        let leaving = each(&pool["backends"]).filter(|backend| backend["set_by"] == "check");
+        page.extend(
+            leaving.map(|own| format!("  {}: it asks to be drained\n", text(&own["name"]))),
+        );
         let set = each(&pool["backends"]).filter(|backend| backend["set_by"] == "api");
         page.extend(set.map(|backend| {
             let [name, state, at] = ["name", "state", "set_at"].map(|key| text(&backend[key]));
@@ -85,6 +89,16 @@ fn page(status: &Value) -> String {
         }));
     }
     page
+}
+
+/// A line about a backend that is ejected.
+fn ejected(backend: &Value) -> Option<String> {
+    let left = backend.pointer("/passive/seconds_left")?.as_f64()?;
+    let name = text(&backend["name"]);
+    let left = time(left.ceil() as u64);
+    Some(format!(
+        "  {name}: it failed and is ejected for {left} more\n"
+    ))
 }
 
 /// Where a pool's backends come from that the file does not name, and since when its last good list is there.
@@ -119,16 +133,6 @@ fn scale(scale: &Value) -> String {
         lines += &format!("  problem: {problem}\n");
     }
     lines
-}
-
-/// A line about a backend that is ejected.
-fn ejected(backend: &Value) -> Option<String> {
-    let left = backend.pointer("/passive/seconds_left")?.as_f64()?;
-    let name = text(&backend["name"]);
-    let left = time(left.ceil() as u64);
-    Some(format!(
-        "  {name}: it failed and is ejected for {left} more\n"
-    ))
 }
 
 /// Columns as wide as their widest cell, numbers to the right.

@@ -1,11 +1,12 @@
 //! What the parts of a file mean together: addresses that collide, references, routes that shadow each other, advice.
 //! It judges a whole draft and changes nothing; every judgement must be sound, since a refused file stops a reload.
 //! The walk goes on in `check/access.rs`, `check/addresses.rs`, `check/references.rs`, `check/protocols.rs`, `check/routes.rs`, `check/filters.rs`,
-//! `check/proxy_protocol.rs` and `check/advice.rs`.
+//! `check/proxy_protocol.rs`, `check/balancers.rs` and `check/advice.rs`.
 
 mod access;
 mod addresses;
 mod advice;
+mod balancers;
 mod filters;
 mod protocols;
 mod proxy_protocol;
@@ -24,5 +25,6 @@ pub(super) fn check(report: &mut Report, draft: &Draft) {
     routes::check(report, draft);
     filters::check(report, draft);
     proxy_protocol::check(report, draft);
+    balancers::check(report, draft);
     advice::check(report, draft);
 }

@@ -96,6 +96,7 @@ codes! {
     MixedProtocols "E0408" File "A route names listeners of different protocols."
     OtherProtocol "E0409" File "A route key that means nothing on listeners of its protocol."
     BadAlpn "E0410" Value "A protocol name that no ClientHello has room for."
+    OtherRetry "E0411" Tables "A key of `retry` that does not go with the others."
 
     StickyNeedsHttp "E0501" Value "Stickiness by a cookie or header on a listener that carries none."
     BadCookieName "E0502" Value "A cookie name that is not a token."
@@ -109,6 +110,7 @@ codes! {
     OtherCheck "E0604" Tables "A key of the http check on a check of another type."
     ProxyShared "E0605" Tables "PROXY headers, or the address of one client, on connections that clients share."
     ProxyForm "E0606" Tables "PROXY headers of a form that datagrams do not have."
+    BalancerNeedsHttp "E0607" Tables "A pool that chooses by what only a request has, and connections that are none."
 
     UnknownVariable "E0701" Value "A value with a variable that does not exist there."
     ProtectedHeader "E0702" Value "A filter that would change a header which weir must keep right."

@@ -83,7 +83,11 @@ fn of_kind(key: &Key) -> Value {
         Kind::Duration { .. } => text("^[0-9]+(ms|s|m|h)$"),
         Kind::Size { .. } => text("^[0-9]+(B|KiB|MiB|GiB)$"),
         Kind::Text(form) => text(form.pattern),
-        Kind::Choice(choice) => json!({ "enum": choice.words }),
+        Kind::Choice(choice) if choice.open.is_empty() => json!({ "enum": choice.words }),
+        Kind::Choice(choice) => {
+            let pattern = format!("^({}).+$", choice.open.join("|"));
+            json!({ "anyOf": [{ "enum": choice.words }, text(&pattern)] })
+        }
         Kind::List(form) => {
             let mut list =
                 json!({ "type": "array", "uniqueItems": true, "items": text(form.pattern) });

@@ -2,89 +2,19 @@
 //! It holds data only. A key that is not in it does not exist; a key that does nothing yet must not be in it.
 //! The walk goes on in `section.rs`, which reads a file against this table.
 
+mod choices;
 mod forms;
 
 use super::schema::Default::{Is, Means, Required};
 use super::schema::Reload::{Instant, NewConnections, Rebind, Restart};
-use super::schema::{Choice, Default, Key, Kind, Reload};
+use super::schema::{Default, Key, Kind, Reload};
+use choices::*;
 use forms::*;
+
+pub(super) use choices::{ALGORITHM, BALANCER, FILTER, MODE, REFERRER, RETRY_ON};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
-
-const WATCH: Choice = words(&["auto", "poll", "off"]);
-const LEVEL: Choice = words(&["error", "warn", "info", "debug"]);
-const ACCESS_FORMAT: Choice = words(&["json", "combined"]);
-const PROTOCOL: Choice = words(&["http", "tcp", "udp"]);
-const PROXY_PROTOCOL: Choice = words(&["off", "accept", "require"]);
-const PROXY_VERSION: Choice = words(&["off", "v1", "v2"]);
-const PATH_CHECKS: Choice = words(&["strict", "off"]);
-pub(super) const MODE: Choice = words(&[
-    "insert",
-    "cookie-hash",
-    "route",
-    "learn",
-    "source",
-    "header",
-]);
-const SESSIONS: Choice = words(&["local", "replicated", "shared"]);
-const REBALANCE: Choice = words(&["off", "idle"]);
-const ON_FAILURE: Choice = words(&["temporary", "permanent", "wait", "error"]);
-const SAME_SITE: Choice = words(&["lax", "strict", "none"]);
-const SECURE: Choice = words(&["auto", "always", "never"]);
-const BALANCER: Choice = Choice {
-    words: &[
-        "round-robin",
-        "least-connections",
-        "least-sessions",
-        "random-two",
-        "maglev",
-    ],
-    later: &[
-        "peak-ewma",
-        "hash source",
-        "hash uri",
-        "hash header:",
-        "hash cookie:",
-    ],
-};
-const TLS_VERSION: Choice = words(&["1.2", "1.3"]);
-const CLIENT_AUTH: Choice = words(&["off", "request", "require"]);
-pub(super) const FILTER: Choice = words(&[
-    "request-headers",
-    "response-headers",
-    "rewrite-path",
-    "redirect",
-    "respond",
-    "request-id",
-    "cors",
-    "security-headers",
-    "error-pages",
-    "basic-auth",
-    "access",
-    "rate-limit",
-    "compress",
-]);
-const FRAME: Choice = words(&["sameorigin", "deny", "off"]);
-pub(super) const REFERRER: Choice = words(&[
-    "strict-origin-when-cross-origin",
-    "no-referrer",
-    "no-referrer-when-downgrade",
-    "origin",
-    "origin-when-cross-origin",
-    "same-origin",
-    "strict-origin",
-    "unsafe-url",
-    "off",
-]);
-pub(super) const ALGORITHM: Choice = words(&["zstd", "br", "gzip"]);
-const SCHEME: Choice = words(&["http", "https"]);
-const STATE: Choice = words(&["ready", "drain", "maint"]);
-const CHECK: Choice = words(&["tcp", "http", "grpc", "udp", "none"]);
-const POOL_PROTOCOL: Choice = words(&["http1", "http2"]);
-const DISCOVERY: Choice = words(&["dns", "file", "http"]);
-const RECORDS: Choice = words(&["auto", "a", "aaaa", "both", "srv"]);
-const INITIAL: Choice = words(&["probe", "up", "down"]);
 
 /// Every key, in the order of the reference.
 #[rustfmt::skip]
@@ -242,7 +172,9 @@ pub const KEYS: &[Key] = &[
     row("pools.*.transparent", Kind::Flag, Is("false"), Instant, "true",
         "Whether connections and datagrams to the backends, but for checks, come from the client's address. It needs the capability CAP_NET_ADMIN, and backends that route their answers by way of this machine: see config/transparent. A connection is of one client, and so serves one request of HTTP."),
     row("pools.*.balancer", Kind::Choice(&BALANCER), Is("\"round-robin\""), Instant, "\"least-connections\"",
-        "Chooses a backend for new work; \"maglev\" by the client's address alone (of IPv6 its /64), alike in every weir with the same pool."),
+        "Chooses a backend for new work. \"hash ...\" by the client's address (of IPv6 its /64), by path and query, or by the value of a header or cookie, so that equal ones meet at one backend unless that has too much to do; requests without a value go where the least is in flight. \"peak-ewma\" by how long a backend takes to answer, times what it has in flight. \"maglev\" by the client's address alone, alike in every weir with the same pool."),
+    row("pools.*.balance_factor", Kind::Fraction { max: 1000 }, Is("0.25"), Instant, "1",
+        "With \"hash ...\": no request goes to a backend that has its part of all that is in flight, and this much of it besides, if that is eight requests or more; the next in the order of its value takes it."),
     row("pools.*.max_idle", Kind::Count { min: 0, max: 65_536 }, Is("256"), Instant, "32",
         "Idle connections kept for reuse, per worker and backend."),
     row("pools.*.slow_start", Kind::Duration { min: 1000 }, Means("a backend has its full share at once"), Instant, "\"30s\"",
@@ -325,6 +257,10 @@ pub const KEYS: &[Key] = &[
         "With \"udp\": the datagram that is sent; here a DNS query for the name servers of the root."),
     row("pools.*.health.expect", Kind::Text(&EXPECT), Means("\"200-399\"; any answer with \"udp\""), Instant, "\"200,204\"",
         "The status codes that mean health to an http check; with \"udp\" the bytes that the answer must begin with, such as \"hex:1234\"."),
+    row("pools.*.health.drain_on_status", Kind::Text(&STATUSES), Means("no status does"), Instant, "\"404\"",
+        "The status codes by which a backend says to an http check that it wants to be drained: it is up, keeps the clients that it has, and gets no new ones until it answers as `expect` says."),
+    row("pools.*.health.expect_body", Kind::Text(&ANY_TEXT), Means("any body will do"), Instant, "\"status: ok\"",
+        "Text that the body of the answer to an http check must have in it, within its first 16 KiB."),
     row("pools.*.health.interval", Kind::Duration { min: 10 }, Is("\"2s\""), Instant, "\"5s\"",
         "Between the starts of two checks of one backend, spread by up to a tenth; at most 500ms until the first one has passed."),
     row("pools.*.health.fast_interval", Kind::Duration { min: 10 }, Means("`interval`"), Instant, "\"500ms\"",
@@ -405,6 +341,20 @@ pub const KEYS: &[Key] = &[
     again("routes[].timeouts.upgrade_idle", "\"24h\"", "See timeouts.upgrade_idle."),
     again("routes[].timeouts.udp_idle", "\"10s\"", "See timeouts.udp_idle."),
     again("routes[].timeouts.upstream_idle", "\"1s\"", "See timeouts.upstream_idle."),
+    row("routes[].retry", Kind::Table, Means("only what is always tried again, twice at most: connections that do not come about, and pooled ones that turn out to be closed"), Instant, "{ attempts = 3, on = [\"connect\", \"reset\", \"5xx\", \"timeout\"] }",
+        "When requests are tried at another backend beyond what is always done. What a backend has seen of a request is sent again only if the method is idempotent (RFC 9110 section 9.2.2), if all of the body is at hand (64 KiB at most), and if nothing of an answer was passed on; never for a client whose local session is there. When tries end, the answer of the last one is the client's."),
+    row("routes[].retry.attempts", Kind::Count { min: 1, max: 6 }, Is("3"), Instant, "2",
+        "Tries of a request, the first one too."),
+    row("routes[].retry.on", Kind::List(&RETRY_CAUSES), Means("[\"connect\", \"reset\"], and \"timeout\" with a try_timeout"), Instant, "[\"connect\", \"5xx\", \"timeout\"]",
+        "After what: a connection that did not come about, one that was closed before the first byte of an answer, an answer of class 5xx, or none in time."),
+    row("routes[].retry.budget", Kind::Fraction { max: 1 }, Is("0.2"), Instant, "0.1",
+        "The part of the pool's requests in flight that may be on such a retry at once, so that retries do not bury a pool that is ill; three always may."),
+    row("routes[].retry.idempotency_key", Kind::Flag, Is("false"), Instant, "true",
+        "Whether a request that has an Idempotency-Key header counts as idempotent, because the application knows a repeated one by it."),
+    row("routes[].retry.try_timeout", WAIT, Means("timeouts.response"), Instant, "\"2s\"",
+        "With \"timeout\": how long the answer to one try may take to begin while another try can follow; the last one has all of timeouts.response."),
+    row("routes[].retry.total_timeout", WAIT, Means("no bound beside the others"), Instant, "\"10s\"",
+        "How long after its complete head a request must have the beginning of its answer, over all tries; else it is answered 504."),
     row("routes[].sticky", Kind::Table, Means("not sticky"), Instant, "{ mode = \"insert\" }",
         "Keeps a client on the backend that it already has."),
     row("routes[].sticky.mode", Kind::Choice(&MODE), Required, Instant, "\"insert\"",
@@ -560,7 +510,6 @@ pub const LATER: &[&str] = &[
     "routes[].rewrite",
     "routes[].redirect",
     "routes[].limits",
-    "routes[].retries",
 ];
 
 const WAIT: Kind = Kind::Duration { min: 1 };
@@ -587,8 +536,4 @@ const fn row(
 const fn again(path: &'static str, example: &'static str, doc: &'static str) -> Key {
     let default = Means("that of the file");
     row(path, WAIT, default, NewConnections, example, doc)
-}
-
-const fn words(words: &'static [&'static str]) -> Choice {
-    Choice { words, later: &[] }
 }

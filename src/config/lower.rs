@@ -2,12 +2,14 @@
 //! It never stops at a problem and never judges two things against each other.
 //! The walk goes on in `lower/listeners.rs`, `lower/tls.rs`, `lower/pools.rs`, `lower/routes.rs`, and then in `check.rs`.
 
+mod balancer;
 mod discovery;
 mod filters;
 mod listeners;
 mod passive;
 mod pools;
 mod protection;
+mod retry;
 mod routes;
 mod scale;
 mod sticky;

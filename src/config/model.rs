@@ -2,12 +2,14 @@
 //! It never holds a value that a later step would have to refuse, and knows no span, socket or file handle.
 //! The walk goes on in `state/compile.rs`, which turns it into a snapshot.
 
+mod balancer;
 mod cidr;
 mod discovery;
 mod filters;
 mod passive;
 mod protection;
 mod proxy_protocol;
+mod retry;
 mod scale;
 mod sticky;
 mod tls;
@@ -17,6 +19,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use balancer::{BalancerKind, HashKey};
 pub use cidr::Cidr;
 pub use discovery::{Discovery, Dns, HttpList, HttpPlace, Records};
 pub use filters::{
@@ -26,6 +29,7 @@ pub use filters::{
 pub use passive::Passive;
 pub use protection::{Access, LimitKey, Rate, RateLimit};
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
+pub use retry::{Retry, RetryOn};
 pub use scale::{Actor, Scale, Target};
 pub use sticky::{
     Cookie, InsertTimes, OnFailure, Rebalance, SameSite, Secure, Sessions, Sticky, StickyMode,
@@ -315,6 +319,8 @@ pub struct Route {
     pub max_body: Option<u64>,
     /// The file's timeouts with the route's own over them.
     pub timeouts: Timeouts,
+    /// When its requests are tried again, beyond what always is.
+    pub retry: Option<Retry>,
 }
 
 /// A condition on a request header field.
@@ -335,6 +341,8 @@ pub struct Pool {
     pub protocol: PoolProtocol,
     /// Chooses for new work.
     pub balancer: BalancerKind,
+    /// With a hash: how far above its part of what is in flight a backend may be, as a part of that.
+    pub balance_factor: f64,
     /// What header a connection to a backend begins with; absent: none.
     pub proxy_protocol: Option<ProxyVersion>,
     /// Whether connections to backends come from their clients' addresses.
@@ -366,21 +374,6 @@ pub enum PoolProtocol {
     Http1,
     /// HTTP/2, by prior knowledge, or by ALPN where TLS is spoken.
     Http2,
-}
-
-/// The algorithms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BalancerKind {
-    /// Smooth weighted round robin.
-    RoundRobin,
-    /// Fewest requests in flight for its weight.
-    LeastConnections,
-    /// Fewest live sessions for its weight.
-    LeastSessions,
-    /// The less loaded of two drawn at random.
-    RandomTwo,
-    /// A fixed table that the client's address finds its place in.
-    Maglev,
 }
 
 /// One server address.
@@ -468,6 +461,10 @@ pub enum Check {
         host: Option<String>,
         /// Status codes that mean health, as inclusive ranges.
         expect: Vec<(u16, u16)>,
+        /// Status codes by which a backend asks to be drained, as inclusive ranges; they mean health too.
+        drain_on: Vec<(u16, u16)>,
+        /// Text that the body of a healthy answer has in it; absent: any body will do.
+        body: Option<String>,
     },
     /// A call of the gRPC health service, version 1.
     Grpc {

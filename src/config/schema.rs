@@ -115,8 +115,8 @@ pub enum Kind {
 pub struct Choice {
     /// Those of this version.
     pub words: &'static [&'static str],
-    /// Those that a later version brings.
-    pub later: &'static [&'static str],
+    /// How words begin that end in a name of the file's choosing; `words` has each with `NAME`.
+    pub open: &'static [&'static str],
 }
 
 /// A form that text may have.

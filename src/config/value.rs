@@ -131,17 +131,6 @@ pub(super) fn chosen(choice: &Choice, text: &str) -> Read<&'static str> {
         return Ok(word);
     }
     let words = suggest::quoted_list(choice.words);
-    let later = choice.later.iter().any(|word| {
-        *word == text || word.ends_with(':') && text.starts_with(word) && text.len() > word.len()
-    });
-    if later {
-        return Err(Flaw::new(
-            Code::NotYet,
-            "has a value of a later version",
-            "not in this version",
-            format!("this version has {words}"),
-        ));
-    }
     let close = || suggest::closest(text, choice.words.iter().copied());
     let help = suggest::other_word(choice.words, text).unwrap_or_else(|| match close() {
         Some(word) => format!("did you mean \"{word}\"? It can be {words}"),

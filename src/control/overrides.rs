@@ -197,7 +197,7 @@ impl Overrides {
         let over = Some(state).filter(|_| !is_moot(state, backend));
         if before == over {
             // Something else may have changed it, such as the pool's `scale`: who asks stands over that.
-            let differs = backend.admin() != state;
+            let differs = backend.set() != state;
             backend.set_over(over);
             return differs;
         }

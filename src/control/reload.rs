@@ -356,7 +356,9 @@ mod tests {
         let (web, one, two) = (free_port(), free_port(), free_port());
         let mut stage = Stage::new(&[web], &[one], "").await;
         let before = stage.reloader.current.borrow().clone();
-        before.pools[0].backends[0].live.set_health(Health::Up);
+        before.pools[0].backends[0]
+            .live
+            .set_health(Health::Up, crate::clock::now());
 
         stage.write(&[web], &[one, two], "");
         let reloaded = stage.reload().await.expect("a good file");

@@ -172,17 +172,8 @@ impl Process {
         let ledger = begun.running.probes.ledger();
         let metrics = Metrics::new(shared.clone(), begun.rows, ledger, begun.lines)
             .map_err(|error| format!("metrics: {error}"))?;
-        tokio::spawn(metrics.clone().sweep());
-        tokio::spawn(sessions::sweep(current.subscribe()));
-        tokio::spawn(scale::look_after(shared.clone(), metrics.clone()));
+        accompany(&shared, &metrics, &lifecycle);
         let admin = admin::Server::start(begun.admin, Context { shared, metrics });
-        tokio::spawn(slow_start::warm_up(current.subscribe()));
-        tokio::spawn(passive::look_after(current.subscribe()));
-        tokio::spawn(become_ready(
-            current.subscribe(),
-            discovery.board(),
-            lifecycle.clone(),
-        ));
         if !inheritance.serves() {
             systemd::ready();
         }
@@ -446,6 +437,18 @@ async fn set_up(
     let verdicts = holds(|| verdicts_in(snapshot) && store::all_judged(snapshot));
     let _ = timeout(FIRST_VERDICTS, verdicts).await;
     Ok((running, new_rows, queue))
+}
+
+/// Starts what looks after the served generation by itself, until the process ends.
+fn accompany(shared: &Arc<Shared>, metrics: &Metrics, lifecycle: &watch::Sender<Lifecycle>) {
+    let current = || shared.current.clone();
+    tokio::spawn(metrics.clone().sweep());
+    tokio::spawn(sessions::sweep(current()));
+    tokio::spawn(slow_start::warm_up(current()));
+    tokio::spawn(passive::look_after(current()));
+    tokio::spawn(scale::look_after(shared.clone(), metrics.clone()));
+    let board = shared.discovery.clone();
+    tokio::spawn(become_ready(current(), board, lifecycle.clone()));
 }
 
 /// How the start went, as the first reload.

@@ -309,5 +309,12 @@ pub fn shared(pools: &[(&str, &[SocketAddr])]) -> (Arc<Shared>, Ends) {
 pub fn snapshot(config: Config, previous: Option<&Snapshot>) -> Snapshot {
     let secrets = Secrets::parse("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").expect("a secret");
     let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
-    compile(Arc::new(config), Some(&secrets), previous, generation, 2)
+    compile(
+        Arc::new(config),
+        Some(&secrets),
+        previous,
+        generation,
+        2,
+        clock::now(),
+    )
 }

@@ -6,12 +6,14 @@ use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use super::choice::choose_backend;
 use super::failure::Failure;
 use super::link::Link;
 use super::record::Story;
-use crate::config::model::ProxyVersion;
+use crate::clock;
+use crate::config::model::{BalancerKind, ProxyVersion};
 use crate::metrics::relays::Ended;
 use crate::net::backlog::Backlog;
 use crate::net::introduction::{Introduction, Outgoing, ends_toward};
@@ -22,7 +24,7 @@ use crate::net::timer::Timer;
 use crate::net::tls::handshake::{Handshake, Refusal};
 use crate::policy::balance::BackendIndex;
 use crate::policy::health::passive::{Fault, Verdict};
-use crate::policy::retry::MAX_RETRIES;
+use crate::policy::retry::{self, MAX_RETRIES};
 use crate::state::backend::{Backend, ConnectionLease};
 use crate::state::snapshot::{Pool, Route};
 use crate::upstream::connect::connect;
@@ -155,7 +157,9 @@ impl Connection {
             self.story
                 .count_at(generation, listener, Some(ordinal), Some(choice.backend));
             let lease = backend.live.lease_connection();
+            let began = (pool.balancer == BalancerKind::PeakEwma).then(clock::now);
             let connected = self.connect(route, pool, backend).await;
+            note_latency(backend, began, connected.is_ok());
             let failure = match connected {
                 Ok(stream) => {
                     verdict::take(pool, backend, Verdict::Good);
@@ -171,7 +175,7 @@ impl Connection {
             }
             self.story.failure = Some(failure);
             tried.push(choice.backend);
-            counts.retries.increment();
+            counts.retries[retry::Failure::Connect as usize].increment();
         }
     }
 
@@ -224,6 +228,17 @@ impl Connection {
             id: self.story.id,
         };
         outgoing.header(version)
+    }
+}
+
+/// Notes how long it took to reach a backend, where its pool chooses by that. A failure counts as a second at least: a backend that
+/// refuses at once must not look quick.
+fn note_latency(backend: &Backend, began: Option<Instant>, is_reached: bool) {
+    if let Some(began) = began {
+        let now = clock::now();
+        let took = now.saturating_duration_since(began);
+        let least = Duration::from_secs(u64::from(!is_reached));
+        backend.live.note_latency(took.max(least), now);
     }
 }
 

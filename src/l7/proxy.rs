@@ -7,6 +7,7 @@ use super::client::{Client, Next};
 use super::exchange::Exchange;
 use super::hold::hold;
 use super::judge::judge_answer;
+use super::latency;
 use super::plan::{Attempts, plan};
 use super::record::record;
 use super::reject::Failure;
@@ -39,17 +40,20 @@ async fn forward(exchange: &mut Exchange<'_>) -> Result<Next, Failure> {
         let Some(mut plan) = plan(exchange, &mut attempts)? else {
             continue;
         };
-        let backend = &generation.snapshot.pools[plan.pool].backends[plan.backend.index()];
+        let pool = &generation.snapshot.pools[plan.pool];
+        let backend = &pool.backends[plan.backend.index()];
         let _lease = backend.live.lease();
         let arrival = Arrival::of(&generation.snapshot, &mut plan);
-        match exchange
+        let began = latency::begin(pool);
+        let result = exchange
             .attempt(&plan, backend, attempts.wants_fresh())
-            .await
-        {
+            .await;
+        exchange.note_latency(backend, began, result);
+        match result {
             Ok(()) => {
                 drop(arrival);
                 let relayed = exchange.relay(&plan).await;
-                judge_answer(exchange, &plan, backend, &relayed);
+                judge_answer(exchange, &plan, &relayed);
                 return relayed;
             }
             Err(failure) => attempts.after(exchange, &plan, failure)?,

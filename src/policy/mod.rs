@@ -9,6 +9,7 @@ pub mod facts;
 pub mod filter;
 pub mod health;
 pub mod judge;
+pub mod latency;
 pub mod limit;
 pub mod persist;
 pub mod placement;

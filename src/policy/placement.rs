@@ -2,7 +2,8 @@
 //! It never moves a client whose session lives in the memory of servers; it keeps nothing and counts nothing itself.
 //! The walk goes on in `balance/`, which it asks first, and back in `choose.rs`.
 
-use super::balance::{BackendIndex, Balancer, Eligible, Loads, Subset};
+use super::balance::bound::{MIN_BUSY, Room};
+use super::balance::{BackendIndex, Balancer, Eligible, Loads};
 use super::choose::{Nowhere, PoolView};
 use super::facts::Facts;
 use super::persist::{Home, Sticky};
@@ -12,67 +13,6 @@ use crate::rng::Rng;
 
 /// How often the balancer is asked for a client before the emptiest backend takes it.
 const ASKS: usize = 8;
-
-/// With fewer requests in flight a home is never too busy for its client.
-///
-/// The bound follows the mean, and small numbers stray far from their mean by chance alone: with two requests in a pool of three, one
-/// backend is at twice the mean and above. A browser has up to six connections to a host, so below eight, one client could be
-/// what makes its own home busy; its requests would be strewn over servers that do not have its session at hand, for
-/// nothing. From eight on somebody waits, or may: most application servers have that many threads, or only one.
-const MIN_BUSY: u32 = 8;
-
-/// How far above its part of the whole a backend may be: `balance_factor`, in thousandths, so that nothing is lost to rounding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound(u32);
-
-impl Bound {
-    /// Takes the factor, at least 0; what is behind the third decimal does not count.
-    pub fn new(factor: f64) -> Bound {
-        Bound((factor * 1000.0).round() as u32)
-    }
-}
-
-/// Who has room: a backend that is below `(1 + factor) * (all + 1) * weight / weights`, where `all + 1` counts what is to come.
-///
-/// At least one backend always has room, and where there is nothing yet everyone has.
-#[derive(Clone, Copy, Debug)]
-struct Room {
-    all: u64,
-    /// The sum of the weights, times a thousand.
-    weights: u128,
-    /// In thousandths.
-    factor: u32,
-}
-
-impl Room {
-    fn new(subset: &Subset, bound: Bound, of: impl Fn(BackendIndex) -> u32) -> Room {
-        let all: u64 = subset
-            .list()
-            .iter()
-            .map(|&backend| u64::from(of(backend)))
-            .sum();
-        Room {
-            all,
-            weights: u128::from(subset.total_weight()) * 1000,
-            factor: 1000 + bound.0,
-        }
-    }
-
-    /// Whether a backend that has so much may take more. (A whole number is below a bound rounded up when it is below the bound.)
-    fn has(&self, own: u32, weight: u16) -> bool {
-        let most = u128::from(self.all + 1) * u128::from(self.factor);
-        u128::from(own) * self.weights < most * u128::from(weight)
-    }
-
-    /// Whether there is room for one that is counted there already.
-    fn holds(&self, own: u32, weight: u16) -> bool {
-        let without = Room {
-            all: self.all.saturating_sub(1),
-            ..*self
-        };
-        without.has(own.saturating_sub(1), weight)
-    }
-}
 
 /// Where other requests of a client went that has no home yet.
 pub(super) struct Companions<'a> {
@@ -184,11 +124,7 @@ pub(super) fn relief<L: Loads>(
     if !fresh.contains(own) || room.holds(sessions(own), fresh.weight(own)) {
         return None;
     }
-    // Counted without the one that moves.
-    let without = Room {
-        all: room.all.saturating_sub(1),
-        ..room
-    };
+    let without = room.without_one();
     let has_room = |backend: BackendIndex| {
         backend != own && without.has(sessions(backend), fresh.weight(backend))
     };
@@ -218,7 +154,7 @@ mod tests {
     use super::*;
     use crate::config::model::{AdminState, BalancerKind, Cookie, SameSite, Secure};
     use crate::http::Sample;
-    use crate::policy::balance::{AnyBalancer, Busy, EligibleSet, Member, facts};
+    use crate::policy::balance::{AnyBalancer, Bound, Busy, EligibleSet, Member, Shared, facts};
     use crate::policy::choose::{StickyView, choose};
     use crate::policy::facts::RequestFacts;
     use crate::policy::health::Health;
@@ -304,7 +240,7 @@ mod tests {
                     in_flight: vec![0; count],
                     sessions: vec![0; count],
                 },
-                balancer: AnyBalancer::new(balancer, &std::sync::Arc::default(), 0, 1, 0),
+                balancer: AnyBalancer::new(&balancer, &Shared::default(), 0, 1, 0),
                 sticky,
                 rng: Rng::from_seed(seed),
             }
@@ -510,7 +446,7 @@ mod tests {
         ) {
             let count = weights.len();
             let sticky = sticky(mode(number, &names(count)), Sessions::Local, factor);
-            let mut fleet = Fleet::new(&weights, KINDS[kind], sticky, seed);
+            let mut fleet = Fleet::new(&weights, KINDS[kind].clone(), sticky, seed);
             for (event, backend, clients) in events {
                 let backend = backend % count;
                 match event {
@@ -553,7 +489,7 @@ mod tests {
         #[test]
         fn the_bound_holds_for_many(kind in 0..KINDS.len(), full in 0..200_usize, seed in any::<u64>()) {
             let sticky = sticky(mode(2, &[]), Sessions::Local, 0.25);
-            let mut fleet = Fleet::new(&[1; 200], KINDS[kind], sticky, seed);
+            let mut fleet = Fleet::new(&[1; 200], KINDS[kind].clone(), sticky, seed);
             let crowded = fleet.loads.sessions.iter_mut().take(full);
             crowded.for_each(|sessions| *sessions = 30);
             let sets = fleet.sets();
@@ -569,7 +505,7 @@ mod tests {
         #[test]
         fn a_warming_backend_gets_its_share(kind in 0..KINDS.len(), seed in any::<u64>()) {
             let sticky = sticky(mode(2, &[]), Sessions::Local, 0.25);
-            let mut fleet = Fleet::new(&[1; 4], KINDS[kind], sticky, seed);
+            let mut fleet = Fleet::new(&[1; 4], KINDS[kind].clone(), sticky, seed);
             fleet.shares[0] = FULL / 10;
             let sets = fleet.sets();
             for _ in 0..1240 {

@@ -68,10 +68,10 @@ mod tests {
 
     use super::*;
     use crate::config::model::{BalancerKind, OnFailure, Rebalance, Sessions};
+    use crate::policy::balance::Bound;
     use crate::policy::balance::{AnyBalancer, Busy, EligibleSet, facts, up};
     use crate::policy::facts::KnownSession;
     use crate::policy::persist::{AnyPersistence, Route};
-    use crate::policy::placement::Bound;
     use crate::policy::rendezvous::Rendezvous;
 
     const IDLE: Duration = Duration::from_secs(60);
@@ -124,8 +124,8 @@ mod tests {
         };
         let view = PoolView {
             balancer: &AnyBalancer::new(
-                BalancerKind::RoundRobin,
-                &std::sync::Arc::default(),
+                &BalancerKind::RoundRobin,
+                &crate::policy::balance::Shared::default(),
                 0,
                 1,
                 0,

@@ -4,14 +4,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::standing::Record;
-use crate::clock;
 use crate::config::model::AdminState;
 use crate::metrics::counter::Counter;
 use crate::policy::health::Health;
+use crate::policy::latency::Latency;
 
 /// A backend as one generation sees it.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub struct Live {
     pub address: SocketAddr,
     epoch: Arc<Epoch>,
     health: AtomicU8,
+    /// Whether it asks to be drained, by the status that answers its check.
+    leaving: AtomicBool,
     /// For how long it has been serving, in milliseconds, as far as that matters to its pool.
     warm: AtomicU32,
     load: Line<Load>,
@@ -57,6 +59,8 @@ struct Load {
     upgraded: AtomicU32,
     /// New clients whose first answer is not there yet.
     arriving: AtomicU32,
+    /// A [`Latency`], where the balancer asks for it.
+    latency: AtomicU64,
 }
 
 /// Connections that one worker made toward a backend.
@@ -93,8 +97,16 @@ impl Epoch {
 }
 
 impl Backend {
-    /// What the operator wants of it.
+    /// What is wanted of it: what the operator wants, or a drain if it asks for one itself.
     pub fn admin(&self) -> AdminState {
+        match self.set() {
+            AdminState::Ready if self.live.is_leaving() => AdminState::Drain,
+            state => state,
+        }
+    }
+
+    /// What the operator wants of it.
+    pub fn set(&self) -> AdminState {
         let states = AdminState::ALL;
         let over = usize::from(self.over.0.load(Ordering::Relaxed));
         over.checked_sub(1)
@@ -112,17 +124,24 @@ impl Backend {
 }
 
 impl Live {
-    /// A server of which nothing is known but `health`, for `workers` workers.
-    pub fn new(address: SocketAddr, health: Health, epoch: Arc<Epoch>, workers: usize) -> Self {
+    /// A server of which nothing is known but `health` at `now`, for `workers` workers.
+    pub fn new(
+        address: SocketAddr,
+        health: Health,
+        epoch: Arc<Epoch>,
+        workers: usize,
+        now: Instant,
+    ) -> Self {
         Live {
             address,
             epoch,
             health: AtomicU8::new(health as u8),
+            leaving: AtomicBool::new(false),
             changed: AtomicU64::new(0),
-            made: clock::now(),
+            made: now,
             warm: AtomicU32::new(0),
             load: Line::default(),
-            record: Line(Record::new(clock::now())),
+            record: Line(Record::new(now)),
             connections: (0..workers).map(|_| Line::default()).collect(),
         }
     }
@@ -133,18 +152,33 @@ impl Live {
         Health::from_u8(self.health.load(Ordering::Relaxed))
     }
 
+    /// Whether it asks to be drained.
+    #[inline]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Records whether it asks to be drained; whether that is news, by which every worker looks again. Only control may call it.
+    pub fn set_leaving(&self, is_leaving: bool) -> bool {
+        let is_news = self.leaving.swap(is_leaving, Ordering::Relaxed) != is_leaving;
+        if is_news {
+            self.epoch.advance();
+        }
+        is_news
+    }
+
     /// Since when that has been the observed state.
     pub fn health_since(&self) -> Instant {
         self.made + Duration::from_millis(self.changed.load(Ordering::Relaxed))
     }
 
-    /// Records the observed state and makes every worker look again. One that is not up grows cold. Only control may call it.
-    pub fn set_health(&self, health: Health) {
+    /// Records the state observed at `now` and makes every worker look again. One that is not up grows cold. Only control may call it.
+    pub fn set_health(&self, health: Health, now: Instant) {
         if health != Health::Up {
             self.warm.store(0, Ordering::Relaxed);
         }
         if self.health() != health {
-            let after = clock::now() - self.made;
+            let after = now.saturating_duration_since(self.made);
             let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
             self.changed.store(after, Ordering::Relaxed);
         }
@@ -190,6 +224,33 @@ impl Live {
     #[inline]
     pub fn load(&self) -> u32 {
         self.in_flight().saturating_add(self.upgraded())
+    }
+
+    /// How long its answers take, in microseconds, as of `now`; 0: nobody knows.
+    #[inline]
+    pub fn latency(&self, now: Instant) -> u32 {
+        let word = self.load.0.latency.load(Ordering::Relaxed);
+        Latency::from_word(word).micros(self.millis(now))
+    }
+
+    /// Takes an answer into account that came at `now` and took so long.
+    pub fn note_latency(&self, took: Duration, now: Instant) {
+        let word = &self.load.0.latency;
+        let with = |known| {
+            Some(
+                Latency::from_word(known)
+                    .with(took, self.millis(now))
+                    .word(),
+            )
+        };
+        // It never fails: there always is a next word.
+        let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with);
+    }
+
+    /// Milliseconds since it was made, as many of them as the word has room for: it wraps around after seven weeks.
+    #[inline]
+    fn millis(&self, now: Instant) -> u32 {
+        now.saturating_duration_since(self.made).as_millis() as u32
     }
 
     /// New clients that were sent here and whose first answer is not there yet, over all workers.

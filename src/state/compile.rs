@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::backend::{Backend, Epoch, Live, Override};
 use super::diff::key;
@@ -14,28 +14,27 @@ use super::gate::Gate;
 use super::live_sessions::{LiveSessions, grain};
 use super::route_limits::RouteLimits;
 use super::snapshot::{Listener, Passive, Pool, Route, Snapshot};
-use crate::clock;
 use crate::config::model::{self, BalancerKind, Check, Config, PoolProtocol, Rebalance, Sessions};
 use crate::metrics::rows::NONE;
-use crate::policy::balance::Maglev;
+use crate::policy::balance::{Bound, Hash, Maglev, Shared};
 use crate::policy::filter::Filters;
 use crate::policy::health::Health;
 use crate::policy::persist::token::Secrets;
 use crate::policy::persist::{
     self, AnyPersistence, CookieHash, Header, Insert, InsertTimes, Learn, Source, Sticky, StoreKeys,
 };
-use crate::policy::placement::Bound;
 use crate::policy::rebalance::Moves;
 use crate::policy::rendezvous::Rendezvous;
 use crate::policy::route::{RouteMatch, Router};
 
-/// Makes generation number `generation`, for `workers` workers, after `previous`. Without secrets no route is sticky.
+/// Makes generation number `generation`, for `workers` workers, after `previous`, at `now`. Without secrets no route is sticky.
 pub fn compile(
     config: Arc<Config>,
     secrets: Option<&Secrets>,
     previous: Option<&Snapshot>,
     generation: u64,
     workers: usize,
+    now: Instant,
 ) -> Snapshot {
     let known = Known::of(previous);
     let listeners = config.listeners.iter().map(|from| Listener {
@@ -43,9 +42,9 @@ pub fn compile(
         ..listener(from, &known)
     });
     let pools = config.pools.iter().map(|from| Pool {
-        sessions: live_sessions(&config, from, &known),
-        flights: flights(&config, from, &known),
-        ..pool(from, &known, workers)
+        sessions: live_sessions(&config, from, &known, now),
+        flights: flights(&config, from, &known, now),
+        ..pool(from, &known, workers, now)
     });
     let mut pool_ordinals = ordinals(config.pools.iter().map(|pool| &pool.name));
     pool_ordinals.insert("", config.pools.len());
@@ -53,7 +52,7 @@ pub fn compile(
         .routes
         .iter()
         .any(|route| route.pool.is_empty())
-        .then(nobody);
+        .then(|| nobody(now));
     let limits = RouteLimits::of_routes(&config, previous);
     let routes = config
         .routes
@@ -73,6 +72,7 @@ pub fn compile(
             limits,
             store: None,
             timeouts: from.timeouts,
+            retry: from.retry,
             replies: from.replies,
             max_body: from.max_body.unwrap_or(u64::MAX),
         });
@@ -143,7 +143,7 @@ fn peeks(config: &Config, listener: &model::Listener) -> bool {
     })
 }
 
-fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
+fn pool(from: &model::Pool, known: &Known<'_>, workers: usize, now: Instant) -> Pool {
     let known = known.pools.get(from.name.as_str());
     let epoch: Arc<Epoch> = known.map_or_else(Arc::default, |known| known.epoch.clone());
     let lives: HashMap<SocketAddr, &Arc<Live>> = known
@@ -158,6 +158,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
             initial(&from.health),
             epoch.clone(),
             workers,
+            now,
         )),
     };
     let overs: HashMap<&str, &Arc<Override>> = known
@@ -175,7 +176,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
     Pool {
         name: from.name.as_str().into(),
         protocol: from.protocol,
-        balancer: from.balancer,
+        balancer: from.balancer.clone(),
         proxy_protocol: from.proxy_protocol,
         transparent: from.transparent,
         max_idle: from.max_idle,
@@ -186,41 +187,47 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
                 .iter()
                 .map(|backend| (backend.name.as_str(), backend.weight)),
         ),
-        maglev: maglev(from, known),
+        shared: shared(from, known),
         epoch: epoch.clone(),
         sessions: None,
         flights: None,
+        retries: known.map_or_else(Arc::default, |known| known.retries.clone()),
         passive: from.passive.clone().map(|rules| Passive {
             rules,
             turn: (known.and_then(|known| known.passive.as_ref()))
                 .map_or_else(Arc::default, |passive| passive.turn.clone()),
         }),
         tls: None,
-        moves: known.map_or_else(
-            || Arc::new(Moves::new(clock::now())),
-            |known| known.moves.clone(),
-        ),
+        moves: known.map_or_else(|| Arc::new(Moves::new(now)), |known| known.moves.clone()),
     }
 }
 
-/// The table of a pool whose balancer is `maglev`: the one that it had, if it says the same.
-fn maglev(from: &model::Pool, known: Option<&&Pool>) -> Arc<Maglev> {
-    if from.balancer != BalancerKind::Maglev {
-        return Arc::default();
-    }
+/// What the workers share of the pool's balancer. The table of `maglev` is the one that the pool had, if it says the same.
+fn shared(from: &model::Pool, known: Option<&&Pool>) -> Shared {
     let backends = || from.backends.iter().map(|b| (b.name.as_str(), b.weight));
-    let kept = known.filter(|known| {
-        let before = known.backends.iter().map(|b| (&*b.name, b.weight));
-        known.balancer == BalancerKind::Maglev && before.eq(backends())
-    });
-    kept.map_or_else(
-        || Arc::new(Maglev::new(backends())),
-        |known| known.maglev.clone(),
-    )
+    let mut shared = Shared::default();
+    match &from.balancer {
+        BalancerKind::Hash(key) => {
+            let bound = Bound::new(from.balance_factor);
+            shared.hash = Arc::new(Hash::new(key, bound, backends()));
+        }
+        BalancerKind::Maglev => {
+            let kept = known.filter(|known| {
+                let before = known.backends.iter().map(|b| (&*b.name, b.weight));
+                known.balancer == BalancerKind::Maglev && before.eq(backends())
+            });
+            shared.maglev = kept.map_or_else(
+                || Arc::new(Maglev::new(backends())),
+                |known| known.shared.maglev.clone(),
+            );
+        }
+        _ => {}
+    }
+    shared
 }
 
 /// The pool of routes that lead nowhere.
-fn nobody() -> Pool {
+fn nobody(now: Instant) -> Pool {
     Pool {
         name: NONE.into(),
         protocol: PoolProtocol::Http1,
@@ -231,13 +238,14 @@ fn nobody() -> Pool {
         slow_start: None,
         backends: Vec::new(),
         ring: Rendezvous::new(std::iter::empty()),
-        maglev: Arc::default(),
+        shared: Shared::default(),
         epoch: Arc::default(),
         sessions: None,
         flights: None,
+        retries: Arc::default(),
         passive: None,
         tls: None,
-        moves: Arc::new(Moves::new(clock::now())),
+        moves: Arc::new(Moves::new(now)),
     }
 }
 
@@ -249,7 +257,12 @@ fn longest_idle(config: &Config, pool: &model::Pool) -> Option<Duration> {
 }
 
 /// The live sessions of a pool that a sticky route leads to.
-fn live_sessions(config: &Config, pool: &model::Pool, known: &Known<'_>) -> Option<LiveSessions> {
+fn live_sessions(
+    config: &Config,
+    pool: &model::Pool,
+    known: &Known<'_>,
+    now: Instant,
+) -> Option<LiveSessions> {
     let routes = config.routes.iter().filter(|route| route.pool == pool.name);
     let stickies = || routes.clone().filter_map(|route| route.sticky.as_ref());
     let idle = longest_idle(config, pool)?;
@@ -263,18 +276,24 @@ fn live_sessions(config: &Config, pool: &model::Pool, known: &Known<'_>) -> Opti
         pool.max_sessions,
         idle,
         stickies().any(|sticky| sticky.sessions == Sessions::Local),
+        now,
     ))
 }
 
 /// The new clients under way to a pool, if a route to it wants them found.
-fn flights(config: &Config, pool: &model::Pool, known: &Known<'_>) -> Option<Arc<Flights>> {
+fn flights(
+    config: &Config,
+    pool: &model::Pool,
+    known: &Known<'_>,
+    now: Instant,
+) -> Option<Arc<Flights>> {
     let mut routes = config.routes.iter().filter(|route| route.pool == pool.name);
     let stickies = |route: &model::Route| route.sticky.as_ref().is_some_and(|s| s.first_flight);
     let known = known.pools.get(pool.name.as_str());
     routes.any(stickies).then(|| {
         known
             .and_then(|known| known.flights.clone())
-            .unwrap_or_default()
+            .unwrap_or_else(|| Arc::new(Flights::new(now)))
     })
 }
 
@@ -370,6 +389,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::clock;
     use crate::config::model::{AdminState, Initial};
     use crate::state::sample::{any_config, config, loopback};
 
@@ -386,6 +406,7 @@ mod tests {
             previous,
             generation,
             2,
+            clock::now(),
         )
     }
 
@@ -501,7 +522,7 @@ mod tests {
         let epoch = &one.pools[0].epoch;
         for backend in &two.pools[0].backends {
             let before = epoch.value();
-            backend.live.set_health(Health::Up);
+            backend.live.set_health(Health::Up, clock::now());
             assert_eq!(epoch.value(), before + 1);
         }
     }

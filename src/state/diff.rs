@@ -35,6 +35,8 @@ pub struct Diff {
 pub struct PoolDiff {
     /// The new algorithm.
     pub balancer: Option<BalancerKind>,
+    /// The new bound of loads.
+    pub balance_factor: Option<f64>,
     /// The new PROXY header, which may be none.
     pub proxy_protocol: Option<Option<ProxyVersion>>,
     /// Whether connections come from their clients' addresses from now on.
@@ -183,6 +185,7 @@ impl<T: Item> ListDiff<T> {
 impl PoolDiff {
     fn is_empty(&self) -> bool {
         self.balancer.is_none()
+            && self.balance_factor.is_none()
             && self.proxy_protocol.is_none()
             && self.transparent.is_none()
             && self.max_idle.is_none()
@@ -242,6 +245,7 @@ impl Item for Pool {
     fn change(&self, to: &Self) -> Option<PoolDiff> {
         let diff = PoolDiff {
             balancer: changed(&self.balancer, &to.balancer),
+            balance_factor: changed(&self.balance_factor, &to.balance_factor),
             proxy_protocol: changed(&self.proxy_protocol, &to.proxy_protocol),
             transparent: changed(&self.transparent, &to.transparent),
             max_idle: changed(&self.max_idle, &to.max_idle),
@@ -259,6 +263,7 @@ impl Item for Pool {
 
     fn apply(&mut self, change: &PoolDiff) {
         assign(&mut self.balancer, &change.balancer);
+        assign(&mut self.balance_factor, &change.balance_factor);
         assign(&mut self.proxy_protocol, &change.proxy_protocol);
         assign(&mut self.transparent, &change.transparent);
         assign(&mut self.max_idle, &change.max_idle);

@@ -101,6 +101,7 @@ fn route(name: &str, pool: &str, path: &str) -> Route {
         replies: None,
         max_body: None,
         timeouts: timeouts(10),
+        retry: None,
     }
 }
 
@@ -135,6 +136,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
         name: name.into(),
         protocol: PoolProtocol::Http1,
         balancer: BalancerKind::RoundRobin,
+        balance_factor: 0.25,
         proxy_protocol: None,
         transparent: false,
         max_idle: 256,

@@ -125,7 +125,10 @@ fn pool(change: &PoolDiff, old: &[Backend]) -> String {
         Some(backend(from, to))
     });
     let settings = [
-        change.balancer.map(|_| "balancer".to_owned()),
+        change.balancer.as_ref().map(|_| "balancer".to_owned()),
+        change
+            .balance_factor
+            .map(|to| format!("balance_factor {to}")),
         change.proxy_protocol.map(|_| "proxy_protocol".to_owned()),
         change.max_idle.map(|to| format!("max_idle {to}")),
         change.slow_start.map(|_| "slow_start".to_owned()),

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::idle::IdleStack;
 use crate::config::model::AdminState;
@@ -81,6 +82,12 @@ impl Loads for PoolLoads<'_> {
         known.map_or(0, |sessions| sessions.count(backend))
             + arriving.map_or(0, |backend| backend.live.arriving())
     }
+
+    #[inline]
+    fn latency(&self, backend: BackendIndex, now: Instant) -> u32 {
+        let backend = self.0.backends.get(backend.index());
+        backend.map_or(0, |backend| backend.live.latency(now))
+    }
 }
 
 impl Generation {
@@ -111,8 +118,8 @@ impl Generation {
                 let sets = Sets::new(pool);
                 PoolView {
                     balancer: AnyBalancer::new(
-                        pool.balancer,
-                        &pool.maglev,
+                        &pool.balancer,
+                        &pool.shared,
                         index,
                         workers,
                         reloads,
@@ -249,7 +256,7 @@ impl Generation {
     }
 
     /// Closes idle connections that expired or died, and those toward backends that are to be left alone.
-    pub fn sweep(&self, now: std::time::Instant) {
+    pub fn sweep(&self, now: Instant) {
         for (pool, view) in self.snapshot.pools.iter().zip(&self.pools) {
             for (backend, stack) in pool.backends.iter().zip(&view.idle) {
                 match backend.admin() {

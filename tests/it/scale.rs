@@ -251,7 +251,7 @@ fn a_server_is_not_stopped_while_a_session_lives_in_its_memory() {
     );
     let address = weir.address("web");
     let mut visitors: Vec<Visitor> = (0..10).map(|_| Visitor::new(address)).collect();
-    let mut visit = |visitors: &mut [Visitor]| {
+    let visit = |visitors: &mut [Visitor]| {
         for visitor in visitors {
             assert_eq!(
                 visitor.ask("/").text(),

@@ -93,6 +93,10 @@ pub(super) const EXPECT: Form = form(
     "status codes such as \"200-399\" or \"200,204\", or with a udp check bytes",
     "^.+$",
 );
+pub(super) const RETRY_CAUSES: Form = form(
+    "\"connect\", \"reset\", \"5xx\" or \"timeout\"",
+    "^(connect|reset|5xx|timeout)$",
+);
 pub(super) const STATUSES: Form = form(
     "status codes such as \"502-504\" or \"500,503\"",
     "^[0-9, -]+$",

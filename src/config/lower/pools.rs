@@ -10,13 +10,12 @@ use std::net::SocketAddr;
 use toml::de::{DeTable, DeValue};
 
 use super::tls::{self, Files};
-use super::{At, PoolPlaces, Report, Section, passive};
-use super::{discovery, scale};
+use super::{At, PoolPlaces, Report, Section, balancer, discovery, passive, scale};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{
-    AdminState, Backend, BalancerKind, Check, Health, Initial, Listener, Pool, PoolProtocol,
-    Protocol, ProxyVersion, Route,
+    AdminState, Backend, Check, Health, Initial, Listener, Pool, PoolProtocol, Protocol,
+    ProxyVersion, Route,
 };
 use crate::config::values::{self, addresses, names, payload};
 
@@ -53,17 +52,10 @@ pub(super) fn lower(
         );
         pools.push(Pool {
             protocol,
-            balancer: section.choice(
-                report,
-                "balancer",
-                [
-                    ("round-robin", BalancerKind::RoundRobin),
-                    ("least-connections", BalancerKind::LeastConnections),
-                    ("least-sessions", BalancerKind::LeastSessions),
-                    ("random-two", BalancerKind::RandomTwo),
-                    ("maglev", BalancerKind::Maglev),
-                ],
-            ),
+            balancer: balancer::lower(report, &section),
+            balance_factor: section
+                .fraction(report, "balance_factor")
+                .unwrap_or_default(),
             proxy_protocol: section.choice(
                 report,
                 "proxy_protocol",
@@ -317,12 +309,26 @@ fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> 
     let service = section.text(report, "service", names::service);
     let others: &[(&'static str, &str)] = match kind {
         Type::Http => &[("service", "grpc"), ("send", "udp")],
-        Type::Grpc => &[("path", "http"), ("expect", "http"), ("send", "udp")],
-        Type::Udp => &[("path", "http"), ("host", "http"), ("service", "grpc")],
+        Type::Grpc => &[
+            ("path", "http"),
+            ("expect", "http"),
+            ("drain_on_status", "http"),
+            ("expect_body", "http"),
+            ("send", "udp"),
+        ],
+        Type::Udp => &[
+            ("path", "http"),
+            ("host", "http"),
+            ("drain_on_status", "http"),
+            ("expect_body", "http"),
+            ("service", "grpc"),
+        ],
         Type::Tcp | Type::None => &[
             ("path", "http"),
             ("host", "http"),
             ("expect", "http"),
+            ("drain_on_status", "http"),
+            ("expect_body", "http"),
             ("service", "grpc"),
             ("send", "udp"),
         ],
@@ -341,6 +347,10 @@ fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> 
             expect: section
                 .text(report, "expect", values::statuses)
                 .unwrap_or_else(|| vec![SOUND]),
+            drain_on: section
+                .text(report, "drain_on_status", values::statuses)
+                .unwrap_or_default(),
+            body: section.text(report, "expect_body", |text| Ok(text.to_owned())),
             http2: protocol == PoolProtocol::Http2,
         },
         Type::Grpc => Check::Grpc {

@@ -10,7 +10,6 @@ use serde::Serialize;
 use super::answer::{Answer, Problem, json};
 use super::asked::Asked;
 use super::outcome::{ClientSeen, Outcome, Seen, outcome};
-use super::status::balancer_word;
 use crate::clock::{self, Rfc3339};
 use crate::config::duration_text;
 use crate::config::model::{Filter, OnFailure, Protocol, Sessions};
@@ -112,7 +111,7 @@ struct Session {
 #[derive(Debug, Serialize)]
 struct PoolSeen {
     name: String,
-    balancer: &'static str,
+    balancer: String,
     backends: Vec<BackendSeen>,
 }
 
@@ -233,7 +232,7 @@ fn follow(
     let shown = sticky.session(head).zip(pool.sessions.as_ref());
     facts.session = shown.map(|(shown, sessions)| sessions.look(shown, facts.now));
     let view = PoolView {
-        balancer: &AnyBalancer::new(pool.balancer, &pool.maglev, 0, 1, 0),
+        balancer: &AnyBalancer::new(&pool.balancer, &pool.shared, 0, 1, 0),
         ring: &pool.ring,
         sets: &sets,
         loads: &PoolLoads(pool),
@@ -382,7 +381,7 @@ fn pool_seen(pool: &Pool, sets: &EligibleSet) -> PoolSeen {
     let backends = pool.backends.iter().zip((0..=u16::MAX).map(BackendIndex));
     PoolSeen {
         name: pool.name.to_string(),
-        balancer: balancer_word(pool.balancer),
+        balancer: pool.balancer.to_string(),
         backends: backends
             .map(|(backend, index)| BackendSeen {
                 name: backend.name.to_string(),

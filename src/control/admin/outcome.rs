@@ -4,7 +4,6 @@
 
 use serde::Serialize;
 
-use super::status::balancer_word;
 use crate::clock;
 use crate::config::duration_text;
 use crate::config::model::{OnFailure, Sessions};
@@ -115,7 +114,7 @@ fn balanced(seen: &Seen<'_>, result: Option<Stickiness>, why: &str) -> Outcome {
     let candidates: Vec<String> = (seen.sets.fresh().list().iter())
         .map(|index| seen.pool.backends[index.index()].name.to_string())
         .collect();
-    let balancer = balancer_word(seen.pool.balancer);
+    let balancer = &seen.pool.balancer;
     let mut outcome = Outcome {
         result: result.map(Stickiness::as_str),
         ..Outcome::default()

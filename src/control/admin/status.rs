@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde::Serialize;
 
 use crate::clock::{self, Rfc3339};
-use crate::config::model::{self, AdminState, BalancerKind};
+use crate::config::model::{self, AdminState};
 use crate::control::discovery::Standing;
 use crate::control::effective::Effective;
 use crate::control::overrides::Overrides;
@@ -94,7 +94,7 @@ struct Route {
 #[derive(Debug, Serialize)]
 struct Pool {
     name: String,
-    balancer: &'static str,
+    balancer: String,
     /// Absent where all backends are named by the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     discovery: Option<Discovery>,
@@ -268,7 +268,7 @@ fn pool(pool: &snapshot::Pool, config: &model::Pool, shared: &Shared) -> Pool {
         discovery: shared.discovery.of(config).map(discovery),
         scale: shared.scale.of(&pool.name),
         name: pool.name.to_string(),
-        balancer: balancer_word(pool.balancer),
+        balancer: pool.balancer.to_string(),
         backends: backends.collect(),
     }
 }
@@ -281,17 +281,6 @@ fn discovery(standing: Standing) -> Discovery {
         last_success: at.map(|at| Rfc3339(at).to_string()),
         failures: standing.failures,
         problem: standing.problem,
-    }
-}
-
-/// The word of the configuration.
-pub(super) fn balancer_word(balancer: BalancerKind) -> &'static str {
-    match balancer {
-        BalancerKind::RoundRobin => "round-robin",
-        BalancerKind::LeastConnections => "least-connections",
-        BalancerKind::LeastSessions => "least-sessions",
-        BalancerKind::RandomTwo => "random-two",
-        BalancerKind::Maglev => "maglev",
     }
 }
 
@@ -312,8 +301,9 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overri
         share: (pool.slow_start).map(|time| f64::from(share(live.warm(), time)) / f64::from(FULL)),
         state: admin.as_str(),
         set_by: match over {
+            _ if backend.set() != admin => "check",
             Some(_) => "api",
-            None if admin != backend.written => "scale",
+            None if backend.set() != backend.written => "scale",
             None => "file",
         },
         set_at: over.map(|over| Rfc3339(over.set_wall_millis).to_string()),

@@ -97,8 +97,10 @@ families! {
         "Bytes in datagrams of flows: in from clients, out to them.");
     UDP_LOST = counter("weir_udp_lost_total", ["listener", "route", "pool", "backend", "reason"],
         "Datagrams that were lost at weir, by why.");
-    RETRIES = counter("weir_retries_total", ["route", "pool"],
-        "Requests and connections that were tried again, at the same backend or another.");
+    RETRIES = counter("weir_retries_total", ["route", "pool", "cause"],
+        "Requests and connections that were tried again, at the same backend or another, by what failed before.");
+    UNAFFORDABLE = counter("weir_retry_budget_exhausted_total", ["route", "pool"],
+        "Requests that were not tried again because too many of their pool were being tried again already.");
     STICKY = counter("weir_sticky_total", ["route", "result"],
         "What persistence did with the requests of sticky routes.");
     STICKY_SECRET_EPHEMERAL = gauge("weir_sticky_secret_ephemeral", [],

@@ -360,7 +360,7 @@ fn index_of(pool: &Pool, name: &str) -> Option<BackendIndex> {
 }
 
 fn is_ready(pool: &Pool, index: BackendIndex) -> bool {
-    pool.backends[index.index()].admin() == AdminState::Ready
+    pool.backends[index.index()].set() == AdminState::Ready
 }
 
 /// Whether nothing is open there, and no session would be lost.

@@ -33,6 +33,11 @@ pub trait Loads {
 
     /// Live sessions at the backend, over all workers.
     fn sessions(&self, backend: BackendIndex) -> u32;
+
+    /// How long the backend's answers take, in microseconds, as of `now`; 0: nobody knows. See `policy/latency.rs`.
+    fn latency(&self, _backend: BackendIndex, _now: Instant) -> u32 {
+        0
+    }
 }
 
 /// A pool's backends sorted by what they may be chosen for. Each worker makes its own when the pool's state epoch changed.
@@ -244,6 +249,12 @@ impl<'a, L: Loads> Eligible<'a, L> {
         self.subset
     }
 
+    /// Whether this request was tried anywhere.
+    #[inline]
+    pub fn is_any_tried(&self) -> bool {
+        !self.tried.is_empty()
+    }
+
     /// Whether this request was tried there.
     #[inline]
     pub fn is_tried(&self, backend: BackendIndex) -> bool {
@@ -266,6 +277,12 @@ impl<'a, L: Loads> Eligible<'a, L> {
     #[inline]
     pub fn sessions(&self, backend: BackendIndex) -> u32 {
         self.loads.sessions(backend)
+    }
+
+    /// How long the backend's answers take, in microseconds; 0: nobody knows.
+    #[inline]
+    pub fn latency(&self, backend: BackendIndex, now: Instant) -> u32 {
+        self.loads.latency(backend, now)
     }
 
     /// The backends that may be chosen with their weights, in pool order.

@@ -77,7 +77,7 @@ impl Balancer for Maglev {
 }
 
 /// What a client is known by: its address, and of an IPv6 address the first 64 bits, since the rest is the client's to change.
-fn client_key(client: IpAddr) -> u64 {
+pub(super) fn client_key(client: IpAddr) -> u64 {
     match client.to_canonical() {
         IpAddr::V4(address) => rendezvous::key(&address.octets()),
         IpAddr::V6(address) => rendezvous::key(&address.octets()[..8]),

@@ -2,18 +2,24 @@
 //! A balancer never sees health or stickiness, only who is eligible, and its state belongs to one worker.
 //! Read `eligible.rs` (who may be chosen), then one algorithm.
 
+pub mod bound;
 pub mod eligible;
+mod hash;
 mod least;
 mod least_connections;
 mod least_sessions;
 mod maglev;
+mod peak_ewma;
 mod random_two;
 mod round_robin;
 
+pub use bound::Bound;
 pub use eligible::{Eligible, EligibleSet, Loads, Member, Subset};
+pub use hash::Hash;
 pub use least_connections::LeastConnections;
 pub use least_sessions::LeastSessions;
 pub use maglev::Maglev;
+pub use peak_ewma::PeakEwma;
 pub use random_two::RandomTwo;
 pub use round_robin::RoundRobin;
 
@@ -57,16 +63,28 @@ pub enum AnyBalancer {
     LeastSessions(LeastSessions),
     /// See [`RandomTwo`].
     RandomTwo(RandomTwo),
+    /// See [`PeakEwma`].
+    PeakEwma(PeakEwma),
+    /// See [`Hash`]; the workers share it.
+    Hash(Arc<Hash>),
     /// See [`Maglev`]; the workers share it.
     Maglev(Arc<Maglev>),
 }
 
+/// What the workers share of the balancer of a pool: tables, empty with other balancers.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    /// Of `hash`.
+    pub hash: Arc<Hash>,
+    /// Of `maglev`.
+    pub maglev: Arc<Maglev>,
+}
+
 impl AnyBalancer {
-    /// A balancer of the configured kind for worker `worker` of `workers`, which has not picked yet, after `reloads` others. Only
-    /// `maglev` needs the table of its pool.
+    /// A balancer of the configured kind for worker `worker` of `workers`, which has not picked yet, after `reloads` others.
     pub fn new(
-        kind: BalancerKind,
-        table: &Arc<Maglev>,
+        kind: &BalancerKind,
+        shared: &Shared,
         worker: usize,
         workers: usize,
         reloads: u64,
@@ -78,7 +96,9 @@ impl AnyBalancer {
             BalancerKind::LeastConnections => AnyBalancer::LeastConnections(LeastConnections),
             BalancerKind::LeastSessions => AnyBalancer::LeastSessions(LeastSessions),
             BalancerKind::RandomTwo => AnyBalancer::RandomTwo(RandomTwo),
-            BalancerKind::Maglev => AnyBalancer::Maglev(table.clone()),
+            BalancerKind::PeakEwma => AnyBalancer::PeakEwma(PeakEwma),
+            BalancerKind::Hash(_) => AnyBalancer::Hash(shared.hash.clone()),
+            BalancerKind::Maglev => AnyBalancer::Maglev(shared.maglev.clone()),
         }
     }
 }
@@ -96,6 +116,8 @@ impl Balancer for AnyBalancer {
             AnyBalancer::LeastConnections(balancer) => balancer.pick(eligible, facts, rng),
             AnyBalancer::LeastSessions(balancer) => balancer.pick(eligible, facts, rng),
             AnyBalancer::RandomTwo(balancer) => balancer.pick(eligible, facts, rng),
+            AnyBalancer::PeakEwma(balancer) => balancer.pick(eligible, facts, rng),
+            AnyBalancer::Hash(balancer) => balancer.pick(eligible, facts, rng),
             AnyBalancer::Maglev(balancer) => balancer.pick(eligible, facts, rng),
         }
     }
@@ -115,11 +137,12 @@ mod tests {
     use crate::policy::health::Health;
     use crate::rng::Rng;
 
-    const KINDS: [BalancerKind; 4] = [
+    const KINDS: [BalancerKind; 5] = [
         BalancerKind::RoundRobin,
         BalancerKind::LeastConnections,
         BalancerKind::LeastSessions,
         BalancerKind::RandomTwo,
+        BalancerKind::PeakEwma,
     ];
 
     fn members() -> impl Strategy<Value = Vec<Member>> {
@@ -149,7 +172,7 @@ mod tests {
             let mut rng = Rng::from_seed(seed);
             let loads: Vec<u32> = (0..100).map(|_| rng.below(4)).collect();
             for kind in KINDS {
-                let balancer = AnyBalancer::new(kind, &Arc::default(), 0, 1, 0);
+                let balancer = AnyBalancer::new(&kind, &Shared::default(), 0, 1, 0);
                 for members in [&members, &changed, &members] {
                     let sets = EligibleSet::new(members.iter().copied());
                     for subset in [sets.fresh(), sets.kept()] {
@@ -175,7 +198,7 @@ mod tests {
             let mut rng = Rng::from_seed(seed);
             let loads = vec![0; count];
             for kind in KINDS {
-                let balancer = AnyBalancer::new(kind, &Arc::default(), 0, 1, 0);
+                let balancer = AnyBalancer::new(&kind, &Shared::default(), 0, 1, 0);
                 let mut counts = vec![0; count];
                 for _ in 0..count * 40 {
                     let eligible = Eligible::new(sets.fresh(), &[], &loads);

@@ -9,12 +9,12 @@ use crate::config::model::{AdminState, BalancerKind, Cookie, SameSite, Secure};
 use crate::http::Sample;
 use crate::http::cookie::Given;
 use crate::http::edits::Edits;
+use crate::policy::balance::Bound;
 use crate::policy::balance::Member;
 use crate::policy::balance::facts;
 use crate::policy::facts::RequestFacts;
 use crate::policy::persist::token::Secrets;
 use crate::policy::persist::{CookieHash, Insert, InsertTimes};
-use crate::policy::placement::Bound;
 use crate::rng::Rng;
 use AdminState::{Drain, Maint, Ready};
 use Health::{Down, Unknown, Up};
@@ -76,8 +76,8 @@ impl Pool {
         };
         Pool {
             balancer: AnyBalancer::new(
-                BalancerKind::RoundRobin,
-                &std::sync::Arc::default(),
+                &BalancerKind::RoundRobin,
+                &crate::policy::balance::Shared::default(),
                 0,
                 1,
                 0,

@@ -35,8 +35,8 @@ pub use source::Source;
 pub use told::{Scope, Told};
 
 use super::balance::BackendIndex;
+use super::balance::Bound;
 use super::facts::Facts;
-use super::placement::Bound;
 use super::rendezvous::{self, Rendezvous};
 use crate::config::model::{OnFailure, Rebalance, Sessions};
 use crate::http::cookie::{self, Given};
