@@ -42,6 +42,7 @@ mod retries;
 mod retry;
 mod robustness;
 mod routing;
+mod scale;
 mod sessions;
 mod shutdown;
 mod slow;
