@@ -13,6 +13,7 @@ mod compress;
 mod drain;
 mod edges;
 mod explain;
+mod faults;
 mod filters;
 mod framing;
 mod hash;
