@@ -16,6 +16,7 @@ mod drain;
 mod drain_levels;
 mod edges;
 mod explain;
+mod faults;
 mod filters;
 mod framing;
 mod hash;
