@@ -297,6 +297,9 @@ async fn keep_time(local: Rc<Local>, generation: Rc<RefCell<Option<Rc<Generation
         ticks.tick().await;
         let now = clock::now();
         local.wheel.turn(now);
+        if let Some(generation) = &*generation.borrow() {
+            generation.give_way();
+        }
         if turn % FLUSH == 0 {
             local.access_log.flush();
         }

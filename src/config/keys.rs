@@ -78,6 +78,7 @@ pub(super) const REFERRER: Choice = words(&[
 ]);
 pub(super) const ALGORITHM: Choice = words(&["zstd", "br", "gzip"]);
 const SCHEME: Choice = words(&["http", "https"]);
+const QUEUE_ORDER: Choice = words(&["fifo", "adaptive-lifo"]);
 const STATE: Choice = words(&["ready", "drain", "maint"]);
 const CHECK: Choice = words(&["tcp", "http", "grpc", "udp", "none"]);
 const POOL_PROTOCOL: Choice = words(&["http1", "http2"]);
@@ -242,6 +243,16 @@ pub const KEYS: &[Key] = &[
         "Chooses a backend for new work. \"hash ...\" by the client's address (of IPv6 its /64), by path and query, or by the value of a header or cookie, so that equal ones meet at one backend unless that has too much to do; requests without a value go where the least is in flight. \"peak-ewma\" by how long a backend takes to answer, times what it has in flight. \"maglev\" by the client's address alone, alike in every weir with the same pool."),
     row("pools.*.balance_factor", Kind::Fraction { max: 1000 }, Is("0.25"), Instant, "1",
         "With \"hash ...\": no request goes to a backend that has its part of all that is in flight, and this much of it besides, if that is eight requests or more; the next in the order of its value takes it."),
+    row("pools.*.max_in_flight", LIMIT, Is("0"), Instant, "200",
+        "Requests at once at each backend, over all workers; more wait in the pool's queue. Connections that a backend switched to another protocol, and those of tcp listeners, count like requests. 0 means no limit."),
+    row("pools.*.max_connections", LIMIT, Is("0"), Instant, "100",
+        "Connections at once to each backend, idle ones too, but for health checks; what finds none free waits in the pool's queue. Not where `protocol` is \"http2\". 0 means no limit."),
+    row("pools.*.max_queue", Kind::Count { min: 0, max: 1_000_000 }, Is("1024"), Instant, "200",
+        "Requests, and connections of tcp listeners, that wait at once while no backend may take them, over all workers; one more is answered 503 with Retry-After, or closed."),
+    row("pools.*.queue_timeout", WAIT, Is("\"5s\""), Instant, "\"500ms\"",
+        "How long each of them waits; then the same. A client whose session is in the memory of one server waits for that one; one whose session others know goes to another then, and with sessions = \"shared\" at once."),
+    row("pools.*.queue_order", Kind::Choice(&QUEUE_ORDER), Is("\"fifo\""), Instant, "\"adaptive-lifo\"",
+        "Whose turn is next: who came first; or with \"adaptive-lifo\" who came last while the queue stands, that is while somebody has waited for 100 ms: the longest waiting clients are the likeliest to have given up."),
     row("pools.*.max_idle", Kind::Count { min: 0, max: 65_536 }, Is("256"), Instant, "32",
         "Idle connections kept for reuse, per worker and backend."),
     row("pools.*.slow_start", Kind::Duration { min: 1000 }, Means("a backend has its full share at once"), Instant, "\"30s\"",
@@ -260,6 +271,10 @@ pub const KEYS: &[Key] = &[
         "Its share of new work beside the others'."),
     row("pools.*.backends[].state", Kind::Choice(&STATE), Is("\"ready\""), Instant, "\"drain\"",
         "Takes new work, keeps only the clients it has, or takes nothing."),
+    row("pools.*.backends[].max_in_flight", LIMIT, Means("that of the pool"), Instant, "50",
+        "Requests at once there; 0 means no limit."),
+    row("pools.*.backends[].max_connections", LIMIT, Means("that of the pool"), Instant, "50",
+        "Connections at once there; 0 means no limit."),
     row("pools.*.health", Kind::Table, Means("a tcp check with the defaults below"), Instant, "{ type = \"http\", path = \"/healthz\" }",
         "The active check of every backend of the pool."),
     row("pools.*.health.type", Kind::Choice(&CHECK), Is("\"tcp\""), Instant, "\"http\"",
@@ -487,7 +502,6 @@ pub const LATER: &[&str] = &[
     "listeners.*.sni",
     "pools.*.discovery",
     "pools.*.outlier",
-    "pools.*.queue",
     "routes[].rewrite",
     "routes[].redirect",
     "routes[].limits",
@@ -495,6 +509,12 @@ pub const LATER: &[&str] = &[
 ];
 
 const WAIT: Kind = Kind::Duration { min: 1 };
+
+/// How much a backend may have at once.
+const LIMIT: Kind = Kind::Count {
+    min: 0,
+    max: 1_000_000,
+};
 
 const fn row(
     path: &'static str,

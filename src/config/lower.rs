@@ -5,6 +5,7 @@
 mod balancer;
 mod filters;
 mod listeners;
+mod load;
 mod pools;
 mod protection;
 mod routes;
@@ -87,6 +88,8 @@ pub(super) struct PoolPlaces {
     pub transparent: Span,
     pub balancer: Span,
     pub name: Span,
+    /// Where it says how much each backend may have at once.
+    pub limits: Vec<(&'static str, Span)>,
     /// Where TLS is told to verify nothing, if it is.
     pub unverified: Option<Span>,
     /// Whether the file says how it is checked.

@@ -7,6 +7,7 @@ mod cidr;
 mod filters;
 mod protection;
 mod proxy_protocol;
+mod queue;
 mod sticky;
 mod tls;
 
@@ -23,6 +24,7 @@ pub use filters::{
 };
 pub use protection::{Access, LimitKey, Rate, RateLimit};
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
+pub use queue::{Queue, QueueOrder};
 pub use sticky::{
     Cookie, InsertTimes, OnFailure, Rebalance, SameSite, Secure, Sessions, Sticky, StickyMode,
     Store,
@@ -343,6 +345,8 @@ pub struct Pool {
     pub slow_start: Option<Duration>,
     /// Live sessions that are kept count of.
     pub max_sessions: usize,
+    /// What becomes of work while all backends have as much as they may have.
+    pub queue: Queue,
     /// At least one; names and addresses are unique within the pool.
     pub backends: Vec<Backend>,
     /// The active check.
@@ -373,6 +377,10 @@ pub struct Backend {
     pub weight: u16,
     /// What the operator wants of it.
     pub state: AdminState,
+    /// Requests at once; `None`: no limit.
+    pub max_in_flight: Option<u32>,
+    /// Connections at once; `None`: no limit.
+    pub max_connections: Option<u32>,
 }
 
 /// Administrative state of a backend.

@@ -33,7 +33,9 @@ const HEAD: &str = "\
 const ALWAYS: [&str; 2] = ["pools.*.health.type", "routes[].pool"];
 
 /// Comments always: they could not stand beside the mode or the protocol that the reference has.
-const OF_OTHER_MODES: [&str; 15] = [
+const OF_OTHER_MODES: [&str; 17] = [
+    "pools.*.max_connections",
+    "pools.*.backends[].max_connections",
     "pools.*.proxy_protocol",
     "pools.*.transparent",
     "listeners.*.max_flows",

@@ -10,5 +10,6 @@ pub mod flow;
 mod hello;
 mod link;
 mod passage;
+mod queue;
 mod record;
 pub mod udp;

@@ -23,6 +23,7 @@ mod pace;
 mod plan;
 pub mod protect;
 pub mod proxy;
+mod queue;
 mod record;
 pub mod reject;
 mod respond;

@@ -32,6 +32,7 @@ use crate::state::backend::Backend;
 use crate::state::flights::Flight;
 use crate::state::snapshot::Route;
 use crate::upstream::generation::{Generation, PoolLoads};
+use crate::upstream::queue::{Place, Want};
 
 /// The attempts that failed so far.
 #[derive(Debug, Default)]
@@ -53,6 +54,12 @@ pub(super) struct Attempts {
     is_planned: bool,
     /// Whether a store was asked for its session.
     has_asked: bool,
+    /// Its place in the pool's queue.
+    pub(super) place: Option<Place>,
+    /// Until when it waits for a backend that has all that it may have.
+    pub(super) waits_until: Option<Instant>,
+    /// Whether it has waited in vain for its home to have room.
+    pub(super) gives_up: bool,
 }
 
 /// What a request waits for.
@@ -66,6 +73,8 @@ pub(super) enum Held {
     Answer(Question),
     /// For whether its client is who it says.
     Verdict(Awaited),
+    /// For room at a backend.
+    Room(Want),
 }
 
 impl Attempts {
@@ -79,6 +88,14 @@ impl Attempts {
         let until = patience(route, started).filter(|_| !self.is_impatient);
         // A first plan knows what time it is.
         until.is_some_and(|until| !self.is_planned || clock::now() < until)
+    }
+
+    /// Whether others wait already, who were here first.
+    #[inline]
+    fn must_queue(&self, generation: &Generation, pool: usize) -> bool {
+        generation.snapshot.pools[pool].is_limited
+            && self.place.is_none()
+            && !generation.pool(pool).queue.is_empty()
     }
 
     /// Backends that are of no more use to this request.
@@ -102,6 +119,10 @@ impl Attempts {
         let snapshot = &*exchange.generation.snapshot;
         let route = exchange.facts.route.map(|route| &snapshot.routes[route]);
         let patient = |route| self.is_patient(route, exchange.facts.started);
+        if failure == Failure::Crowded {
+            self.crowd(exchange);
+            return Ok(());
+        }
         let retry = retry::after(Try {
             failure: kind_of(failure, exchange),
             idempotent: exchange.head.is_some_and(|head| head.is_idempotent),
@@ -136,6 +157,14 @@ impl Attempts {
         Ok(())
     }
 
+    /// Waits for the backend that was chosen, or for any other if that will do: it has all that it may have.
+    pub(super) fn crowd(&mut self, exchange: &mut Exchange<'_>) {
+        exchange.backend = None;
+        self.repeats = false;
+        let want = exchange.facts.choice.map_or(Want::Any, Want::of);
+        self.held = Some(Held::Room(want));
+    }
+
     /// Waits before the next plan.
     fn wait(&mut self, held: Held) -> Result<Option<Plan>, Failure> {
         self.is_planned = true;
@@ -160,6 +189,10 @@ impl Attempts {
             }
             Nowhere::HomeAway => {
                 self.held = Some(Held::Change(generation.pool(route.pool).epoch()));
+                Ok(None)
+            }
+            Nowhere::Full(own) => {
+                self.held = Some(Held::Room(own.map_or(Want::Any, Want::Backend)));
                 Ok(None)
             }
             Nowhere::HomeDown => Err(Failure::HomeDown),
@@ -261,6 +294,10 @@ pub(super) fn plan(
     let choose = || choose_together(client, &generation, route, &facts, attempts, flight);
     let last = exchange.facts.choice.filter(|_| attempts.repeats);
     let choice = match last.map_or_else(choose, Ok) {
+        Ok(choice) if attempts.must_queue(&generation, route.pool) => {
+            let own = Want::of(choice).backend();
+            return attempts.stay(Nowhere::Full(own), &generation, route, head);
+        }
         Ok(choice) => choice,
         Err(nowhere) => return attempts.stay(nowhere, &generation, route, head),
     };
@@ -329,10 +366,11 @@ fn choose_backend(
 ) -> Result<Choice, Nowhere> {
     let pool = &generation.snapshot.pools[route.pool];
     let view = generation.pool(route.pool);
-    let loads = PoolLoads(pool);
-    let sets = view.eligible(pool);
+    let (sets, own) = (view.eligible(pool), view);
+    let view = Some(own);
+    let loads = PoolLoads { pool, view };
     let view = PoolView {
-        balancer: &view.balancer,
+        balancer: &own.balancer,
         ring: &pool.ring,
         sets: &sets,
         loads: &loads,
@@ -354,6 +392,7 @@ fn choose_backend(
         fill_secure: &mut fill_secure,
         patient: attempts.is_patient(route, facts.now),
         asks: !attempts.has_asked,
+        gives_up: attempts.gives_up,
         anew: attempts.anew,
         watched: (pool.sessions.as_ref()).and_then(|sessions| sessions.watched(facts.now)),
         may_move: &may_move,

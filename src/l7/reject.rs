@@ -63,6 +63,12 @@ pub enum Failure {
     Misdirected,
     /// The backend did not prove who it is, or does not speak TLS as it should.
     Unproven,
+    /// Every backend has all the connections that it may have, which was not known before. It leads to the queue.
+    Crowded,
+    /// As many requests wait for a backend as may.
+    QueueFull,
+    /// The request has waited for a backend for as long as it may.
+    QueueTimeout,
 }
 
 /// A row of the table.
@@ -88,7 +94,7 @@ const fn row(reason: &'static str, status: u16, text: &'static str) -> Row {
 }
 
 /// Every reason, in the order of [`Failure::ordinal`].
-pub const TABLE: [Row; 46] = [
+pub const TABLE: [Row; 48] = [
     row("start_line", 400, "The request line is malformed."),
     row("version", 505, "This server speaks HTTP/1.0 and HTTP/1.1."),
     row("target", 400, "The request target is malformed."),
@@ -195,6 +201,8 @@ pub const TABLE: [Row; 46] = [
         503,
         "Too many passwords are being checked at the moment.",
     ),
+    row("queue_full", 503, "Every server is busy at the moment."),
+    row("queue_timeout", 503, "No server was free in time."),
 ];
 
 impl Failure {
@@ -244,6 +252,8 @@ impl Failure {
             Failure::Limited(_) => 38,
             Failure::Unauthorized => 44,
             Failure::DoorBusy => 45,
+            Failure::QueueFull => 46,
+            Failure::Crowded | Failure::QueueTimeout => 47,
             Failure::BodyTooSlow => 39,
             Failure::DeadlineExceeded => 40,
             Failure::TlsHere => 41,

@@ -11,6 +11,7 @@ pub mod health;
 pub mod judge;
 pub mod latency;
 pub mod limit;
+pub mod line;
 pub mod persist;
 pub mod placement;
 pub mod rebalance;

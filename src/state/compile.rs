@@ -7,15 +7,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backend::{Backend, Epoch, Live, Override};
+use super::backend::{Backend, Epoch, Limits, Live, Override};
 use super::diff::key;
 use super::flights::Flights;
 use super::gate::Gate;
 use super::live_sessions::{LiveSessions, grain};
 use super::route_limits::RouteLimits;
 use super::snapshot::{Listener, Pool, Route, Snapshot};
+use super::waiting::Waiting;
 use crate::clock;
-use crate::config::model::{self, BalancerKind, Check, Config, PoolProtocol, Rebalance, Sessions};
+use crate::config::model::{
+    self, BalancerKind, Check, Config, PoolProtocol, Queue, QueueOrder, Rebalance, Sessions,
+};
 use crate::metrics::rows::NONE;
 use crate::policy::balance::{Bound, Hash, Maglev, Shared};
 use crate::policy::filter::Filters;
@@ -164,13 +167,19 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
         .flat_map(|pool| &pool.backends)
         .map(|backend| (&*backend.name, &backend.over))
         .collect();
+    let waiting = known.map_or_else(
+        || Arc::new(Waiting::new(workers)),
+        |known| known.waiting.clone(),
+    );
     let backends = from.backends.iter().map(|backend| Backend {
         name: backend.name.as_str().into(),
         weight: backend.weight,
         written: backend.state,
         over: (overs.get(backend.name.as_str())).map_or_else(Arc::default, |over| (*over).clone()),
         live: live(backend.address),
+        limits: limits(backend, &waiting),
     });
+    let is_limited = |own: &model::Backend| own.max_in_flight.or(own.max_connections).is_some();
     Pool {
         name: from.name.as_str().into(),
         protocol: from.protocol,
@@ -179,7 +188,10 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
         transparent: from.transparent,
         max_idle: from.max_idle,
         slow_start: from.slow_start,
+        queue: from.queue,
+        is_limited: from.backends.iter().any(is_limited),
         backends: backends.collect(),
+        waiting: waiting.clone(),
         ring: Rendezvous::new(
             from.backends
                 .iter()
@@ -195,6 +207,19 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
             |known| known.moves.clone(),
         ),
     }
+}
+
+/// How much a backend may have at once.
+fn limits(backend: &model::Backend, waiting: &Arc<Waiting>) -> Option<Limits> {
+    let (in_flight, connections) = (backend.max_in_flight, backend.max_connections);
+    in_flight.or(connections)?;
+    let connections = connections.unwrap_or(u32::MAX);
+    Some(Limits {
+        // Where connections count, each of these has one.
+        in_flight: in_flight.unwrap_or(u32::MAX).min(connections),
+        connections,
+        waiting: waiting.clone(),
+    })
 }
 
 /// What the workers share of the pool's balancer. The table of `maglev` is the one that the pool had, if it says the same.
@@ -231,6 +256,13 @@ fn nobody() -> Pool {
         transparent: false,
         max_idle: 0,
         slow_start: None,
+        queue: Queue {
+            most: 0,
+            timeout: Duration::ZERO,
+            order: QueueOrder::Fifo,
+        },
+        waiting: Arc::new(Waiting::new(0)),
+        is_limited: false,
         backends: Vec::new(),
         ring: Rendezvous::new(std::iter::empty()),
         shared: Shared::default(),

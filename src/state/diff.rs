@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::snapshot::{ListenerKey, ProtocolKey};
 use crate::config::model::{
     AccessFormat, AccessTarget, AdminBind, Backend, BalancerKind, Cidr, Config, Forwarding, Health,
-    Level, Limits, Listener, Pool, PoolTls, Protocol, ProxyVersion, Route, Timeouts, Watch,
+    Level, Limits, Listener, Pool, PoolTls, Protocol, ProxyVersion, Queue, Route, Timeouts, Watch,
 };
 use crate::config::schema::{self, Reload};
 
@@ -36,6 +36,8 @@ pub struct PoolDiff {
     pub balancer: Option<BalancerKind>,
     /// The new bound of loads.
     pub balance_factor: Option<f64>,
+    /// The new queue.
+    pub queue: Option<Queue>,
     /// The new PROXY header, which may be none.
     pub proxy_protocol: Option<Option<ProxyVersion>>,
     /// Whether connections come from their clients' addresses from now on.
@@ -179,6 +181,7 @@ impl PoolDiff {
     fn is_empty(&self) -> bool {
         self.balancer.is_none()
             && self.balance_factor.is_none()
+            && self.queue.is_none()
             && self.proxy_protocol.is_none()
             && self.transparent.is_none()
             && self.max_idle.is_none()
@@ -236,6 +239,7 @@ impl Item for Pool {
         let diff = PoolDiff {
             balancer: changed(&self.balancer, &to.balancer),
             balance_factor: changed(&self.balance_factor, &to.balance_factor),
+            queue: changed(&self.queue, &to.queue),
             proxy_protocol: changed(&self.proxy_protocol, &to.proxy_protocol),
             transparent: changed(&self.transparent, &to.transparent),
             max_idle: changed(&self.max_idle, &to.max_idle),
@@ -251,6 +255,7 @@ impl Item for Pool {
     fn apply(&mut self, change: &PoolDiff) {
         assign(&mut self.balancer, &change.balancer);
         assign(&mut self.balance_factor, &change.balance_factor);
+        assign(&mut self.queue, &change.queue);
         assign(&mut self.proxy_protocol, &change.proxy_protocol);
         assign(&mut self.transparent, &change.transparent);
         assign(&mut self.max_idle, &change.max_idle);

@@ -23,6 +23,7 @@ pub mod store;
 pub mod summary;
 pub mod table;
 pub mod tls;
+pub mod waiting;
 
 #[cfg(test)]
 pub(crate) mod sample;

@@ -136,6 +136,11 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
         protocol: PoolProtocol::Http1,
         balancer: BalancerKind::RoundRobin,
         balance_factor: 0.25,
+        queue: Queue {
+            most: 1024,
+            timeout: Duration::from_secs(5),
+            order: QueueOrder::Fifo,
+        },
         proxy_protocol: None,
         transparent: false,
         max_idle: 256,
@@ -162,6 +167,8 @@ fn backend(address: SocketAddr) -> Backend {
         address,
         weight: 1,
         state: AdminState::Ready,
+        max_in_flight: None,
+        max_connections: None,
     }
 }
 

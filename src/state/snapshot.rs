@@ -16,8 +16,10 @@ use super::live_sessions::LiveSessions;
 use super::route_limits::RouteLimits;
 use super::store::StoreEnd;
 use super::tls::{ListenerTls, PoolTls, TlsFile};
+use super::waiting::Waiting;
 use crate::config::model::{
-    BalancerKind, Config, PathChecks, PoolProtocol, Protocol, ProxyProtocol, ProxyVersion, Timeouts,
+    BalancerKind, Config, PathChecks, PoolProtocol, Protocol, ProxyProtocol, ProxyVersion, Queue,
+    Timeouts,
 };
 use crate::policy::balance::Shared;
 use crate::policy::filter::{Files, Filters};
@@ -145,6 +147,12 @@ pub struct Pool {
     pub max_idle: usize,
     /// How long a backend that came up takes to its full share of new clients.
     pub slow_start: Option<Duration>,
+    /// How long work waits that no backend may take, and how much of it may.
+    pub queue: Queue,
+    /// Who waits; survives reloads under the same name.
+    pub waiting: Arc<Waiting>,
+    /// Whether one of its backends has a limit.
+    pub is_limited: bool,
     /// In the order of the file.
     pub backends: Vec<Backend>,
     /// The backends, ranked for every client by name and weight.

@@ -162,6 +162,13 @@ fn backend(from: &Backend, to: &Backend) -> String {
             .to_owned(),
         );
     }
+    let limits = [
+        ("max_in_flight", from.max_in_flight, to.max_in_flight),
+        ("max_connections", from.max_connections, to.max_connections),
+    ];
+    for (key, _, to) in limits.into_iter().filter(|(_, from, to)| from != to) {
+        words.push(format!("{key} {}", to.unwrap_or_default()));
+    }
     words.join(" ")
 }
 

@@ -9,4 +9,5 @@ pub mod handshake;
 pub mod http2;
 pub mod idle;
 pub mod local;
+pub mod queue;
 pub mod side;

@@ -30,6 +30,7 @@ mod live_sessions;
 mod machinery;
 mod placement;
 mod proxy_protocol;
+mod queue;
 mod rebalance;
 mod regressions;
 mod reload;

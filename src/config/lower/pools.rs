@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use toml::de::{DeTable, DeValue};
 
+use super::load::{self, Limits};
 use super::tls::{self, Files};
 use super::{At, PoolPlaces, Report, Section, balancer};
 use crate::config::codes::Code;
@@ -39,6 +40,7 @@ pub(super) fn lower(
             transparent: section.place("transparent"),
             balancer: section.place("balancer"),
             name: name.span.clone(),
+            limits: section.present(&["max_in_flight", "max_connections"]),
             has_check: check.value("type").is_some(),
             check_time: time.map(|value| value.span),
         });
@@ -69,6 +71,7 @@ pub(super) fn lower(
             max_idle: section.count(report, "max_idle").unwrap_or_default() as usize,
             slow_start: section.duration(report, "slow_start"),
             max_sessions: section.count(report, "max_sessions").unwrap_or_default() as usize,
+            queue: load::queue(report, &section),
             backends: backends(report, &name, &section),
             health: health(report, &check, protocol),
             tls,
@@ -126,6 +129,7 @@ fn backends(report: &mut Report, pool: &At<String>, section: &Section<'_>) -> Ve
         report.push(no_backends(pool, section));
     }
     let empty = DeTable::new();
+    let limits = Limits::lower(report, section, Limits::default());
     let mut seen = Seen::default();
     let mut backends = Vec::new();
     for entry in entries.iter() {
@@ -141,7 +145,7 @@ fn backends(report: &mut Report, pool: &At<String>, section: &Section<'_>) -> Ve
                 (Section::empty(BACKEND, &empty, entry.span()), address)
             }
         };
-        if let Some(placed) = backend(report, &table, address) {
+        if let Some(placed) = backend(report, &table, address, limits) {
             report.extend(seen.duplicate(pool, &placed));
             backends.push(placed.backend);
         }
@@ -164,6 +168,7 @@ fn backend(
     report: &mut Report,
     table: &Section<'_>,
     address: Option<SocketAddr>,
+    limits: Limits,
 ) -> Option<Placed> {
     let name = table.text(report, "name", names::backend_name);
     let route = table.text(report, "route", names::backend_name);
@@ -177,6 +182,7 @@ fn backend(
             ("maint", AdminState::Maint),
         ],
     );
+    let limits = Limits::lower(report, table, limits);
     let address = address?;
     let place = table.place("address");
     let name_place = name.as_ref().map_or(place.clone(), |_| table.place("name"));
@@ -194,6 +200,8 @@ fn backend(
             address,
             weight,
             state,
+            max_in_flight: limits.in_flight,
+            max_connections: limits.connections,
         },
     })
 }

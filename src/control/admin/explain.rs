@@ -235,7 +235,7 @@ fn follow(
         balancer: &AnyBalancer::new(&pool.balancer, &pool.shared, 0, 1, 0),
         ring: &pool.ring,
         sets: &sets,
-        loads: &PoolLoads(pool),
+        loads: &PoolLoads { pool, view: None },
     };
     let (recall, place) = foresee(&view, sticky, &facts);
     explanation.client = Some(client(sticky, pool, &recall, facts.session));

@@ -78,6 +78,8 @@ struct Route {
 struct Pool {
     name: String,
     balancer: String,
+    /// Who waits for a backend. Absent where backends have no limit.
+    queued: Option<usize>,
     backends: Vec<Backend>,
 }
 
@@ -94,6 +96,8 @@ struct Backend {
     health: &'static str,
     effective: &'static str,
     in_flight: u32,
+    /// Absent where there is no limit.
+    max_in_flight: Option<u32>,
     upgraded: u32,
     /// Absent where no route to the pool is sticky.
     sessions: Option<u32>,
@@ -197,6 +201,7 @@ fn pool(pool: &snapshot::Pool, overrides: &Overrides) -> Pool {
     Pool {
         name: pool.name.to_string(),
         balancer: pool.balancer.to_string(),
+        queued: pool.is_limited.then(|| pool.waiting.all()),
         backends: backends.collect(),
     }
 }
@@ -221,6 +226,9 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overri
         health: health.as_str(),
         effective: Effective::of(admin, health).as_str(),
         in_flight: live.in_flight(),
+        max_in_flight: (backend.limits.as_ref())
+            .map(|limits| limits.in_flight)
+            .filter(|most| *most < u32::MAX),
         upgraded: live.upgraded(),
         sessions: None,
         sessions_held: 0,

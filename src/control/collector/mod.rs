@@ -5,6 +5,7 @@
 mod datagrams;
 mod family;
 mod limits;
+mod queues;
 mod relays;
 mod rows;
 mod tls;
@@ -149,6 +150,7 @@ impl prometheus::core::Collector for Registered {
         families.extend(store_families(&snapshot));
         families.extend(tls::families(&collector.shared.workers, &snapshot));
         families.extend(limits::families(&snapshot));
+        families.extend(queues::families(&snapshot));
         families
     }
 }

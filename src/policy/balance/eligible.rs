@@ -36,6 +36,16 @@ pub trait Loads {
     fn latency(&self, _backend: BackendIndex, _now: Instant) -> u32 {
         0
     }
+
+    /// Whether any backend may have only so much at once.
+    fn is_limited(&self) -> bool {
+        false
+    }
+
+    /// Whether the backend has all that it may have.
+    fn is_full(&self, _backend: BackendIndex) -> bool {
+        false
+    }
 }
 
 /// A pool's backends sorted by what they may be chosen for. Each worker makes its own when the pool's state epoch changed.
@@ -214,7 +224,8 @@ impl Subset {
     }
 }
 
-/// The backends that one decision may choose from: a subset without those that this request was tried at, and how busy they are.
+/// The backends that one decision may choose from: a subset without those that this request was tried at or that have all they may have,
+/// and how busy they are.
 #[derive(Debug)]
 pub struct Eligible<'a, L> {
     subset: &'a Subset,
@@ -247,16 +258,16 @@ impl<'a, L: Loads> Eligible<'a, L> {
         self.subset
     }
 
-    /// Whether this request was tried there.
+    /// Whether the backend, which is of the subset, is left out.
     #[inline]
-    pub fn is_tried(&self, backend: BackendIndex) -> bool {
-        self.tried.contains(&backend)
+    pub fn is_out(&self, backend: BackendIndex) -> bool {
+        self.tried.contains(&backend) || self.loads.is_full(backend)
     }
 
     /// Whether the backend may be chosen.
     #[inline]
     pub fn contains(&self, backend: BackendIndex) -> bool {
-        self.subset.contains(backend) && !self.is_tried(backend)
+        self.subset.contains(backend) && !self.is_out(backend)
     }
 
     /// Requests in flight at the backend.
@@ -280,11 +291,11 @@ impl<'a, L: Loads> Eligible<'a, L> {
     /// The backends that may be chosen with their weights, in pool order.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = (BackendIndex, u16)> {
-        let (subset, tried) = (self.subset, self.tried);
+        let (subset, own) = (self.subset, *self);
         let pairs = subset.list.iter().zip(&subset.weights);
         pairs
             .map(|(&backend, &weight)| (backend, weight))
-            .filter(move |(backend, _)| !tried.contains(backend))
+            .filter(move |(backend, _)| !own.is_out(*backend))
     }
 
     /// Draws a backend other than `besides`, each with a chance in exact proportion to its weight.
@@ -296,6 +307,11 @@ impl<'a, L: Loads> Eligible<'a, L> {
         let subset = self.subset;
         // The next position from `from` on that is left out. Few are, so walking beats sorting.
         let next_out = |from: usize| {
+            if self.loads.is_limited() {
+                let mut list = subset.list[from..].iter();
+                let is_out = |own: &BackendIndex| besides == Some(*own) || self.is_out(*own);
+                return list.position(is_out).map(|position| from + position);
+            }
             let out = self.tried.iter().chain(&besides);
             out.filter_map(|&backend| subset.position(backend))
                 .filter(|&position| position >= from)

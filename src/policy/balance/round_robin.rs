@@ -56,7 +56,7 @@ impl Balancer for RoundRobin {
         if turns.built_for != Some(eligible.subset().stamp()) {
             turns.follow(eligible.subset(), rng);
         }
-        turns.next(|backend| !eligible.is_tried(backend))
+        turns.next(|backend| !eligible.is_out(backend))
     }
 }
 

@@ -155,6 +155,7 @@ impl Pool {
             companions: &|| None,
             fill_secure: &mut |bytes| bytes.fill_with(|| secure.next_u64() as u8),
             patient: self.patient,
+            gives_up: false,
             asks: true,
             anew: self.anew,
             watched: self.watched,
