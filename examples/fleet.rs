@@ -27,6 +27,7 @@ use std::time::Duration;
 use server::Server;
 use visitor::{Visitor, exchange};
 use weir::control::certificates;
+use weir::control::upgrade::take_over::Inheritance;
 use weir::control::watch::Identity;
 
 const CONFIG: &str = include_str!("fleet/weir.toml");
@@ -64,8 +65,10 @@ impl Fleet {
         let file = fleet.file();
         let read = Identity::of(&file);
         let loaded = weir::config::load(&file).and_then(|loaded| certificates::load(loaded, None));
-        let (loaded, material) = loaded.map_err(|problems| problems.render(false))?;
-        let weir = thread::spawn(move || weir::control::run::run(&file, read, loaded, material));
+        let loaded = loaded.map_err(|problems| problems.render(false))?;
+        let weir = thread::spawn(move || {
+            weir::control::run::run(&file, read, loaded, Inheritance::default())
+        });
         let ready = || {
             exchange(fleet.admin, "GET", "/readyz", "")
                 .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))

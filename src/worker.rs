@@ -43,7 +43,7 @@ use crate::state::snapshot::{ListenerKey, Snapshot};
 use crate::state::sources::Seat;
 use crate::upstream::admission::admit;
 use crate::upstream::generation::{Generation, IdleStacks};
-use crate::upstream::local::{Buffers, ListenerView, Local, Scratch, body_memory};
+use crate::upstream::local::{Buffers, Closing, ListenerView, Local, Scratch, body_memory};
 
 /// How long accepting pauses when descriptors or memory ran out.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -81,14 +81,16 @@ pub enum Command {
     Switch {
         /// The generation.
         snapshot: Arc<Snapshot>,
-        /// Sockets of listeners that the worker does not have yet; those that the generation no longer names are closed
-        /// after what they have queued is accepted.
+        /// Sockets of listeners that the worker does not have yet, several of one address perhaps; those that the generation no
+        /// longer names are closed after what they have queued is accepted.
         opened: Vec<(ListenerKey, Bound)>,
         /// Answered when new connections see the generation.
         adopted: oneshot::Sender<()>,
     },
     /// Accept no more, end idle connections, close every other after its answer.
     Drain,
+    /// Another process serves the same sockets: accept no more, and close every connection after its next answer.
+    HandOver,
 }
 
 /// Control's end of a worker. The thread ends when the handle is dropped.
@@ -150,7 +152,8 @@ async fn run(mut worker: Worker, mut commands: mpsc::UnboundedReceiver<Command>)
                 // Control may have stopped waiting.
                 let _ = adopted.send(());
             }
-            Command::Drain => worker.drain(),
+            Command::Drain => worker.close(Closing::Closed),
+            Command::HandOver => worker.close(Closing::HandedOver),
         }
     }
 }
@@ -209,7 +212,7 @@ impl Worker {
                 true
             }
             None => {
-                view.close();
+                view.close(Closing::Closed);
                 false
             }
         });
@@ -217,9 +220,10 @@ impl Worker {
             let Some(&ordinal) = ordinals.get(&key) else {
                 continue;
             };
-            let view = Rc::new(ListenerView::new(generation.clone(), ordinal));
+            let begin = || Rc::new(ListenerView::new(generation.clone(), ordinal));
+            let view = self.views.entry(key).or_insert_with(begin).clone();
             match self.begin(socket, &view) {
-                Ok(()) => drop(self.views.insert(key, view)),
+                Ok(()) => {}
                 Err(error) => log::error!(
                     "worker {}: {}: cannot serve: {error}",
                     self.local.index,
@@ -239,15 +243,19 @@ impl Worker {
                 tokio::task::spawn_local(accept(listener, view, local));
             }
             Bound::Datagram(socket) => {
-                let driver = udp::Driver::new(socket, self.workers, view, local)?;
-                tokio::task::spawn_local(driver.serve());
+                let driver = udp::Driver::new(socket, self.workers, view, local.clone())?;
+                tokio::task::spawn_local(async move {
+                    local.counts.set_drivers(local.counts.drivers() + 1);
+                    driver.serve().await;
+                    local.counts.set_drivers(local.counts.drivers() - 1);
+                });
             }
         }
         Ok(())
     }
 
-    fn drain(&mut self) {
-        self.views.drain().for_each(|(_, view)| view.close());
+    fn close(&mut self, closing: Closing) {
+        self.views.values().for_each(|view| view.close(closing));
         self.local.wheel.wake_all();
     }
 }

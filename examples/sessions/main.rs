@@ -11,6 +11,7 @@
 mod client;
 #[path = "../../tests/fleet/ports.rs"]
 mod ports;
+#[allow(dead_code)]
 #[path = "../../tests/fleet/process.rs"]
 mod process;
 #[path = "table.rs"]

@@ -14,27 +14,32 @@ use crate::control::filter_files;
 
 /// Prints every problem to standard error; the verdict to standard output when the file is good.
 pub fn check(path: &Path) -> ExitCode {
-    match load(path) {
-        Some((loaded, _)) => {
+    match judge(path) {
+        Ok((loaded, _)) => {
             print(&loaded.warnings);
             // A reader that has gone away wanted no more.
             let _ = writeln!(io::stdout(), "{}", summary(&loaded));
             ExitCode::SUCCESS
         }
-        None => ExitCode::FAILURE,
+        Err(problems) => {
+            refuse(&problems);
+            ExitCode::FAILURE
+        }
     }
 }
 
-/// Loads a file, and those that it names. When it is refused, prints its problems to standard error, with their number below them.
-pub fn load(path: &Path) -> Option<(Loaded, Material)> {
-    match config::load(path).and_then(|loaded| filter_files::load(loaded, None)) {
-        Ok(loaded) => Some(loaded),
-        Err(problems) => {
-            print(&problems);
-            let _ = writeln!(io::stderr(), "{}: {}", problems.file(), problems.counts());
-            None
-        }
-    }
+/// Loads a file, and those that it names.
+///
+/// # Errors
+/// Every problem, when it is refused.
+pub fn judge(path: &Path) -> Result<(Loaded, Material), Diagnostics> {
+    config::load(path).and_then(|loaded| filter_files::load(loaded, None))
+}
+
+/// Prints problems to standard error, with their number below them.
+pub fn refuse(problems: &Diagnostics) {
+    print(problems);
+    let _ = writeln!(io::stderr(), "{}: {}", problems.file(), problems.counts());
 }
 
 /// Prints problems to standard error.

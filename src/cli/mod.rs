@@ -13,6 +13,7 @@ mod reload;
 mod run;
 mod schema;
 mod status;
+mod upgrade;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -96,6 +97,12 @@ enum Command {
     ///
     /// Exits with 0 when it serves what the file says, and with 1, saying why, when it refused the file and goes on as before.
     Reload(AdminAddress),
+    /// Make a running weir start its program anew, from the same file and with the same arguments, and hand over to it.
+    ///
+    /// The new process takes over the listening sockets and what is known of backends, and serves before the old one stops to accept; that
+    /// one finishes what it has within `drain_timeout`. Exits with 0 when the new process serves, and with 1, saying why, when it
+    /// does not and the old one goes on as before. SIGUSR2 does the same.
+    Upgrade(AdminAddress),
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
     /// Print what completes these commands in a shell.
@@ -144,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Ready(place) => place.set(AdminState::Ready),
         Command::Maint(place) => place.set(AdminState::Maint),
         Command::Reload(address) => reload::reload(&address),
+        Command::Upgrade(address) => upgrade::upgrade(&address),
         Command::Schema => schema::schema(),
         Command::Completions { shell } => manual::completions(shell, Arguments::command()),
         Command::Man { command } => manual::man(command.as_deref(), Arguments::command()),

@@ -74,6 +74,7 @@ fn page(status: &Value) -> String {
             text(&pool["balancer"])
         );
         page += &table(each(&pool["backends"]));
+        page.extend(each(&pool["backends"]).filter_map(ejected));
         let set = each(&pool["backends"]).filter(|backend| backend["set_by"] == "api");
         page.extend(set.map(|backend| {
             let [name, state, at] = ["name", "state", "set_at"].map(|key| text(&backend[key]));
@@ -81,6 +82,16 @@ fn page(status: &Value) -> String {
         }));
     }
     page
+}
+
+/// A line about a backend that is ejected.
+fn ejected(backend: &Value) -> Option<String> {
+    let left = backend.pointer("/passive/seconds_left")?.as_f64()?;
+    let name = text(&backend["name"]);
+    let left = time(left.ceil() as u64);
+    Some(format!(
+        "  {name}: it failed and is ejected for {left} more\n"
+    ))
 }
 
 /// Columns as wide as their widest cell, numbers to the right.
@@ -151,6 +162,7 @@ mod tests {
         let mut drained = backend("was-two", "down", 5);
         drained["state"] = "drain".into();
         drained["set_by"] = "api".into();
+        drained["passive"] = json!({ "standing": "ejected", "seconds_left": 59.2 });
         drained["set_at"] = "2026-11-20T23:51:00.000Z".into();
         let status = json!({
             "version": "0.1.0", "lifecycle": "ready", "generation": 3, "workers": 2, "uptime_seconds": 11_400,
@@ -170,6 +182,7 @@ pool was (round-robin)
   BACKEND  ADDRESS         WEIGHT  STATE  IN FLIGHT  UPGRADED  SESSIONS  NEW  REUSED  FAILED
   was1     10.0.0.11:8080       1  up             0         2        12    3    1200       0
   was-two  10.0.0.11:8080       1  down           0         2         -    3       5       0
+  was-two: it failed and is ejected for 1m0s more
   was-two: drain was set by api at 2026-11-20T23:51:00.000Z
 ";
         assert_eq!(page(&status), wanted);

@@ -6,6 +6,7 @@ mod balancer;
 mod filters;
 mod listeners;
 mod load;
+mod passive;
 mod pools;
 mod protection;
 mod routes;

@@ -5,6 +5,7 @@
 mod balancer;
 mod cidr;
 mod filters;
+mod passive;
 mod protection;
 mod proxy_protocol;
 mod queue;
@@ -22,6 +23,7 @@ pub use filters::{
     Algorithm, BasicAuth, Compress, Cors, ErrorPage, Filter, HeaderEdits, MAX_REGEX, Origins, Part,
     Piece, Redirect, Respond, Rewrite, Scheme, SecurityHeaders, Template, Variable,
 };
+pub use passive::Passive;
 pub use protection::{Access, LimitKey, Rate, RateLimit};
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
 pub use queue::{Queue, QueueOrder};
@@ -351,6 +353,8 @@ pub struct Pool {
     pub backends: Vec<Backend>,
     /// The active check.
     pub health: Health,
+    /// What of the traffic is held against a backend; absent: nothing.
+    pub passive: Option<Passive>,
     /// How TLS is spoken to the backends; absent: it is not.
     pub tls: Option<PoolTls>,
 }

@@ -2,29 +2,26 @@
 //! A prepared generation that is dropped leaves no trace: its sockets close without ever having accepted.
 //! The walk goes on in `supervisor.rs`, which tells the workers.
 
-use std::io;
 use std::sync::Arc;
 
 use super::access_log_writer::{Place, Writer};
-use super::bind_failure::explain;
 use super::certificates::{self, Material};
-use super::supervisor::{Adoption, Opened, Supervisor};
+use super::sockets::{Opened, Sockets};
+use super::supervisor::{Adoption, Supervisor};
 use super::{filter_files, probes, process_log, store};
 use crate::config::model::{AccessTarget, Config};
 use crate::metrics::rows::Budget;
-use crate::net::listener::{self, Bound};
-use crate::net::{transparent, udp};
+use crate::net::transparent;
 use crate::policy::persist::token::Secrets;
 use crate::state::compile::compile;
-use crate::state::diff;
-use crate::state::snapshot::{ListenerKey, ProtocolKey, Snapshot};
+use crate::state::snapshot::Snapshot;
 
 /// A generation that only has to be published.
 #[derive(Debug)]
 pub struct Prepared {
     /// The generation.
     pub snapshot: Arc<Snapshot>,
-    opened: Vec<Opened>,
+    opened: Opened,
     access_log: Option<Place>,
 }
 
@@ -33,6 +30,8 @@ pub struct Prepared {
 pub struct Running {
     /// The workers.
     pub workers: Supervisor,
+    /// What they listen on.
+    pub sockets: Sockets,
     /// The active checks.
     pub probes: probes::Supervisor,
     /// The access log.
@@ -51,10 +50,11 @@ pub fn prepare(
     secrets: Option<&Secrets>,
     material: &Material,
     previous: Option<&Snapshot>,
+    sockets: &Sockets,
     workers: usize,
 ) -> Result<Prepared, String> {
     let before = previous.map(|snapshot| &*snapshot.config);
-    let opened = bind(before, &config, workers)?;
+    let opened = sockets.open(&config, workers)?;
     permit(&config)?;
     let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
     let access_log = place(before, &config)?;
@@ -80,7 +80,9 @@ impl Running {
         if let Some(place) = prepared.access_log {
             self.access_log.switch(place);
         }
-        let adoption = self.workers.switch(&prepared.snapshot, prepared.opened);
+        let (own, handed) = prepared.opened.split();
+        self.sockets.commit(&prepared.snapshot, own);
+        let adoption = self.workers.switch(&prepared.snapshot, handed);
         self.probes.apply(&prepared.snapshot);
         adoption
     }
@@ -112,55 +114,4 @@ fn place(before: Option<&Config>, config: &Config) -> Result<Option<Place>, Stri
         }
         AccessTarget::Off | AccessTarget::Stdout => format!("access log: {error}"),
     })
-}
-
-fn bind(before: Option<&Config>, config: &Config, workers: usize) -> Result<Vec<Opened>, String> {
-    let held: Vec<ListenerKey> = before
-        .into_iter()
-        .flat_map(diff::sockets)
-        .map(|(key, _)| key)
-        .collect();
-    let (mut opened, mut complaints) = (Vec::new(), Vec::new());
-    for (key, name) in diff::opened(before, config) {
-        let beside_own = held.iter().any(|held| overlap(*held, key));
-        match bind_one(key, workers, beside_own) {
-            Ok(sockets) => opened.push((key, sockets)),
-            Err(error) => {
-                complaints.push(explain(&format!("listener {name}"), key.address, &error))
-            }
-        }
-    }
-    if complaints.is_empty() {
-        return Ok(opened);
-    }
-    Err(complaints.join("\n"))
-}
-
-fn bind_one(key: ListenerKey, workers: usize, beside_own: bool) -> io::Result<Vec<Bound>> {
-    let bind_streams = match beside_own {
-        true => listener::bind_beside_own,
-        false => listener::bind,
-    };
-    let bind_datagrams = match beside_own {
-        true => udp::bind_beside_own,
-        false => udp::bind,
-    };
-    match key.protocol {
-        ProtocolKey::Stream => {
-            let bound = bind_streams(key.address, workers)?;
-            Ok(bound.into_iter().map(Bound::Stream).collect())
-        }
-        ProtocolKey::Datagram => {
-            let bound = bind_datagrams(key.address, workers)?;
-            Ok(bound.into_iter().map(Bound::Datagram).collect())
-        }
-    }
-}
-
-/// Whether one takes connections of the other: the same port, and one of them any address of the family.
-fn overlap(a: ListenerKey, b: ListenerKey) -> bool {
-    a.protocol == b.protocol
-        && a.address.port() == b.address.port()
-        && a.address.is_ipv4() == b.address.is_ipv4()
-        && (a.address.ip().is_unspecified() || b.address.ip().is_unspecified())
 }

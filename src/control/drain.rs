@@ -13,6 +13,9 @@ use super::supervisor::Supervisor;
 use super::systemd;
 use crate::config::diagnostic::counted;
 
+/// How long connections that rest may take to end at the deadline.
+const FAREWELL: Duration = Duration::from_millis(100);
+
 /// How long the end may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -43,6 +46,27 @@ pub async fn drain(
     match supervisor.open() {
         0 => log::info!("stop: all connections have ended"),
         open => log::warn!("stop: {} cut off", counted(open, "connection")),
+    }
+}
+
+/// Lets the workers finish beside the process that took over, until nothing is open, the deadline, or a signal to stop.
+pub async fn retire(supervisor: &Supervisor, time: Duration, signals: &mut Signals) {
+    supervisor.hand_over();
+    log::info!(
+        "upgrade: {} open here, at most {time:?} to finish",
+        counted(supervisor.open(), "connection"),
+    );
+    tokio::select! {
+        done = timeout(time, supervisor.idle()) => if done.is_err() {
+            // Who rests is told now, so that only what is busy is cut off.
+            supervisor.drain();
+            let _ = timeout(FAREWELL, supervisor.idle()).await;
+        },
+        () = signals.stop() => log::warn!("stop: told to stop now"),
+    }
+    match supervisor.open() {
+        0 => log::info!("upgrade: all connections of this process have ended"),
+        open => log::warn!("upgrade: {} cut off", counted(open, "connection")),
     }
 }
 

@@ -4,6 +4,8 @@
 
 use crate::config::model::AdminState;
 use crate::policy::health::Health;
+use crate::policy::health::passive::Standing;
+use crate::state::backend::Backend;
 
 /// What a backend is good for right now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub enum Effective {
     Down,
     /// It has no verdict yet.
     Unknown,
+    /// It failed requests or connections, and takes no new clients for a while.
+    Ejected,
     /// It keeps the clients it has.
     Drain,
     /// It takes nothing.
@@ -22,20 +26,23 @@ pub enum Effective {
 
 impl Effective {
     /// Every state.
-    pub const ALL: [Effective; 5] = [
+    pub const ALL: [Effective; 6] = [
         Effective::Up,
         Effective::Down,
         Effective::Unknown,
+        Effective::Ejected,
         Effective::Drain,
         Effective::Maint,
     ];
 
     /// A backend that drains and is down is down: it cannot even keep its clients.
-    pub fn of(admin: AdminState, health: Health) -> Effective {
-        match (admin, health) {
+    pub fn of(backend: &Backend) -> Effective {
+        let is_ejected = backend.live.record().standing() == Standing::Ejected;
+        match (backend.admin(), backend.live.health()) {
             (AdminState::Maint, _) => Effective::Maint,
             (_, Health::Down) => Effective::Down,
             (AdminState::Drain, _) => Effective::Drain,
+            (AdminState::Ready, _) if is_ejected => Effective::Ejected,
             (AdminState::Ready, Health::Up) => Effective::Up,
             (AdminState::Ready, Health::Unknown) => Effective::Unknown,
         }
@@ -47,6 +54,7 @@ impl Effective {
             Effective::Up => "up",
             Effective::Down => "down",
             Effective::Unknown => "unknown",
+            Effective::Ejected => "ejected",
             Effective::Drain => "drain",
             Effective::Maint => "maint",
         }

@@ -12,6 +12,7 @@ pub mod drain;
 pub mod effective;
 pub mod filter_files;
 pub mod overrides;
+pub mod passive;
 pub mod passwords;
 pub mod probes;
 pub mod process_log;
@@ -22,11 +23,13 @@ pub mod sessions;
 pub mod shared;
 pub mod signals;
 pub mod slow_start;
+pub mod sockets;
 pub mod state_dir;
 pub mod store;
 pub mod supervisor;
 pub mod systemd;
 pub mod task;
+pub mod upgrade;
 pub mod watch;
 
 #[cfg(test)]

@@ -5,12 +5,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use super::state_dir;
+use super::upgrade::words::Last;
 use crate::clock::Rfc3339;
 use crate::config::model::AdminState;
 use crate::state::backend::Backend;
@@ -32,6 +33,18 @@ pub struct Overrides {
     changes: AtomicU64,
     /// How many of them the file has.
     kept: AtomicU64,
+    /// Whether nothing may be set, because another process takes over what is set.
+    frozen: AtomicBool,
+}
+
+/// Keeps what is set as it is for as long as it lives.
+#[derive(Debug)]
+pub struct Frozen(Arc<Overrides>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.0.frozen.store(false, Relaxed);
+    }
 }
 
 type Table = BTreeMap<(String, String), Override>;
@@ -46,12 +59,37 @@ pub struct Override {
 }
 
 /// The file as a document.
-#[derive(Serialize, Deserialize)]
-struct Document {
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Document {
     backends: Vec<Entry>,
 }
 
-#[derive(Serialize, Deserialize)]
+impl Document {
+    fn of(table: Table) -> Document {
+        let entries = table.into_iter().map(|((pool, backend), over)| Entry {
+            pool,
+            backend,
+            state: over.state.as_str().to_owned(),
+            set_wall_millis: over.set_wall_millis,
+        });
+        Document {
+            backends: entries.collect(),
+        }
+    }
+
+    fn table(self) -> Result<Table, String> {
+        let mut table = Table::new();
+        for entry in self.backends {
+            let state = AdminState::from_word(&entry.state)
+                .ok_or_else(|| format!("{:?} is no administrative state", entry.state))?;
+            let key = (entry.pool, entry.backend);
+            insert(&mut table, key, state, entry.set_wall_millis);
+        }
+        Ok(table)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 struct Entry {
     pool: String,
     backend: String,
@@ -76,7 +114,58 @@ impl Overrides {
             writing: Mutex::default(),
             changes: AtomicU64::new(0),
             kept: AtomicU64::new(0),
+            frozen: AtomicBool::new(false),
         }
+    }
+
+    /// Lets nothing be set for a while.
+    pub fn freeze(self: &Arc<Self>) -> Frozen {
+        self.frozen.store(true, Relaxed);
+        Frozen(self.clone())
+    }
+
+    /// Whether nothing may be set now.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.load(Relaxed)
+    }
+
+    /// Everything that is set.
+    pub fn document(&self) -> Document {
+        Document::of(self.table().clone())
+    }
+
+    /// Puts what another process handed over in force for a generation that is about to be served, in place of what the file said.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub async fn take_over(self: &Arc<Self>, last: Option<Last>, snapshot: &Snapshot) {
+        let Some(last) = last else {
+            return;
+        };
+        match self.replace(last.overrides, snapshot) {
+            Ok(()) => drop(self.keep().await),
+            Err(problem) => {
+                log::warn!("upgrade: the states of backends are those of the file: {problem}")
+            }
+        }
+    }
+
+    fn replace(&self, document: Document, snapshot: &Snapshot) -> Result<(), String> {
+        let theirs = document.table()?;
+        {
+            let mut table = self.table();
+            if *table == theirs {
+                return Ok(());
+            }
+            for (pool, backend) in backends(snapshot) {
+                let over = theirs.get(&key(pool, &backend.name));
+                backend.set_over(over.map(|over| over.state));
+            }
+            *table = theirs;
+            self.changes.fetch_add(1, Relaxed);
+        }
+        self.settle(snapshot);
+        Ok(())
     }
 
     /// What `state_dir` keeps, in force for the first generation before it is served.
@@ -193,16 +282,7 @@ impl Overrides {
             let table = self.table();
             (table.clone(), self.changes.load(Relaxed))
         };
-        let entries = table.into_iter().map(|((pool, backend), over)| Entry {
-            pool,
-            backend,
-            state: over.state.as_str().to_owned(),
-            set_wall_millis: over.set_wall_millis,
-        });
-        let document = Document {
-            backends: entries.collect(),
-        };
-        let text = serde_json::to_string_pretty(&document)?;
+        let text = serde_json::to_string_pretty(&Document::of(table))?;
         state_dir::replace(&self.path, &(text + "\n"))?;
         self.kept.store(changes, Relaxed);
         Ok(())
@@ -247,14 +327,7 @@ fn read(path: &Path) -> Result<Table, String> {
         Err(error) => return Err(error.to_string()),
     };
     let document: Document = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    let mut table = Table::new();
-    for entry in document.backends {
-        let state = AdminState::from_word(&entry.state)
-            .ok_or_else(|| format!("{:?} is no administrative state", entry.state))?;
-        let key = (entry.pool, entry.backend);
-        insert(&mut table, key, state, entry.set_wall_millis);
-    }
-    Ok(table)
+    document.table()
 }
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ impl Reloader {
         let config = Arc::new(loaded.config);
         let secrets = self.source.load(&config)?;
         // Its token may have changed although the file did not.
-        let admin = admin::Prepared::new(&config.admin, Some(&self.admin))
+        let admin = admin::Prepared::new(&config.admin, Some(&self.admin), None)
             .map_err(|error| error.to_string())?;
         let previous = self.current.borrow().clone();
         let mut summary = summary(&Diff::between(&previous.config, &config), &previous.config);
@@ -121,9 +121,9 @@ impl Reloader {
         } else {
             let workers = self.running.workers.count();
             let (config, secrets) = (config.clone(), secrets.as_ref());
-            let previous = Some(&*previous);
+            let (previous, sockets) = (Some(&*previous), &self.running.sockets);
             Some(apply::prepare(
-                config, secrets, &material, previous, workers,
+                config, secrets, &material, previous, sockets, workers,
             )?)
         };
         // Nothing fails from here on.
@@ -165,7 +165,8 @@ impl Reloader {
         let previous = self.current.borrow().clone();
         let (config, secrets) = (previous.config.clone(), self.secrets.as_ref());
         let workers = self.running.workers.count();
-        match apply::prepare(config, secrets, &material, Some(&previous), workers) {
+        let (before, sockets) = (Some(&*previous), &self.running.sockets);
+        match apply::prepare(config, secrets, &material, before, sockets, workers) {
             Ok(prepared) => {
                 self.adopt_material(material);
                 self.serve(prepared).await;

@@ -21,17 +21,21 @@ use super::drain::{self, Patience};
 use super::overrides::Overrides;
 use super::reload::{Cause, Reloader};
 use super::secrets::SecretSource;
-use super::shared::{Lifecycle, ReloadRequest, ReloadStatus, Shared, verdicts_in};
+use super::shared::{Lifecycle, Order, ReloadRequest, ReloadStatus, Shared, verdicts_in};
 use super::signals::{Request, Signals};
+use super::sockets::Sockets;
 use super::supervisor::Supervisor;
+use super::upgrade::attempt::{Reply, Upgrades};
+use super::upgrade::take_over::Inheritance;
 use super::watch::{FileWatch, Identity};
-use super::{probes, process_log, sessions, slow_start, store, systemd};
+use super::{passive, probes, process_log, sessions, slow_start, store, systemd};
 use crate::clock;
 use crate::config::Loaded;
 use crate::config::diagnostic::{Diagnostics, counted};
 use crate::config::model::{AccessTarget, Config};
 use crate::metrics::rows::{Budget, NewRow};
 use crate::net::descriptors;
+use crate::policy::persist::token::Secrets;
 use crate::rng::Rng;
 use crate::state::access_log::Queue;
 use crate::state::snapshot::Snapshot;
@@ -50,12 +54,18 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Serves what was loaded from the file, in the state `read`, until told to stop. What is wrong with the start is said on
 /// standard error.
-pub fn run(path: &Path, read: Identity, loaded: Loaded, material: Material) -> ExitCode {
-    let outcome = begin(path, read, loaded, material);
+pub fn run(
+    path: &Path,
+    read: Identity,
+    (loaded, material): (Loaded, Material),
+    mut inheritance: Inheritance,
+) -> ExitCode {
+    let outcome = begin(path, read, (loaded, material), &mut inheritance);
     process_log::flush();
     match outcome {
         Ok(code) => code,
         Err(problem) => {
+            inheritance.fail(&problem);
             for line in problem.lines() {
                 eprintln!("error: {line}");
             }
@@ -67,10 +77,11 @@ pub fn run(path: &Path, read: Identity, loaded: Loaded, material: Material) -> E
 fn begin(
     path: &Path,
     read: Identity,
-    loaded: Loaded,
-    material: Material,
+    files: (Loaded, Material),
+    inheritance: &mut Inheritance,
 ) -> Result<ExitCode, String> {
-    process_log::start(loaded.config.log.level).map_err(|error| format!("process log: {error}"))?;
+    process_log::start(files.0.config.log.level)
+        .map_err(|error| format!("process log: {error}"))?;
     if let Err(error) = descriptors::raise_limit() {
         log::warn!("start: the limit of open descriptors stays as it is: {error}");
     }
@@ -79,7 +90,7 @@ fn begin(
         .build()
         .map_err(|error| format!("the control runtime cannot start: {error}"))?;
     let code = runtime.block_on(async {
-        Ok(Process::start(path, read, loaded, material)
+        Ok(Process::start(path, read, files, inheritance)
             .await?
             .live()
             .await)
@@ -95,7 +106,17 @@ struct Process {
     certificates: CertificateWatch,
     signals: Signals,
     requests: mpsc::Receiver<ReloadRequest>,
+    orders: mpsc::Receiver<Order>,
+    upgrades: Upgrades,
     lifecycle: watch::Sender<Lifecycle>,
+}
+
+/// How the process ends.
+enum Ending {
+    /// It was told to stop, or cannot go on.
+    Stop(ExitCode),
+    /// Another one serves.
+    Replaced,
 }
 
 enum Event {
@@ -103,6 +124,7 @@ enum Event {
     FileChanged,
     CertificatesChanged,
     Requested(ReloadRequest),
+    Ordered(Order),
     WorkerDied(usize),
 }
 
@@ -110,49 +132,50 @@ impl Process {
     async fn start(
         path: &Path,
         read: Identity,
-        loaded: Loaded,
-        material: Material,
+        (loaded, material): (Loaded, Material),
+        inheritance: &mut Inheritance,
     ) -> Result<Self, String> {
         let born = (clock::now(), clock::wall_millis());
         let signals = Signals::new().map_err(|error| format!("signals: {error}"))?;
         let config = Arc::new(loaded.config);
         let warnings = loaded.warnings.without_advice();
-        let mut source = SecretSource::new(&config.state_dir);
-        let secrets = source.load(&config)?;
-        let workers = worker_count(config.workers);
-        let prepared = apply::prepare(config.clone(), secrets.as_ref(), &material, None, workers)?;
-        let admin = admin::Prepared::new(&config.admin, None).map_err(|error| error.to_string())?;
-        let first = prepared.snapshot.clone();
-        greet(&first, workers);
-        let overrides = Overrides::start(&config.state_dir, &first).await;
-        let (running, rows, lines) = serve(prepared, workers).await?;
-
+        let begun = Begun::new(&config, &material, inheritance).await?;
+        let (first, source) = (begun.first, begun.source);
         let (current, status) = (
             watch::Sender::new(first.clone()),
             watch::Sender::new(first_status(first.generation, born.1, &warnings, &source)),
         );
-        let lifecycle = watch::Sender::new(Lifecycle::Starting);
+        let lifecycle = watch::Sender::new(inheritance.lifecycle());
         let (reload_requests, requests) = mpsc::channel(REQUESTS);
+        let (order_sender, orders) = mpsc::channel(REQUESTS);
+        let upgrades = Upgrades::of_this_process();
         let shared = Arc::new(Shared {
             file: path.to_owned(),
             current: current.subscribe(),
             reload: status.subscribe(),
             lifecycle: lifecycle.subscribe(),
-            workers: running.workers.counts(),
-            budget: running.budget.clone(),
-            overrides: overrides.clone(),
+            workers: begun.running.workers.counts(),
+            budget: begun.running.budget.clone(),
+            overrides: begun.overrides.clone(),
             reload_requests,
+            orders: order_sender,
+            upgrade: upgrades.failed(),
+            predecessor: inheritance.predecessor(),
             started: born.0,
             started_wall_millis: born.1,
         });
-        let metrics = Metrics::new(shared.clone(), rows, running.probes.ledger(), lines)
+        let ledger = begun.running.probes.ledger();
+        let metrics = Metrics::new(shared.clone(), begun.rows, ledger, begun.lines)
             .map_err(|error| format!("metrics: {error}"))?;
         tokio::spawn(metrics.clone().sweep());
         tokio::spawn(sessions::sweep(current.subscribe()));
-        let admin = admin::Server::start(admin, Context { shared, metrics });
+        let admin = admin::Server::start(begun.admin, Context { shared, metrics });
         tokio::spawn(slow_start::warm_up(current.subscribe()));
+        tokio::spawn(passive::look_after(current.subscribe()));
         tokio::spawn(become_ready(current.subscribe(), lifecycle.clone()));
-        systemd::ready();
+        if !inheritance.serves() {
+            systemd::ready();
+        }
         Ok(Process {
             file: FileWatch::new(path, read, config.watch),
             certificates: CertificateWatch::new(&material, config.watch),
@@ -160,48 +183,57 @@ impl Process {
                 path: path.to_owned(),
                 started: config,
                 source,
-                secrets,
+                secrets: begun.secrets,
                 material,
-                overrides,
+                overrides: begun.overrides,
                 warnings,
-                running,
+                running: begun.running,
                 admin,
                 current,
                 status,
             },
             signals,
             requests,
+            orders,
+            upgrades,
             lifecycle,
         })
     }
 
     /// Serves until told to stop, or until a worker is gone.
     async fn live(mut self) -> ExitCode {
-        let code = loop {
+        let ending = loop {
             let event = self.next().await;
             let (cause, requests) = match event {
-                Event::Signal(Request::Stop) => break ExitCode::SUCCESS,
+                Event::Signal(Request::Stop) => break Ending::Stop(ExitCode::SUCCESS),
+                Event::Signal(Request::Upgrade) => match self.upgrade(None).await {
+                    Some(ending) => break ending,
+                    None => continue,
+                },
+                Event::Ordered(Order::Upgrade { reply }) => match self.upgrade(Some(reply)).await {
+                    Some(ending) => break ending,
+                    None => continue,
+                },
                 Event::WorkerDied(index) => {
                     log::error!("worker {index}: its thread is gone; weir ends");
-                    break ExitCode::FAILURE;
+                    break Ending::Stop(ExitCode::FAILURE);
                 }
                 Event::Signal(Request::Reload) => (Cause::Signal, Vec::new()),
                 Event::FileChanged => (Cause::File, Vec::new()),
                 Event::CertificatesChanged => match self.renew_certificates().await {
                     Some(()) => continue,
-                    None => break ExitCode::SUCCESS,
+                    None => break Ending::Stop(ExitCode::SUCCESS),
                 },
                 Event::Requested(request) => (Cause::Request, vec![request]),
             };
             if self.reload(cause, requests).await.is_none() {
-                break ExitCode::SUCCESS;
+                break Ending::Stop(ExitCode::SUCCESS);
             }
             if cause == Cause::Signal {
                 self.reloader.running.access_log.reopen();
             }
         };
-        self.end().await;
-        code
+        self.end(ending).await
     }
 
     async fn next(&mut self) -> Event {
@@ -212,6 +244,7 @@ impl Process {
             () = self.file.changed() => Event::FileChanged,
             () = self.certificates.changed() => Event::CertificatesChanged,
             Some(request) = self.requests.recv() => Event::Requested(request),
+            Some(order) = self.orders.recv() => Event::Ordered(order),
         }
     }
 
@@ -236,6 +269,22 @@ impl Process {
         Some(())
     }
 
+    /// Hands over to a new process and tells who asked how it went. How this process ends then; nothing when it serves on.
+    async fn upgrade(&mut self, reply: Option<Reply>) -> Option<Ending> {
+        let is_ready = *self.lifecycle.borrow() == Lifecycle::Ready;
+        let outcome = tokio::select! {
+            biased;
+            outcome = self.upgrades.attempt(&mut self.reloader, is_ready) => outcome,
+            () = self.signals.stop() => return Some(Ending::Stop(ExitCode::SUCCESS)),
+        };
+        let is_over = outcome.is_ok();
+        if let Some(reply) = reply {
+            // Who asked may have gone away.
+            let _ = reply.send(outcome);
+        }
+        is_over.then_some(Ending::Replaced)
+    }
+
     /// Nothing when told to stop meanwhile.
     async fn renew_certificates(&mut self) -> Option<()> {
         tokio::select! {
@@ -252,9 +301,9 @@ impl Process {
         self.certificates = CertificateWatch::new(&self.reloader.material, mode);
     }
 
-    async fn end(mut self) {
+    async fn end(mut self, ending: Ending) -> ExitCode {
         // Whoever asks for a reload now is told at once that there is none.
-        drop(self.requests);
+        drop((self.requests, self.orders));
         let config = self.reloader.config();
         let patience = Patience {
             delay: config.drain_delay,
@@ -264,19 +313,83 @@ impl Process {
             workers,
             access_log,
             probes,
+            sockets,
             ..
         } = self.reloader.running;
-        drain::drain(&workers, patience, &self.lifecycle, &mut self.signals).await;
+        let signals = &mut self.signals;
+        drop(sockets);
+        let code = match ending {
+            Ending::Stop(code) => {
+                drain::drain(&workers, patience, &self.lifecycle, signals).await;
+                code
+            }
+            Ending::Replaced => {
+                self.lifecycle.send_replace(Lifecycle::Draining);
+                drain::retire(&workers, patience.timeout, signals).await;
+                ExitCode::SUCCESS
+            }
+        };
         drop(probes);
         workers.end().await;
         access_log.stop(LAST_LINES);
+        code
     }
 }
 
-/// Starts everything that the first generation acts on, and waits until the workers serve it: as soon as every backend has its first
-/// verdict, or a moment later.
-async fn serve(
-    prepared: Prepared,
+/// What serves before anybody can ask about it.
+struct Begun {
+    source: SecretSource,
+    secrets: Option<Secrets>,
+    first: Arc<Snapshot>,
+    running: Running,
+    rows: Receiver<NewRow>,
+    lines: Queue,
+    overrides: Arc<Overrides>,
+    admin: admin::Prepared,
+}
+
+impl Begun {
+    /// Serves the first generation as soon as it may be served.
+    async fn new(
+        config: &Arc<Config>,
+        material: &Material,
+        inheritance: &mut Inheritance,
+    ) -> Result<Begun, String> {
+        let mut source = SecretSource::after(&config.state_dir, inheritance.secret());
+        let secrets = source.load(config)?;
+        let workers = worker_count(config.workers);
+        let given = inheritance.admin(&config.admin.bind);
+        let sockets = Sockets::given(inheritance.take_sockets());
+        let (own, known) = (config.clone(), secrets.as_ref());
+        let prepared = apply::prepare(own, known, material, None, &sockets, workers)?;
+        let admin = admin::Prepared::new(&config.admin, None, given);
+        let admin = admin.map_err(|error| error.to_string())?;
+        let first = prepared.snapshot.clone();
+        greet(&first, workers);
+        let overrides = Overrides::start(&config.state_dir, &first).await;
+        inheritance.inform(&first);
+        let (mut running, rows, lines) = set_up(&prepared, sockets, workers).await?;
+        overrides.take_over(inheritance.turn().await?, &first).await;
+        running.commit(prepared).wait().await;
+        inheritance.tell_of(&running.sockets.dismiss());
+        Ok(Begun {
+            source,
+            secrets,
+            first,
+            running,
+            rows,
+            lines,
+            overrides,
+            admin,
+        })
+    }
+}
+
+/// Starts everything that the first generation acts on, and waits until the workers may serve it: until every backend has its first
+/// verdict, or a moment.
+async fn set_up(
+    prepared: &Prepared,
+    sockets: Sockets,
     workers: usize,
 ) -> Result<(Running, Receiver<NewRow>, Queue), String> {
     let budget = Arc::new(Budget::default());
@@ -297,6 +410,7 @@ async fn serve(
         .map_err(|error| format!("access log: {error}"))?;
     let mut running = Running {
         workers,
+        sockets,
         probes: probes::Supervisor::new(Rng::from_system()),
         access_log,
         budget,
@@ -306,7 +420,6 @@ async fn serve(
     let snapshot = &prepared.snapshot;
     let verdicts = holds(|| verdicts_in(snapshot) && store::all_judged(snapshot));
     let _ = timeout(FIRST_VERDICTS, verdicts).await;
-    running.commit(prepared).wait().await;
     Ok((running, new_rows, queue))
 }
 

@@ -19,6 +19,7 @@ use super::probes;
 use super::reload::{Cause, Reloader};
 use super::secrets::SecretSource;
 use super::shared::{Lifecycle, Refusal, ReloadRequest, ReloadStatus, Reloaded, Shared};
+use super::sockets::Sockets;
 use super::supervisor::Supervisor;
 use crate::clock;
 use crate::config;
@@ -177,8 +178,15 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
     let started = Arc::new(loaded.config);
     let mut source = SecretSource::new(&started.state_dir);
     let secrets = source.load(&started).expect("a writable directory");
-    let prepared =
-        apply::prepare(started.clone(), secrets.as_ref(), &material, None, 1).expect("free ports");
+    let prepared = apply::prepare(
+        started.clone(),
+        secrets.as_ref(),
+        &material,
+        None,
+        &Sockets::default(),
+        1,
+    )
+    .expect("free ports");
     let first = prepared.snapshot.clone();
     let overrides = Arc::new(Overrides::load(&started.state_dir));
     overrides.adopt(&first);
@@ -186,6 +194,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
     let nowhere = Place::open(&AccessTarget::Off).expect("nothing to open");
     let running = Running {
         workers: Supervisor::of(vec![handle]),
+        sockets: Sockets::default(),
         probes: probes::Supervisor::new(Rng::from_seed(0)),
         access_log: Writer::start(queue.clone(), batches, nowhere).expect("a thread"),
         budget: Arc::new(Budget::default()),
@@ -205,12 +214,15 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         budget: running.budget.clone(),
         overrides: overrides.clone(),
         reload_requests: mpsc::channel(1).0,
+        orders: mpsc::channel(1).0,
+        upgrade: watch::channel(None).1,
+        predecessor: None,
         started: crate::clock::now(),
         started_wall_millis: 0,
     });
     let metrics =
         Metrics::new(shared.clone(), rows, running.probes.ledger(), queue).expect("good names");
-    let admin = admin::Prepared::new(&started.admin, None).expect("a writable directory");
+    let admin = admin::Prepared::new(&started.admin, None, None).expect("a writable directory");
     let admin = admin::Server::start(admin, Context { shared, metrics });
     let mut reloader = Reloader {
         path,
@@ -277,6 +289,9 @@ pub fn shared(pools: &[(&str, &[SocketAddr])]) -> (Arc<Shared>, Ends) {
         budget,
         overrides: Arc::new(Overrides::load(Path::new("/proc/nowhere"))),
         reload_requests,
+        orders: mpsc::channel(1).0,
+        upgrade: watch::channel(None).1,
+        predecessor: None,
         started: clock::now(),
         started_wall_millis: clock::wall_millis(),
     };

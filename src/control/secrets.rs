@@ -17,6 +17,8 @@ use crate::rng;
 pub struct SecretSource {
     state_dir: PathBuf,
     own: Option<Own>,
+    /// What the process had whose place this one takes, and no file holds.
+    inherited: Option<String>,
     /// Why what is served now would not outlive the process.
     warning: Option<String>,
 }
@@ -41,8 +43,23 @@ impl SecretSource {
         SecretSource {
             state_dir: state_dir.to_owned(),
             own: None,
+            inherited: None,
             warning: None,
         }
+    }
+
+    /// The same, going on with the secret of the process before if no file has one.
+    pub fn after(state_dir: &Path, inherited: Option<&str>) -> Self {
+        SecretSource {
+            inherited: inherited.map(str::to_owned),
+            ..SecretSource::new(state_dir)
+        }
+    }
+
+    /// The secret that lives in this process only.
+    pub fn unkept(&self) -> Option<&str> {
+        let unkept = self.own.as_ref()?.unkept.as_ref()?;
+        Some(&unkept.text)
     }
 
     /// The secrets of the configured file, read again; without one, weir's own, which are made for the first sticky route or TLS listener and stay
@@ -63,7 +80,7 @@ impl SecretSource {
         match &mut self.own {
             Some(own) => own.keep_again(&path),
             None if needs_secret(config) => {
-                self.own = Some(Own::kept(&path)?);
+                self.own = Some(Own::kept(&path, self.inherited.take())?);
             }
             None => return Ok(None),
         }
@@ -97,15 +114,16 @@ fn needs_secret(config: &Config) -> bool {
 }
 
 impl Own {
-    /// The kept secret, made when there is none.
-    fn kept(path: &Path) -> Result<Own, String> {
+    /// The kept secret; when there is none the inherited one, or else a new one.
+    fn kept(path: &Path, inherited: Option<String>) -> Result<Own, String> {
+        let made = inherited.unwrap_or_else(|| Secrets::new_file(rng::fill_secure));
         let read = read_private(path).or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => keep(path, Secrets::new_file(rng::fill_secure)),
+            io::ErrorKind::NotFound => keep(path, made.clone()),
             _ => Err(error),
         });
         let (text, why) = match read {
             Ok(text) => (text, None),
-            Err(error) => (Secrets::new_file(rng::fill_secure), Some(error.to_string())),
+            Err(error) => (made, Some(error.to_string())),
         };
         let secrets = Secrets::parse(&text).map_err(|faults| {
             let name = format!(

@@ -35,6 +35,12 @@ pub struct Shared {
     pub overrides: Arc<Overrides>,
     /// Asks for a reload.
     pub reload_requests: mpsc::Sender<ReloadRequest>,
+    /// Asks for anything else that the process as a whole does.
+    pub orders: mpsc::Sender<Order>,
+    /// Why the last upgrade failed; absent when none did.
+    pub upgrade: watch::Receiver<Option<Refusal>>,
+    /// The process whose place this one took.
+    pub predecessor: Option<u32>,
     /// When the process started, monotonic.
     pub started: Instant,
     /// When the process started, in milliseconds since the epoch.
@@ -83,6 +89,29 @@ pub struct Refusal {
 pub struct ReloadRequest {
     /// Where the outcome goes.
     pub reply: oneshot::Sender<Result<Reloaded, Refusal>>,
+}
+
+/// What the process as a whole is asked to do.
+#[derive(Debug)]
+pub enum Order {
+    /// Start the program anew and hand over to it.
+    Upgrade {
+        /// Where the outcome goes: why there is no new process, if there is none.
+        reply: oneshot::Sender<Result<Upgraded, String>>,
+    },
+}
+
+/// What an upgrade did, as the API tells it too.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Upgraded {
+    /// The process that serves now.
+    pub pid: u32,
+    /// The one before, which finishes what it has.
+    pub predecessor: u32,
+    /// Client connections that it still has.
+    pub connections: usize,
+    /// How long they may last, in seconds.
+    pub drain_seconds: f64,
 }
 
 /// What a reload that was not refused did, as the API tells it too.

@@ -1,4 +1,4 @@
-//! Signals as values: reload on SIGHUP, stop on SIGTERM and SIGINT.
+//! Signals as values: reload on SIGHUP, upgrade on SIGUSR2, stop on SIGTERM and SIGINT.
 //! It must not act on them; it only says which came.
 //! The walk goes on in `run.rs`, which acts.
 
@@ -9,6 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub enum Request {
     /// Read the file again and reopen the logs (SIGHUP).
     Reload,
+    /// Start the program anew and hand over to it (SIGUSR2).
+    Upgrade,
     /// Drain and end (SIGTERM, SIGINT); a second one ends now.
     Stop,
 }
@@ -19,6 +21,7 @@ pub struct Signals {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
+    user2: Signal,
 }
 
 impl Signals {
@@ -31,6 +34,7 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -41,10 +45,11 @@ impl Signals {
             _ = self.terminate.recv() => Request::Stop,
             _ = self.interrupt.recv() => Request::Stop,
             _ = self.hangup.recv() => Request::Reload,
+            _ = self.user2.recv() => Request::Upgrade,
         }
     }
 
-    /// Waits for a signal to stop; one to reload stays for [`Signals::next`]. Safe to cancel.
+    /// Waits for a signal to stop; any other stays for [`Signals::next`]. Safe to cancel.
     pub async fn stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::sockets::Handed;
 use crate::metrics::worker::WorkerCounts;
-use crate::net::listener::Bound;
-use crate::state::snapshot::{ListenerKey, Snapshot};
+use crate::state::snapshot::Snapshot;
 use crate::worker::{self, Command, Handle, Setup};
 
 /// How long workers may take to adopt a generation before the log says so.
@@ -26,9 +26,6 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Supervisor {
     workers: Vec<Handle>,
 }
-
-/// A listener's sockets, one for each worker.
-pub type Opened = (ListenerKey, Vec<Bound>);
 
 /// The answers of workers that were told of a generation.
 #[derive(Debug)]
@@ -77,14 +74,7 @@ impl Supervisor {
     }
 
     /// Tells every worker to serve the generation from now on, and gives each its sockets.
-    pub fn switch(&self, snapshot: &Arc<Snapshot>, opened: Vec<Opened>) -> Adoption {
-        let mut sockets: Vec<Vec<(ListenerKey, Bound)>> =
-            self.workers.iter().map(|_| Vec::new()).collect();
-        for (key, listeners) in opened {
-            for (own, listener) in sockets.iter_mut().zip(listeners) {
-                own.push((key, listener));
-            }
-        }
+    pub fn switch(&self, snapshot: &Arc<Snapshot>, sockets: Vec<Handed>) -> Adoption {
         let tell = |(worker, opened): (&Handle, _)| {
             let (adopted, answer) = oneshot::channel();
             // A worker that is gone is found by `dead`; its answer never comes.
@@ -105,12 +95,22 @@ impl Supervisor {
         }
     }
 
-    /// Waits until no client connection is open, at two looks in a row: what was accepted last may not be counted yet.
+    /// Tells every worker that another process serves the sockets, and to finish what is open.
+    pub fn hand_over(&self) {
+        for worker in &self.workers {
+            let _ = worker.commands.send(Command::HandOver);
+        }
+    }
+
+    /// Waits until no client connection is open and no datagram is waited for, at two looks in a row: what was accepted last may not be
+    /// counted yet.
     pub async fn idle(&self) {
+        let drivers = |worker: &Handle| worker.counts.drivers();
         let mut calm = 0;
         while calm < 2 {
             sleep(LOOK).await;
-            calm = if self.open() == 0 { calm + 1 } else { 0 };
+            let is_idle = self.open() + self.workers.iter().map(drivers).sum::<usize>() == 0;
+            calm = if is_idle { calm + 1 } else { 0 };
         }
     }
 

@@ -17,6 +17,11 @@ pub fn reloading() {
     }
 }
 
+/// Another process serves in place of this one, which says no more.
+pub fn handed_over(process: u32) {
+    send(&[NotifyState::MainPid(process), NotifyState::Ready]);
+}
+
 /// weir ends.
 pub fn stopping() {
     send(&[NotifyState::Stopping]);

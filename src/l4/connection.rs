@@ -16,20 +16,21 @@ use crate::clock;
 use crate::config::model::{BalancerKind, ProxyVersion};
 use crate::metrics::relays::Ended;
 use crate::net::backlog::Backlog;
-use crate::net::introduction::{self, Introduction, Outgoing, ends_toward};
+use crate::net::introduction::{Introduction, Outgoing, ends_toward};
 use crate::net::proxy_protocol::Transport;
 use crate::net::relay::Relay;
 use crate::net::stream::Stream;
 use crate::net::timer::Timer;
 use crate::net::tls::handshake::{Handshake, Refusal};
-use crate::net::tls::secure;
 use crate::policy::balance::BackendIndex;
+use crate::policy::health::passive::{Fault, Verdict};
 use crate::policy::retry::MAX_RETRIES;
 use crate::state::backend::{Backend, ConnectionLease};
 use crate::state::snapshot::{Pool, Route};
+use crate::upstream::connect::connect;
 use crate::upstream::generation::Generation;
 use crate::upstream::local::{ListenerView, Local};
-use crate::upstream::{admission, handshake};
+use crate::upstream::{admission, handshake, verdict};
 
 /// A client connection whose bytes are passed on.
 #[derive(Debug)]
@@ -161,12 +162,14 @@ impl Connection {
             note_latency(backend, began, connected.is_ok());
             let failure = match connected {
                 Ok(stream) => {
+                    verdict::take(pool, backend, Verdict::Good);
                     self.story.failure = None;
                     self.story.keep(choice.sticky, counts);
                     return Ok((stream, lease));
                 }
                 Err(failure) => failure,
             };
+            verdict::take(pool, backend, Verdict::Error(Fault::Connect));
             if tried.len() == usize::from(MAX_RETRIES) {
                 return Err(failure);
             }
@@ -185,17 +188,7 @@ impl Connection {
     ) -> Result<Stream, Failure> {
         let address = backend.live.address;
         let header = pool.proxy_protocol.map(|version| self.header(version));
-        let source = pool.transparent.then(|| self.remote.ip());
-        let connecting = async {
-            let mut stream = Stream::connect_from(source, address).await?;
-            if let Some(header) = &header {
-                introduction::send(&mut stream, header).await?;
-            }
-            match &pool.tls {
-                Some(tls) => secure(stream, tls, address).await,
-                None => Ok(stream),
-            }
-        };
+        let connecting = connect(pool, address, self.remote.ip(), header);
         let connected = self.timer.within(route.timeouts.connect, connecting).await;
         let counts = backend.live.connections(self.local.index);
         let refusal = match connected {

@@ -101,7 +101,11 @@ impl Driver {
         self.keep_time(cx, clock::now());
         for _ in 0..ROUNDS {
             let now = clock::now();
-            let sent = self.poll_clients(cx, now);
+            // What clients send is for whoever took over.
+            let sent = match self.view.is_handed_over() {
+                true => Poll::Pending,
+                false => self.poll_clients(cx, now),
+            };
             let answered = self.poll_backends(cx, now);
             if sent.is_pending() && answered.is_pending() {
                 let is_over = self.view.is_closing() && self.flows.is_empty();

@@ -72,27 +72,22 @@ impl<'a> FirstFlight<'a> {
         self.flights.destination(self.key, facts.now)
     }
 
-    /// Whether others left for somewhere else while this one was being chosen for.
-    pub(super) fn is_missed(&self, choice: &Choice, facts: &Facts<'_>) -> bool {
-        let destination = self.destination(facts);
-        destination.is_some_and(|backend| backend != choice.backend)
-    }
-
-    /// If the client is a new one, joins the flight that goes where this request goes, or opens one; whether it did the latter.
+    /// Joins the flight that goes where this request goes, or opens one; whether it did the latter. `None`: others left for somewhere else
+    /// while this one was being chosen for. It is for clients without a home.
     pub(super) fn take(
         &self,
         choice: &Choice,
         facts: &Facts<'_>,
         client: &Client,
     ) -> Option<(Flight, bool)> {
-        if !choice.is_new() {
-            return None;
-        }
-        let joined = self.flights.join(self.key, choice.backend, facts.now);
+        let join = || self.flights.join(self.key, choice.backend, facts.now);
         let open = || {
             let salt = client.local.rng.borrow_mut().next_u64();
             self.flights.open(self.key, choice.backend, salt, facts.now)
         };
-        Some((joined.unwrap_or_else(open), joined.is_none()))
+        let joined = join().map(|flight| (flight, false));
+        let opened = joined.or_else(|| Some((open()?, true)));
+        // Who was faster may have left for the same place.
+        opened.or_else(|| Some((join()?, false)))
     }
 }

@@ -99,7 +99,7 @@ impl Client {
     /// Whether to wait on for a request.
     fn no_arrival(&self, is_over: bool) -> Poll<Option<Vec<u8>>> {
         // A connection whose listener closes may still bring the request that it was opened for.
-        let is_unwanted = self.view.is_closing() && self.requests > 0;
+        let is_unwanted = self.view.is_closed() && self.requests > 0;
         if is_over || self.timer.has_fired() || is_unwanted {
             return Poll::Ready(None);
         }

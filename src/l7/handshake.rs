@@ -17,12 +17,13 @@ use crate::http::edits::Edits;
 use crate::http::forwarding::Source;
 use crate::http::head::{RequestHead, host_of};
 use crate::net::backlog::Backlog;
-use crate::net::introduction::{self, Outgoing, ends_toward};
+use crate::net::introduction::{Outgoing, ends_toward};
 use crate::net::proxy_protocol::{Ends, Transport};
 use crate::net::stream::Stream;
+use crate::net::tls::HTTP2;
 use crate::net::tls::handshake::Refusal;
-use crate::net::tls::{HTTP2, secure};
 use crate::state::backend::Backend;
+use crate::upstream::connect::connect;
 use crate::upstream::handshake;
 use crate::upstream::local::Local;
 
@@ -132,17 +133,7 @@ impl Exchange<'_> {
         let generation = self.generation.clone();
         let (pool, address) = (&generation.snapshot.pools[pool], backend.live.address);
         let header = pool.proxy_protocol.map(|version| self.header(version));
-        let source = pool.transparent.then(|| self.client.remote.ip());
-        let connecting = async {
-            let mut stream = Stream::connect_from(source, address).await?;
-            if let Some(header) = &header {
-                introduction::send(&mut stream, header).await?;
-            }
-            match &pool.tls {
-                Some(tls) => secure(stream, tls, address).await,
-                None => Ok(stream),
-            }
-        };
+        let connecting = connect(pool, address, self.client.remote.ip(), header);
         let stream = self.within_connect(connecting).await?;
         stream.map_err(|refusal| match (&refusal, &pool.tls) {
             (Refusal::System(error), None) => Failure::Connect(error.kind()),

@@ -18,6 +18,7 @@ mod handshake;
 mod head;
 mod hold;
 pub mod http2;
+mod judge;
 mod latency;
 mod pace;
 mod plan;

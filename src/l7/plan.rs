@@ -11,6 +11,7 @@ use super::client::Client;
 use super::exchange::{Exchange, Plan};
 use super::handshake::{check_host, introduce};
 use super::head::Head;
+use super::judge::judge_failure;
 use super::protect;
 use super::reject::Failure;
 use super::session::{Shown, look_up};
@@ -110,6 +111,7 @@ impl Attempts {
         plan: &Plan,
         failure: Failure,
     ) -> Result<(), Failure> {
+        judge_failure(exchange, plan, failure);
         let sent = exchange
             .backend
             .as_ref()
@@ -291,14 +293,10 @@ pub(super) fn plan(
     exchange.facts.session = facts.session.map(Shown::from);
     let first_flight = FirstFlight::of(snapshot, route, &facts);
     let (client, flight) = (&mut *exchange.client, first_flight.as_ref());
-    let choose = || choose_together(client, &generation, route, &facts, attempts, flight);
     let last = exchange.facts.choice.filter(|_| attempts.repeats);
-    let choice = match last.map_or_else(choose, Ok) {
-        Ok(choice) if attempts.must_queue(&generation, route.pool) => {
-            let own = Want::of(choice).backend();
-            return attempts.stay(Nowhere::Full(own), &generation, route, head);
-        }
-        Ok(choice) => choice,
+    let chosen = choose_together(client, &generation, route, &facts, attempts, flight, last);
+    let (choice, flight) = match chosen {
+        Ok(chosen) => chosen,
         Err(nowhere) => return attempts.stay(nowhere, &generation, route, head),
     };
     attempts.is_planned = true;
@@ -308,8 +306,7 @@ pub(super) fn plan(
     let pool = &snapshot.pools[route.pool];
     let backend = &pool.backends[choice.backend.index()];
     compose(&request, backend, pool.protocol, edits, &mut scratch.out);
-    let flight = first_flight.map(|flight| flight.take(&choice, &facts, exchange.client));
-    Ok(Some(Plan::new(route, &choice, flight.flatten())))
+    Ok(Some(Plan::new(route, &choice, flight)))
 }
 
 /// The request as it was read, if its lines are still there; else it is read again.
@@ -338,7 +335,8 @@ impl Plan {
     }
 }
 
-/// Chooses, and chooses again if the client's other requests were chosen for elsewhere meanwhile, by another worker.
+/// Chooses, unless `last` says what was chosen before, and takes part in the first flight; chooses again if the client's other requests
+/// were chosen for elsewhere meanwhile, by another worker.
 fn choose_together(
     client: &mut Client,
     generation: &Generation,
@@ -346,13 +344,24 @@ fn choose_together(
     facts: &Facts<'_>,
     attempts: &Attempts,
     first_flight: Option<&FirstFlight<'_>>,
-) -> Result<Choice, Nowhere> {
-    let mut choose = || choose_backend(client, generation, route, facts, attempts, first_flight);
-    let choice = choose()?;
-    match first_flight {
-        Some(flight) if choice.is_new() && flight.is_missed(&choice, facts) => choose(),
-        _ => Ok(choice),
+    last: Option<Choice>,
+) -> Result<(Choice, Option<(Flight, bool)>), Nowhere> {
+    let choose =
+        |client: &mut _| choose_backend(client, generation, route, facts, attempts, first_flight);
+    let choice = match last {
+        Some(last) => last,
+        None => choose(client)?,
+    };
+    let Some(flight) = first_flight.filter(|_| choice.is_new()) else {
+        return Ok((choice, None));
+    };
+    let taken = flight.take(&choice, facts, client);
+    if last.is_some() || taken.is_some() {
+        return Ok((choice, taken));
     }
+    let choice = choose(client)?;
+    let taken = choice.is_new().then(|| flight.take(&choice, facts, client));
+    Ok((choice, taken.flatten()))
 }
 
 /// Persistence first, then the balancer.
@@ -398,7 +407,11 @@ fn choose_backend(
         may_move: &may_move,
     });
     let rng = &mut client.local.rng.borrow_mut();
-    choose(&view, sticky, attempts.tried(), facts, rng)
+    let choice = choose(&view, sticky, attempts.tried(), facts, rng)?;
+    match attempts.must_queue(generation, route.pool) {
+        true => Err(Nowhere::Full(Want::of(choice).backend())),
+        false => Ok(choice),
+    }
 }
 
 /// What is told on a route is good for the same cookie of the same pool, in the same generation.

@@ -6,6 +6,7 @@ use super::arrival::Arrival;
 use super::client::{Client, Next};
 use super::exchange::Exchange;
 use super::hold::hold;
+use super::judge::judge_answer;
 use super::latency;
 use super::plan::{Attempts, plan};
 use super::record::record;
@@ -55,7 +56,9 @@ async fn forward(exchange: &mut Exchange<'_>) -> Result<Next, Failure> {
         match result {
             Ok(()) => {
                 drop(arrival);
-                return exchange.relay(&plan).await;
+                let relayed = exchange.relay(&plan).await;
+                judge_answer(exchange, &plan, backend, &relayed);
+                return relayed;
             }
             Err(failure) => attempts.after(exchange, &plan, failure)?,
         }

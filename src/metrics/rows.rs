@@ -97,6 +97,13 @@ trait Labels: Clone + Eq + std::hash::Hash {
     fn other() -> Self;
 }
 
+impl RequestLabels {
+    /// Their values in the order above.
+    pub fn place(&self) -> [&str; 4] {
+        [&self.listener, &self.route, &self.pool, &self.backend]
+    }
+}
+
 impl Labels for RequestLabels {
     fn other() -> Self {
         let name: Arc<str> = OTHER.into();

@@ -107,6 +107,7 @@ impl ProxyFailure {
 #[derive(Debug)]
 pub struct WorkerCounts {
     open: AtomicUsize,
+    drivers: AtomicUsize,
     /// Requests and answers refused, by the ordinal of their reason.
     pub refused: [Counter; REASONS],
     /// Calls to accept that failed.
@@ -129,6 +130,7 @@ impl Default for WorkerCounts {
     fn default() -> Self {
         WorkerCounts {
             open: AtomicUsize::new(0),
+            drivers: AtomicUsize::new(0),
             refused: std::array::from_fn(|_| Counter::default()),
             accept_errors: Counter::default(),
             panics: Counter::default(),
@@ -151,5 +153,15 @@ impl WorkerCounts {
     #[inline]
     pub fn set_open(&self, connections: usize) {
         self.open.store(connections, Relaxed);
+    }
+
+    /// Sockets of datagrams that are served; of a listener that closes, those that wait for answers.
+    pub fn drivers(&self) -> usize {
+        self.drivers.load(Relaxed)
+    }
+
+    /// Tells control how many there are. Only the owning worker may call it.
+    pub fn set_drivers(&self, drivers: usize) {
+        self.drivers.store(drivers, Relaxed);
     }
 }

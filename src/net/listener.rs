@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -17,6 +18,28 @@ pub enum Bound {
     Stream(TcpListener),
     /// Datagrams are read from it.
     Datagram(UdpSocket),
+}
+
+impl Bound {
+    /// Another descriptor of the same socket: what is queued there is accepted through either.
+    ///
+    /// # Errors
+    /// The system's error when it has no more descriptors.
+    pub fn try_clone(&self) -> io::Result<Bound> {
+        match self {
+            Bound::Stream(socket) => socket.try_clone().map(Bound::Stream),
+            Bound::Datagram(socket) => socket.try_clone().map(Bound::Datagram),
+        }
+    }
+}
+
+impl AsFd for Bound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Bound::Stream(socket) => socket.as_fd(),
+            Bound::Datagram(socket) => socket.as_fd(),
+        }
+    }
 }
 
 /// Binds `address` once per worker.

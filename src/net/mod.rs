@@ -7,6 +7,8 @@ pub mod client_hello;
 pub mod descriptors;
 pub mod duplex;
 pub mod framed;
+pub mod handover;
+pub mod inherited;
 pub mod introduction;
 pub mod listener;
 pub mod proxy_protocol;

@@ -256,6 +256,7 @@ mod tests {
                 admin: AdminState::Ready,
                 health,
                 since: None,
+                ejected: false,
             }))
         }
 

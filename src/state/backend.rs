@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::standing::Record;
 use super::waiting::Waiting;
 use crate::clock;
 use crate::config::model::AdminState;
@@ -57,6 +58,7 @@ pub struct Live {
     /// For how long it has been serving, in milliseconds, as far as that matters to its pool.
     warm: AtomicU32,
     load: Line<Load>,
+    record: Line<Record>,
     /// When the health changed last, in milliseconds after `made`.
     changed: AtomicU64,
     made: Instant,
@@ -205,6 +207,7 @@ impl Live {
             made: clock::now(),
             warm: AtomicU32::new(0),
             load: Line::default(),
+            record: Line(Record::new(clock::now())),
             connections: (0..workers).map(|_| Line::default()).collect(),
             open: AtomicU32::new(0),
         }
@@ -232,6 +235,17 @@ impl Live {
             self.changed.store(after, Ordering::Relaxed);
         }
         self.health.store(health as u8, Ordering::Relaxed);
+        self.epoch.advance();
+    }
+
+    /// What traffic has shown of it.
+    #[inline]
+    pub fn record(&self) -> &Record {
+        &self.record.0
+    }
+
+    /// Makes every worker look again at the pool's backends.
+    pub fn advance_epoch(&self) {
         self.epoch.advance();
     }
 

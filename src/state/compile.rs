@@ -13,7 +13,7 @@ use super::flights::Flights;
 use super::gate::Gate;
 use super::live_sessions::{LiveSessions, grain};
 use super::route_limits::RouteLimits;
-use super::snapshot::{Listener, Pool, Route, Snapshot};
+use super::snapshot::{Listener, Passive, Pool, Route, Snapshot};
 use super::waiting::Waiting;
 use crate::clock;
 use crate::config::model::{
@@ -201,6 +201,11 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
         epoch: epoch.clone(),
         sessions: None,
         flights: None,
+        passive: from.passive.clone().map(|rules| Passive {
+            rules,
+            turn: (known.and_then(|known| known.passive.as_ref()))
+                .map_or_else(Arc::default, |passive| passive.turn.clone()),
+        }),
         tls: None,
         moves: known.map_or_else(
             || Arc::new(Moves::new(clock::now())),
@@ -269,6 +274,7 @@ fn nobody() -> Pool {
         epoch: Arc::default(),
         sessions: None,
         flights: None,
+        passive: None,
         tls: None,
         moves: Arc::new(Moves::new(clock::now())),
     }

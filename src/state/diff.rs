@@ -12,7 +12,8 @@ use std::time::Duration;
 use super::snapshot::{ListenerKey, ProtocolKey};
 use crate::config::model::{
     AccessFormat, AccessTarget, AdminBind, Backend, BalancerKind, Cidr, Config, Forwarding, Health,
-    Level, Limits, Listener, Pool, PoolTls, Protocol, ProxyVersion, Queue, Route, Timeouts, Watch,
+    Level, Limits, Listener, Passive, Pool, PoolTls, Protocol, ProxyVersion, Queue, Route,
+    Timeouts, Watch,
 };
 use crate::config::schema::{self, Reload};
 
@@ -50,6 +51,8 @@ pub struct PoolDiff {
     pub max_sessions: Option<usize>,
     /// The new check.
     pub health: Option<Health>,
+    /// What of the traffic is held against a backend from now on, which may be nothing.
+    pub passive: Option<Option<Passive>>,
     /// How TLS is spoken from now on, which may be not at all.
     pub tls: Option<Option<PoolTls>>,
     /// By address.
@@ -188,6 +191,7 @@ impl PoolDiff {
             && self.slow_start.is_none()
             && self.max_sessions.is_none()
             && self.health.is_none()
+            && self.passive.is_none()
             && self.tls.is_none()
             && self.backends.is_empty()
     }
@@ -246,6 +250,7 @@ impl Item for Pool {
             slow_start: changed(&self.slow_start, &to.slow_start),
             max_sessions: changed(&self.max_sessions, &to.max_sessions),
             health: changed(&self.health, &to.health),
+            passive: changed(&self.passive, &to.passive),
             tls: changed(&self.tls, &to.tls),
             backends: ListDiff::between(&self.backends, &to.backends),
         };
@@ -262,6 +267,7 @@ impl Item for Pool {
         assign(&mut self.slow_start, &change.slow_start);
         assign(&mut self.max_sessions, &change.max_sessions);
         assign(&mut self.health, &change.health);
+        assign(&mut self.passive, &change.passive);
         assign(&mut self.tls, &change.tls);
         change.backends.apply(&mut self.backends);
     }

@@ -80,8 +80,9 @@ impl Flights {
         None
     }
 
-    /// Opens a flight in place of the one under its key, if any. `salt` is any number that is not used twice.
-    pub fn open(&self, key: u64, backend: BackendIndex, salt: u64, now: Instant) -> Flight {
+    /// Opens a flight in place of the one under its key, unless that has room, which is `None`. `salt` is any number that is not used
+    /// twice.
+    pub fn open(&self, key: u64, backend: BackendIndex, salt: u64, now: Instant) -> Option<Flight> {
         let parts = [
             (1, 0),
             (u64::from(backend.0) + 1, COUNT_BITS),
@@ -91,8 +92,10 @@ impl Flights {
         let value = parts
             .iter()
             .fold(0, |value, (part, shift)| value | part << shift);
-        self.table.put(key, value, |value| self.age(value, now));
-        Flight { key, value }
+        let age = |value| self.age(value, now);
+        let stays = |value| self.has_room(value, now);
+        let put = self.table.put_unless(key, value, age, stays);
+        put.is_ok().then_some(Flight { key, value })
     }
 
     /// Closes a flight; one that is closed, or was taken the place of, stays what it is.
@@ -103,8 +106,12 @@ impl Flights {
 
     fn open_to_more(&self, key: u64, now: Instant) -> Option<u64> {
         let value = self.table.get(key)?;
+        self.has_room(value, now).then_some(value)
+    }
+
+    fn has_room(&self, value: u64, now: Instant) -> bool {
         let is_late = self.age(value, now) > LONGEST.as_secs() as u32;
-        (value & COUNT_MASK < TOGETHER && !is_late).then_some(value)
+        value & COUNT_MASK < TOGETHER && !is_late
     }
 
     fn age(&self, value: u64, now: Instant) -> u32 {
@@ -131,7 +138,7 @@ mod tests {
         let key = flights.key(1, CLIENT, b"browser");
         assert_eq!(flights.destination(key, now), None);
         let last = BackendIndex(u16::MAX);
-        let flight = flights.open(key, last, 7, now);
+        let flight = flights.open(key, last, 7, now).unwrap();
         let other = flights.key(1, CLIENT, b"other");
         assert_ne!(key, other);
         assert_ne!(key, flights.key(2, CLIENT, b"browser"));
@@ -149,19 +156,45 @@ mod tests {
     fn so_many_go_together_and_any_of_them_ends_it() {
         let flights = Flights::default();
         let (now, at) = (clock::now(), BackendIndex(2));
-        flights.open(3, at, 1, now);
+        assert!(flights.open(3, at, 1, now).is_some());
+        assert_eq!(flights.open(3, at, 4, now), None, "it has room");
         assert_eq!(flights.join(3, BackendIndex(1), now), None);
         let joined: Vec<_> = (1..TOGETHER).map(|_| flights.join(3, at, now)).collect();
         assert!(joined.iter().all(Option::is_some));
         assert_eq!(flights.join(3, at, now), None);
         assert_eq!(flights.destination(3, now), None);
-        let second = flights.open(3, at, 2, now);
+        let second = flights.open(3, at, 2, now).unwrap();
         flights.close(&joined[4].unwrap());
         assert_eq!(flights.destination(3, now), Some(at), "another one");
         let joined = flights.join(3, at, now).unwrap();
         flights.close(&joined);
         assert_eq!(flights.destination(3, now), None);
         flights.close(&second);
+    }
+
+    /// Workers that choose at the same time, each a backend of its own. The system may stop one between the two stores of an entry, and
+    /// the other cannot know.
+    #[test]
+    fn one_of_many_leads() {
+        let flights = Flights::default();
+        let (now, mut twice) = (clock::now(), 0);
+        for key in 1..2_000 {
+            let together = std::sync::Barrier::new(2);
+            let leads = |backend: u16| {
+                together.wait();
+                let salt = u64::from(backend);
+                flights
+                    .open(key, BackendIndex(backend), salt, now)
+                    .is_some()
+            };
+            let leaders = std::thread::scope(|scope| {
+                let other = scope.spawn(|| leads(1));
+                usize::from(leads(2)) + usize::from(other.join().unwrap())
+            });
+            assert_ne!(leaders, 0, "of {key}");
+            twice += leaders - 1;
+        }
+        assert!(twice < 20, "{twice} times");
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod route_limits;
 pub mod sessions;
 pub mod snapshot;
 pub mod sources;
+pub mod standing;
 pub mod store;
 pub mod summary;
 pub mod table;

@@ -156,6 +156,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
             rise: 2,
             initial: Initial::Probe,
         },
+        passive: None,
         tls: None,
     }
 }

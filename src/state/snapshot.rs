@@ -14,15 +14,18 @@ use super::flights::Flights;
 use super::gate::Gate;
 use super::live_sessions::LiveSessions;
 use super::route_limits::RouteLimits;
+use super::standing::Turn;
 use super::store::StoreEnd;
 use super::tls::{ListenerTls, PoolTls, TlsFile};
 use super::waiting::Waiting;
 use crate::config::model::{
-    BalancerKind, Config, PathChecks, PoolProtocol, Protocol, ProxyProtocol, ProxyVersion, Queue,
-    Timeouts,
+    self, AdminState, BalancerKind, Config, PathChecks, PoolProtocol, Protocol, ProxyProtocol,
+    ProxyVersion, Queue, Timeouts,
 };
 use crate::policy::balance::Shared;
 use crate::policy::filter::{Files, Filters};
+use crate::policy::health::Health;
+use crate::policy::health::passive::{Standing, is_panic};
 use crate::policy::persist::Sticky;
 use crate::policy::rebalance::Moves;
 use crate::policy::rendezvous::Rendezvous;
@@ -165,13 +168,39 @@ pub struct Pool {
     pub flights: Option<Arc<Flights>>,
     /// How many clients moved of late to even out; survives reloads under the same name.
     pub moves: Arc<Moves>,
+    /// What of the traffic is held against its backends; absent: nothing.
+    pub passive: Option<Passive>,
     /// What TLS is spoken to its backends with, where it is; control gives it.
     pub tls: Option<PoolTls>,
     /// Its live sessions, which survive reloads; absent where no route to it is sticky.
     pub sessions: Option<LiveSessions>,
 }
 
+/// What ejects a backend of a pool.
+#[derive(Debug)]
+pub struct Passive {
+    /// The rules of the file.
+    pub rules: model::Passive,
+    /// Whose it is to eject one; survives reloads under the same name.
+    pub turn: Arc<Turn>,
+}
+
 impl Pool {
+    /// Whether ejections are heeded: enough backends are left without those that are ejected.
+    pub fn heeds_ejections(&self) -> bool {
+        let Some(passive) = &self.passive else {
+            return false;
+        };
+        let ready = self
+            .backends
+            .iter()
+            .filter(|own| own.admin() == AdminState::Ready);
+        let left = ready.clone().filter(|own| {
+            own.live.health() != Health::Down && own.live.record().standing() != Standing::Ejected
+        });
+        !is_panic(&passive.rules, ready.count(), left.count())
+    }
+
     /// Whether a connection to a backend speaks for one client, by its PROXY header or its address, and so serves one request only.
     #[inline]
     pub fn is_personal(&self) -> bool {

@@ -134,6 +134,7 @@ fn pool(change: &PoolDiff, old: &[Backend]) -> String {
         change.slow_start.map(|_| "slow_start".to_owned()),
         change.max_sessions.map(|to| format!("max_sessions {to}")),
         change.health.as_ref().map(|_| "health".to_owned()),
+        change.passive.as_ref().map(|_| "passive".to_owned()),
         change.tls.as_ref().map(|_| "tls".to_owned()),
     ];
     let mut parts = shown(added.chain(removed).chain(changed));

@@ -51,19 +51,41 @@ impl Table {
     /// Puts `value`, which is not 0, under `key`; the value that had to leave for it, its own old one or the one that is oldest
     /// by `age` in a full set. Where all others are younger than `value`, it is `value` that leaves.
     pub fn put(&self, key: u64, value: u64, age: impl Fn(u64) -> u32) -> Option<u64> {
+        self.put_unless(key, value, age, |_| false).unwrap_or(None)
+    }
+
+    /// The same unless a value is under `key` that `stays`, which is the error.
+    pub fn put_unless(
+        &self,
+        key: u64,
+        value: u64,
+        age: impl Fn(u64) -> u32,
+        stays: impl Fn(u64) -> bool,
+    ) -> Result<Option<u64>, u64> {
         // Another thread may be first at a place; each round that fails is one that another one won.
         for _ in 0..WAYS {
             let own = self.find(key);
+            if let Some((_, old)) = own.filter(|(_, old)| stays(*old)) {
+                return Err(old);
+            }
             let (entry, old) = own.unwrap_or_else(|| self.victim(key, &age));
             if own.is_none() && old != 0 && age(old) < age(value) {
                 break;
             }
-            if entry.swap(key, old, value) {
-                return (old != 0).then_some(old);
+            if !entry.swap(key, old, value) {
+                continue;
             }
+            // Who was first at another place was perhaps not done when this round looked for it.
+            let twin = self
+                .find(key)
+                .filter(|(_, twin)| old == 0 && *twin != value && stays(*twin));
+            return match twin {
+                Some((_, twin)) if entry.swap(key, value, 0) => Err(twin),
+                _ => Ok((old != 0).then_some(old)),
+            };
         }
         // Not put at all: the value itself is what found no place.
-        Some(value)
+        Ok(Some(value))
     }
 
     /// Puts `new` under `key` if `old` is there now.

@@ -16,7 +16,9 @@ use crate::metrics::datagrams::DatagramCounts;
 use crate::metrics::relays::RelayCounts;
 use crate::metrics::rows::{NONE, RequestCounts, RequestLabels, RouteCounts, RouteLabels, Rows};
 use crate::policy::balance::{AnyBalancer, BackendIndex, EligibleSet, Loads, Member};
-use crate::policy::health::slow_start::share;
+use crate::policy::health::passive::Standing;
+use crate::policy::health::slow_start::{FIRST, FULL, share};
+use crate::state::backend::Backend;
 use crate::state::snapshot::{Pool, Snapshot};
 
 /// Requests of one worker and pool that may be held for their clients' homes at once.
@@ -378,12 +380,24 @@ fn is_full(pool: &Pool, view: Option<&PoolView>, backend: BackendIndex) -> bool 
 
 /// Who of a pool's backends may be chosen at this moment.
 pub fn eligible(pool: &Pool) -> EligibleSet {
-    EligibleSet::new(pool.backends.iter().map(|backend| Member {
-        weight: backend.weight,
-        share: (pool.slow_start).map_or(1, |time| share(backend.live.warm(), time)),
-        admin: backend.admin(),
-        health: backend.live.health(),
-        since: Some(backend.live.health_since()),
+    let heeds = pool.heeds_ejections();
+    let stands =
+        |backend: &Backend, standing| heeds && backend.live.record().standing() == standing;
+    let is_any_tried = (pool.backends.iter()).any(|own| stands(own, Standing::Trial));
+    let full = if is_any_tried { FULL } else { 1 };
+    EligibleSet::new(pool.backends.iter().map(|backend| {
+        let warm = (pool.slow_start).map_or(full, |time| share(backend.live.warm(), time));
+        Member {
+            weight: backend.weight,
+            share: match stands(backend, Standing::Trial) {
+                true => warm.min(FIRST),
+                false => warm,
+            },
+            admin: backend.admin(),
+            health: backend.live.health(),
+            since: Some(backend.live.health_since()),
+            ejected: stands(backend, Standing::Ejected),
+        }
     }))
 }
 

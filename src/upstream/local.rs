@@ -116,7 +116,21 @@ impl Buffers {
 pub struct ListenerView {
     generation: RefCell<Rc<Generation>>,
     listener: Cell<usize>,
-    closing: Cell<bool>,
+    closing: Cell<Closing>,
+    handed_over: Cell<bool>,
+}
+
+/// How a listener ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Closing {
+    /// It does not.
+    #[default]
+    Open,
+    /// Another process serves its sockets from now on. Connections close after their next answer; a client that rests is not cut off in
+    /// the moment in which its next request may be on the way.
+    HandedOver,
+    /// Connections close after their answer, and those that rest at once.
+    Closed,
 }
 
 impl ListenerView {
@@ -125,7 +139,8 @@ impl ListenerView {
         ListenerView {
             generation: RefCell::new(generation),
             listener: Cell::new(listener),
-            closing: Cell::new(false),
+            closing: Cell::default(),
+            handed_over: Cell::new(false),
         }
     }
 
@@ -135,15 +150,30 @@ impl ListenerView {
         self.listener.set(listener);
     }
 
-    /// From now on each connection closes after its answer, and idle ones at once.
-    pub fn close(&self) {
-        self.closing.set(true);
+    /// From now on it ends so, if it does not end sooner already.
+    pub fn close(&self, closing: Closing) {
+        self.closing.set(self.closing.get().max(closing));
+        if closing == Closing::HandedOver {
+            self.handed_over.set(true);
+        }
     }
 
     /// Whether connections close after their answer.
     #[inline]
     pub fn is_closing(&self) -> bool {
-        self.closing.get()
+        self.closing.get() != Closing::Open
+    }
+
+    /// Whether connections that rest close at once.
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        self.closing.get() == Closing::Closed
+    }
+
+    /// Whether another process reads from its sockets.
+    #[inline]
+    pub fn is_handed_over(&self) -> bool {
+        self.handed_over.get()
     }
 
     /// What is spoken there.

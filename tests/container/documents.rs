@@ -7,7 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::{root, run, there};
+use crate::process::{run, there};
+use crate::root;
 
 pub fn missing_promtool() -> Option<String> {
     (!there("promtool")).then(|| "Debian's package prometheus is not installed".to_owned())

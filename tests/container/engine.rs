@@ -10,7 +10,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::process::Process;
-use crate::{root, run, said, there};
+use crate::process::{run, said, there};
+use crate::root;
 
 /// What names of this test begin with: folders, namespaces, control groups.
 const PREFIX: &str = "weir-container-";

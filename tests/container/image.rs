@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crate::engine::{Engine, base, suite};
 use crate::process::wait;
-use crate::{engine, root, run, said, there};
+use crate::process::{run, said, there};
+use crate::{engine, root};
 
 /// How long a container may take to be found well or ill.
 const VERDICT: Duration = Duration::from_secs(60);

@@ -10,7 +10,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::process::{Process, wait};
-use crate::{root, run, said, there};
+use crate::process::{run, said, there};
+use crate::root;
 
 pub fn missing() -> Option<String> {
     for (program, package) in [("dpkg-deb", "dpkg"), ("dpkg-shlibdeps", "dpkg-dev")] {

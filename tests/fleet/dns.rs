@@ -2,6 +2,8 @@
 //! It must leave nothing running, and call what is missing skipped.
 //! Its own runner, so that what is missing is a skipped scenario. `WEIR_FULL=1` asks 20,000 questions a second, else 2,000.
 
+#[path = "claims.rs"]
+mod claims;
 #[allow(dead_code)]
 #[path = "ports.rs"]
 mod ports;
@@ -12,12 +14,12 @@ mod process;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use claims::Claim;
 use process::{Process, wait};
 
 /// Everything that is waited for happens within this time.
@@ -32,46 +34,17 @@ const ROUNDS: usize = 4;
 /// What is asked for.
 const NAME: &str = "who.shop.test";
 
-/// A scenario and what it shows.
-type Claim = (&'static str, fn(&Path));
-
-const CLAIMS: [Claim; 2] = [("dns::outage", outage), ("dns::rate", rate)];
+const CLAIMS: [Claim; 2] = [
+    ("dns::outage", missing, outage),
+    ("dns::rate", missing, rate),
+];
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let mut filters = words.iter().filter(|word| !word.starts_with('-'));
-    let filter = filters.next().map_or("", String::as_str);
-    let claims = || CLAIMS.iter().filter(|(name, _)| name.contains(filter));
-    if words.iter().any(|word| word == "--list") {
-        claims().for_each(|(name, _)| println!("{name}: test"));
-        return ExitCode::SUCCESS;
-    }
-    println!("\nrunning {} tests", claims().count());
-    let (mut passed, mut failed, mut ignored) = (0, 0, 0);
-    let directory = std::env::temp_dir().join(format!("weir-dns-{}", std::process::id()));
-    fs::create_dir_all(&directory).expect("a folder");
-    for (name, scenario) in claims() {
-        if dnsmasq().is_none() {
-            println!("test {name} ... ignored, no dnsmasq here");
-            ignored += 1;
-            continue;
-        }
-        let verdict = match catch_unwind(|| scenario(&directory)) {
-            Ok(()) => "ok",
-            Err(_) => "FAILED",
-        };
-        println!("test {name} ... {verdict}");
-        match verdict {
-            "ok" => passed += 1,
-            _ => failed += 1,
-        }
-    }
-    let _ = fs::remove_dir_all(directory);
-    let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    println!(
-        "\ntest result: {verdict}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; 0 filtered out\n"
-    );
-    ExitCode::from(u8::from(failed > 0))
+    claims::run(&CLAIMS)
+}
+
+fn missing() -> Option<String> {
+    dnsmasq().is_none().then(|| "no dnsmasq here".to_owned())
 }
 
 /// Where dnsmasq is.

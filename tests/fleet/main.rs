@@ -3,12 +3,15 @@
 //! Its own runner, because the scenarios share one fleet: read `scenarios.rs`, then `weir.rs` and `tomcat.rs`; `sessions.rs` has
 //! fleets that keep their sessions in other ways, each with servers of its own.
 
+#[allow(dead_code)]
+mod claims;
 mod client;
 mod crowd;
 mod learning;
 mod load;
 mod login;
 mod ports;
+#[allow(dead_code)]
 mod process;
 mod prometheus;
 mod redis;
@@ -20,11 +23,11 @@ mod tomcat;
 mod weir;
 
 use std::os::unix::process::parent_id;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use claims::Verdicts;
 use prometheus::Prometheus;
 use redis::Redis;
 use scenarios::Stage;
@@ -49,20 +52,8 @@ enum Show {
 }
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let wanted = |name: &str| {
-        let mut filters = words
-            .iter()
-            .filter(|word| !word.starts_with('-'))
-            .peekable();
-        filters.peek().is_none() || filters.any(|filter| name.contains(filter.as_str()))
-    };
     let mut claims = claims();
-    claims.retain(|(name, ..)| wanted(name));
-    if words.iter().any(|word| word == "--list") {
-        claims
-            .iter()
-            .for_each(|(name, ..)| println!("{name}: test"));
+    if !claims::select(&mut claims, |(name, ..)| name) {
         return ExitCode::SUCCESS;
     }
     end_with_parent();
@@ -105,9 +96,7 @@ fn is_full() -> bool {
 }
 
 fn run(claims: Vec<Claim>) -> ExitCode {
-    println!("\nrunning {} tests", claims.len());
-    let started = Instant::now();
-    let (mut passed, mut failed, mut ignored) = (0, 0, 0);
+    let mut verdicts = Verdicts::begin(claims.len());
     let directory = scenarios::directory();
     // A fleet that does not start fails the whole run at once, not every claim in turn.
     let needs_stage =
@@ -118,37 +107,19 @@ fn run(claims: Vec<Claim>) -> ExitCode {
         .then(|| set_stage(&directory));
     let mut table = Table::new(&directory, is_full());
     for (name, show, missing) in claims {
-        if let Some(missing) = missing {
-            println!("test {name} ... ignored, {missing}");
-            ignored += 1;
-            continue;
-        }
-        if !matches!(show, Show::OnStage(_)) {
+        if missing.is_none() && !matches!(show, Show::OnStage(_)) {
             // The others need the room.
             stage = None;
         }
-        let began = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| match show {
+        verdicts.judge(&name, missing, || match show {
             Show::OnStage(scenario) => scenario(stage.as_mut().expect("the stage is set")),
             Show::Sessions(plan) => table.fleet(&plan),
             Show::Compare => table.compare(),
-        }));
-        let verdict = if outcome.is_ok() { "ok" } else { "FAILED" };
-        println!("test {name} ... {verdict} ({:.1?})", began.elapsed());
-        match outcome {
-            Ok(()) => passed += 1,
-            Err(_) => failed += 1,
-        }
+        });
     }
     drop(stage);
     let _ = std::fs::remove_dir_all(directory);
-    let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    println!(
-        "\ntest result: {verdict}. {passed} passed; {failed} failed; {ignored} ignored; \
-         0 measured; 0 filtered out; finished in {:.2}s\n",
-        started.elapsed().as_secs_f64()
-    );
-    ExitCode::from(u8::from(failed > 0))
+    verdicts.end()
 }
 
 fn set_stage(directory: &Path) -> Stage {

@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -93,4 +93,31 @@ pub fn wait<T>(what: &str, patience: Duration, mut condition: impl FnMut() -> Op
         assert!(Instant::now() < end, "not within {patience:?}: {what}");
         thread::sleep(POLL);
     }
+}
+
+/// Whether there is such a program.
+pub fn there(program: &str) -> bool {
+    Command::new("sh")
+        .args([
+            "-c",
+            "PATH=$PATH:/usr/sbin:/sbin; command -v \"$0\"",
+            program,
+        ])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+/// What a program wrote to both its outputs.
+pub fn said(output: &Output) -> String {
+    let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
+
+/// Runs a command, and panics with what it wrote when it fails.
+pub fn run(command: &mut Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}:\n{}", said(&output));
+    said(&output)
 }

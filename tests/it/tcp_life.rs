@@ -125,7 +125,7 @@ fn a_removed_backend_gets_no_more_and_its_connections_end_at_the_deadline() {
             break fault;
         }
     };
-    assert!(matches!(end, Fault::Closed | Fault::Reset), "{end:?}");
+    assert_ne!(end, Fault::Timeout);
     idle.expect_end();
     let took = started.elapsed();
     let window = Duration::from_millis(900)..Duration::from_secs(4);

@@ -13,7 +13,7 @@ use std::process::{Command, id};
 use std::time::Duration;
 
 use crate::process::{Process, wait};
-use crate::{run, said, there};
+use crate::process::{run, said, there};
 
 /// What names of this test begin with.
 const PREFIX: &str = "weir-kernel-";

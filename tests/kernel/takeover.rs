@@ -6,10 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::network::{BACKENDS, Network};
+use crate::network::{self, BACKENDS, Network};
 use crate::process::{Process, wait};
+use crate::process::{run, there};
 use crate::roles::source;
-use crate::{run, there};
 
 /// What a takeover may take.
 const TAKEOVER: Duration = Duration::from_secs(4);
@@ -19,12 +19,13 @@ const SESSIONS: usize = 30;
 const WEIRS: [&str; 2] = ["weir1", "weir2"];
 
 pub fn missing_keepalived() -> Option<String> {
-    (!there("keepalived")).then(|| "Debian's package keepalived is not installed".to_owned())
+    let missing = || "Debian's package keepalived is not installed".to_owned();
+    network::missing().or_else(|| (!there("keepalived")).then(missing))
 }
 
 pub fn missing_bird() -> Option<String> {
-    (!there("bird") || !there("birdc"))
-        .then(|| "Debian's package bird2 is not installed".to_owned())
+    let missing = || "Debian's package bird2 is not installed".to_owned();
+    network::missing().or_else(|| (!there("bird") || !there("birdc")).then(missing))
 }
 
 /// VRRP: one weir has the address; it is killed, comes back, and then the cable of the other is pulled.

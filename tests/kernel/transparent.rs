@@ -5,9 +5,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::network::{BACKENDS, Network};
+use crate::network::{self, BACKENDS, Network};
 use crate::process::wait;
-use crate::{run, said, there};
+use crate::process::{run, said, there};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The client has a second address, as another client would.
@@ -18,7 +18,9 @@ const WEIR: &str = "10.99.0.11";
 pub fn missing() -> Option<String> {
     let programs = [("nft", "nftables"), ("curl", "curl")];
     let missing = programs.into_iter().find(|(program, _)| !there(program));
-    missing.map(|(_, package)| format!("Debian's package {package} is not installed"))
+    let missing =
+        missing.map(|(_, package)| format!("Debian's package {package} is not installed"));
+    network::missing().or(missing)
 }
 
 /// Each client is seen by its own address where the pool says so, and nowhere else.

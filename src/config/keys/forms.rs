@@ -81,6 +81,10 @@ pub(super) const EXPECT: Form = form(
     "status codes such as \"200-399\" or \"200,204\", or with a udp check bytes",
     "^.+$",
 );
+pub(super) const STATUSES: Form = form(
+    "status codes such as \"502-504\" or \"500,503\"",
+    "^[0-9, -]+$",
+);
 pub(super) const BYTES: Form = form("text, or bytes such as \"hex:000a ff\"", "^.+$");
 pub(super) const SERVICE: Form = form(
     "the full name of a gRPC service, such as \"shop.v1.Cart\"",

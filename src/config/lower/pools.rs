@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::load::{self, Limits};
 use super::tls::{self, Files};
-use super::{At, PoolPlaces, Report, Section, balancer};
+use super::{At, PoolPlaces, Report, Section, balancer, passive};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{
@@ -74,6 +74,7 @@ pub(super) fn lower(
             queue: load::queue(report, &section),
             backends: backends(report, &name, &section),
             health: health(report, &check, protocol),
+            passive: passive::lower(report, &section),
             tls,
             name: name.value,
         });

@@ -19,7 +19,7 @@ use super::diff::{diff, diff_with};
 use super::door::Door;
 use super::explain::explain;
 use super::status::status;
-use crate::control::shared::{Lifecycle, ReloadRequest, Shared, verdicts_in};
+use crate::control::shared::{Lifecycle, Order, ReloadRequest, Shared, verdicts_in};
 
 /// Bytes of a request body that are read where no body is wanted, and thrown away.
 const BODY: usize = 64 * 1024;
@@ -40,6 +40,7 @@ POST /api/v1/diff     what another file would change: file and text, as JSON
 GET  /api/v1/explain  where a request would go and why: url, and perhaps method, header, client, listener
 GET  /api/v1/status   listeners, routes, pools and backends as JSON
 POST /api/v1/reload   reads the configuration file again (Content-Type: application/json)
+POST /api/v1/upgrade  starts the program anew and hands over to it (Content-Type: application/json)
 POST /api/v1/pools/{pool}/backends/{backend}/{drain|ready|maint}
                       sets the state of a backend (Content-Type: application/json)
 ";
@@ -53,6 +54,7 @@ enum Resource<'a> {
     Diff,
     Explain,
     Reload,
+    Upgrade,
     BackendState(BackendState<'a>),
 }
 
@@ -93,6 +95,7 @@ pub(super) async fn answer(
         Resource::Diff => diff(&context.shared).await,
         Resource::Explain => explain(&context.shared, parts.uri.query().unwrap_or_default()),
         Resource::Reload => reload(&context.shared).await,
+        Resource::Upgrade => upgrade(&context.shared).await,
         Resource::BackendState(asked) => asked.set(&context.shared, from).await,
     };
     answered.unwrap_or_else(Problem::into_answer)
@@ -108,6 +111,7 @@ fn find<'a>(path: &'a str, method: &Method) -> Result<Resource<'a>, Problem> {
         "/api/v1/diff" => (Resource::Diff, "GET, HEAD, POST"),
         "/api/v1/explain" => (Resource::Explain, READING),
         "/api/v1/reload" => (Resource::Reload, "POST"),
+        "/api/v1/upgrade" => (Resource::Upgrade, "POST"),
         _ => match BackendState::of(path) {
             Some(asked) => (Resource::BackendState(asked), "POST"),
             None => {
@@ -178,6 +182,24 @@ async fn reload(shared: &Shared) -> Result<Answer, Problem> {
         Ok(None) => Err(unavailable("weir is ending and reloads no more")),
         Err(_) => Err(unavailable(
             "the reload goes on; /api/v1/status will tell its outcome",
+        )),
+    }
+}
+
+/// The new process is ready within half of the time that a connection has, or there is none.
+async fn upgrade(shared: &Shared) -> Result<Answer, Problem> {
+    let (reply, outcome) = oneshot::channel();
+    let asked = async {
+        shared.orders.send(Order::Upgrade { reply }).await.ok()?;
+        outcome.await.ok()
+    };
+    let unavailable = |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
+    match timeout(RELOAD_WAIT, asked).await {
+        Ok(Some(Ok(upgraded))) => Ok(json(StatusCode::OK, &upgraded)),
+        Ok(Some(Err(why))) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why)),
+        Ok(None) => Err(unavailable("weir is ending and hands over no more")),
+        Err(_) => Err(unavailable(
+            "the upgrade goes on; /api/v1/status will tell its outcome",
         )),
     }
 }

@@ -66,6 +66,10 @@ impl<'a> BackendState<'a> {
         // No reload can come between here and the await: both run on control's one thread.
         let snapshot: Arc<Snapshot> = shared.current.borrow().clone();
         let (pool, index) = self.find(&snapshot)?;
+        if shared.overrides.is_frozen() {
+            let detail = "an upgrade is under way: ask again in a moment";
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+        }
         let backend = &pool.backends[index.index()];
         let overrides = &shared.overrides;
         let changed = overrides.set(&pool.name, backend, self.state, clock::wall_millis());
@@ -115,7 +119,7 @@ impl<'a> BackendState<'a> {
 }
 
 fn takes_new(backend: &&Backend) -> bool {
-    let effective = Effective::of(backend.admin(), backend.live.health());
+    let effective = Effective::of(backend);
     matches!(effective, Effective::Up | Effective::Unknown)
 }
 

@@ -351,7 +351,7 @@ fn client(sticky: &Sticky, pool: &Pool, recall: &Recall, session: Option<Session
         home: own.map(name),
         home_state: own.map(|own| {
             let own = backend(own);
-            Effective::of(own.admin(), own.live.health()).as_str()
+            Effective::of(own).as_str()
         }),
         refuge: home.and_then(|home| home.refuge).map(name),
         issued,
@@ -387,7 +387,7 @@ fn pool_seen(pool: &Pool, sets: &EligibleSet) -> PoolSeen {
                 name: backend.name.to_string(),
                 address: backend.live.address.to_string(),
                 weight: backend.weight,
-                effective: Effective::of(backend.admin(), backend.live.health()).as_str(),
+                effective: Effective::of(backend).as_str(),
                 in_flight: backend.live.in_flight(),
                 sessions: pool.sessions.as_ref().map(|sessions| sessions.count(index)),
                 takes_new: sets.fresh().contains(index),

@@ -17,6 +17,7 @@ mod tests;
 
 use std::convert::Infallible;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{Semaphore, watch};
 
 use self::door::Door;
-use self::socket::{Connection, Socket};
+use self::socket::{Connection, Socket, Spare};
 use super::collector::Metrics;
 use super::shared::Shared;
 use super::task::Task;
@@ -61,6 +62,17 @@ pub struct Server {
     context: Context,
     door: watch::Sender<Arc<Door>>,
     accepting: Option<Task>,
+    /// For a process that takes over; absent when the system had no descriptor left.
+    spare: Option<Spare>,
+}
+
+/// A socket of the admin server that this process was given at its start.
+#[derive(Debug)]
+pub struct Given {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// Whether the file of a Unix socket is to be removed at the end.
+    pub owns_file: bool,
 }
 
 /// What a server needs from the system: an open socket unless it keeps the one it has, and the token.
@@ -72,20 +84,25 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Binds the address and reads the token. `running` keeps its socket when the address did not change.
+    /// Binds the address, or takes the socket that was given, and reads the token. `running` keeps its socket when the address did not
+    /// change.
     ///
     /// # Errors
     /// With the address or file in it: when the address is taken, or when the token file cannot be read or is empty.
     ///
     /// # Panics
     /// Outside of a runtime.
-    pub fn new(admin: &Admin, running: Option<&Server>) -> io::Result<Prepared> {
+    pub fn new(
+        admin: &Admin,
+        running: Option<&Server>,
+        given: Option<Given>,
+    ) -> io::Result<Prepared> {
         let door = Door::new(admin)?;
         let kept = running.is_some_and(|server| server.bind == admin.bind);
-        let socket = if kept {
-            None
-        } else {
-            Some(Socket::bind(&admin.bind)?)
+        let socket = match given {
+            _ if kept => None,
+            Some(given) => Some(Socket::adopt(&admin.bind, given.socket, given.owns_file)?),
+            None => Some(Socket::bind(&admin.bind)?),
         };
         Ok(Prepared {
             bind: admin.bind.clone(),
@@ -102,6 +119,7 @@ impl Server {
     /// Outside of a runtime.
     pub fn start(prepared: Prepared, context: Context) -> Server {
         let (door, doors) = watch::channel(Arc::new(prepared.door));
+        let spare = spare(prepared.socket.as_ref());
         // Only what was prepared beside another server has no socket.
         let accepting =
             (prepared.socket).map(|socket| Task::spawn(accept(socket, doors, context.clone())));
@@ -110,12 +128,31 @@ impl Server {
             context,
             door,
             accepting,
+            spare,
         }
+    }
+
+    /// One more descriptor of its socket, for a process that takes over.
+    ///
+    /// # Errors
+    /// The system's error when it has none left.
+    pub fn socket(&self) -> io::Result<OwnedFd> {
+        let none = || io::Error::other("no descriptor of the admin server's socket is left");
+        self.spare.as_ref().ok_or_else(none)?.another()
+    }
+
+    /// Stops accepting, for another process does; what was accepted is answered.
+    pub fn give_away(&mut self) {
+        if let Some(spare) = self.spare.take() {
+            spare.give_away();
+        }
+        self.accepting = None;
     }
 
     /// Goes on as the new generation says.
     pub fn switch(&mut self, prepared: Prepared) {
         if let Some(socket) = prepared.socket {
+            self.spare = spare(Some(&socket));
             let (door, doors) = watch::channel(Arc::new(prepared.door));
             self.accepting = Some(Task::spawn(accept(socket, doors, self.context.clone())));
             (self.bind, self.door) = (prepared.bind, door);
@@ -123,6 +160,10 @@ impl Server {
             self.door.send_replace(Arc::new(prepared.door));
         }
     }
+}
+
+fn spare(socket: Option<&Socket>) -> Option<Spare> {
+    socket?.spare().ok()
 }
 
 async fn accept(socket: Socket, doors: watch::Receiver<Arc<Door>>, context: Context) {

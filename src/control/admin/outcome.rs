@@ -141,7 +141,9 @@ fn placed(pool: &Pool, sticky: &Sticky, home: &Home, place: &Place) -> Outcome {
     let there = &pool.backends[place.backend.index()].name;
     let state = home_state(pool, home);
     let because = match place.stickiness {
-        Stickiness::Kept if is(pool, home, Effective::Drain) => {
+        Stickiness::Kept
+            if is(pool, home, Effective::Drain) || is(pool, home, Effective::Ejected) =>
+        {
             format!("{state}; it keeps the clients it has")
         }
         Stickiness::Kept => state,
@@ -161,7 +163,8 @@ fn placed(pool: &Pool, sticky: &Sticky, home: &Home, place: &Place) -> Outcome {
             ),
         },
         _ => {
-            let hands_over = sticky.sessions != Sessions::Local && is(pool, home, Effective::Drain);
+            let leaves = is(pool, home, Effective::Drain) || is(pool, home, Effective::Ejected);
+            let hands_over = sticky.sessions != Sessions::Local && leaves;
             let how = match (hands_over, place.for_good) {
                 (true, _) => "it is handed over, since several know its session",
                 (false, true) => "its successor is its home from now on",
@@ -223,7 +226,7 @@ fn name(pool: &Pool, backend: BackendIndex) -> &str {
 fn is(pool: &Pool, home: &Home, state: Effective) -> bool {
     home.backend.is_some_and(|own| {
         let own = &pool.backends[own.index()];
-        Effective::of(own.admin(), own.live.health()) == state
+        Effective::of(own) == state
     })
 }
 
@@ -235,10 +238,11 @@ fn home_state(pool: &Pool, home: &Home) -> String {
     let own = &pool.backends[own.index()];
     let since = clock::now().saturating_duration_since(own.live.health_since());
     let name = &own.name;
-    match Effective::of(own.admin(), own.live.health()) {
+    match Effective::of(own) {
         Effective::Up => format!("its home {name} is up"),
         Effective::Down => format!("its home {name} has been down for {} s", since.as_secs()),
         Effective::Unknown => format!("its home {name} was not checked yet"),
+        Effective::Ejected => format!("its home {name} failed requests and is ejected"),
         Effective::Drain => format!("its home {name} drains"),
         Effective::Maint => format!("its home {name} is in maintenance"),
     }

@@ -5,10 +5,12 @@
 use std::fs::{File, Permissions};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use socket2::{Domain, SockAddr, Type};
@@ -30,7 +32,7 @@ pub(super) enum Socket {
     Unix {
         listener: UnixListener,
         /// Removed when the socket is closed.
-        _file: SocketFile,
+        file: SocketFile,
     },
 }
 
@@ -47,6 +49,29 @@ pub(super) struct SocketFile {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
+    /// Whether it is somebody else's to remove.
+    is_foreign: Arc<AtomicBool>,
+}
+
+/// Another descriptor of the socket, for a process that takes over.
+#[derive(Debug)]
+pub(super) struct Spare {
+    socket: OwnedFd,
+    is_foreign: Option<Arc<AtomicBool>>,
+}
+
+impl Spare {
+    /// One more descriptor.
+    pub(super) fn another(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone()
+    }
+
+    /// From now on the file is the other process's.
+    pub(super) fn give_away(&self) {
+        if let Some(is_foreign) = &self.is_foreign {
+            is_foreign.store(true, Relaxed);
+        }
+    }
 }
 
 impl Socket {
@@ -66,6 +91,35 @@ impl Socket {
                 io::Error::new(error.kind(), text)
             }),
         }
+    }
+
+    /// A socket that was given to this process. Its file is this process's to remove only if it took another weir's place.
+    pub(super) fn adopt(bind: &AdminBind, given: OwnedFd, owns_file: bool) -> io::Result<Socket> {
+        match bind {
+            AdminBind::Tcp(_) => TcpListener::from_std(given.into()).map(Socket::Tcp),
+            AdminBind::Unix(path) => Ok(Socket::Unix {
+                listener: UnixListener::from_std(given.into())?,
+                file: SocketFile {
+                    identity: identity(path)?,
+                    path: path.clone(),
+                    is_foreign: Arc::new(AtomicBool::new(!owns_file)),
+                },
+            }),
+        }
+    }
+
+    /// Another descriptor of it.
+    pub(super) fn spare(&self) -> io::Result<Spare> {
+        Ok(match self {
+            Socket::Tcp(listener) => Spare {
+                socket: listener.as_fd().try_clone_to_owned()?,
+                is_foreign: None,
+            },
+            Socket::Unix { listener, file } => Spare {
+                socket: listener.as_fd().try_clone_to_owned()?,
+                is_foreign: Some(file.is_foreign.clone()),
+            },
+        })
     }
 
     pub(super) async fn accept(&self) -> io::Result<Connection> {
@@ -91,7 +145,8 @@ impl Connection {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+        let is_own = !self.is_foreign.load(Relaxed);
+        if is_own && identity(&self.path).is_ok_and(|identity| identity == self.identity) {
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -108,13 +163,14 @@ fn bind_unix(path: &Path) -> io::Result<Socket> {
     let file = SocketFile {
         identity: identity(path)?,
         path: path.to_owned(),
+        is_foreign: Arc::default(),
     };
     std::fs::set_permissions(path, Permissions::from_mode(MODE))?;
     socket.listen(BACKLOG)?;
     let listener = std::os::unix::net::UnixListener::from(OwnedFd::from(socket));
     Ok(Socket::Unix {
         listener: UnixListener::from_std(listener)?,
-        _file: file,
+        file,
     })
 }
 
@@ -203,10 +259,10 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains("stale.sock"), "{error}");
         // Closed without its file being removed, as a killed process does.
-        let Socket::Unix { listener, _file } = socket else {
+        let Socket::Unix { listener, file } = socket else {
             unreachable!()
         };
-        std::mem::forget(_file);
+        std::mem::forget(file);
         drop(listener);
         assert!(path.exists());
         drop(Socket::bind(&bind).unwrap());

@@ -15,18 +15,24 @@ use crate::policy::balance::BackendIndex;
 use crate::policy::health::slow_start::{FULL, share};
 use crate::state::backend;
 use crate::state::snapshot;
+use crate::state::standing::Record;
 use crate::state::tls::{Shown, TlsFile};
 
 /// The whole document.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     version: &'static str,
+    pid: u32,
+    /// The process that this one took over from.
+    predecessor: Option<u32>,
     generation: u64,
     lifecycle: &'static str,
     started: String,
     uptime_seconds: u64,
     workers: usize,
     last_reload: LastReload,
+    /// Absent when none failed: one that succeeds is another process's.
+    failed_upgrade: Option<FailedUpgrade>,
     listeners: Vec<Listener>,
     routes: Vec<Route>,
     pools: Vec<Pool>,
@@ -38,6 +44,12 @@ struct LastReload {
     at: String,
     error: Option<String>,
     warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct FailedUpgrade {
+    at: String,
+    error: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -95,6 +107,9 @@ struct Backend {
     set_at: Option<String>,
     health: &'static str,
     effective: &'static str,
+    /// In a pool with passive health.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passive: Option<Passive>,
     in_flight: u32,
     /// Absent where there is no limit.
     max_in_flight: Option<u32>,
@@ -106,6 +121,18 @@ struct Backend {
     /// Of a backend that drains: when the last of them will have expired, if none is used again.
     sessions_expire_seconds: Option<u64>,
     connections: Connections,
+}
+
+/// What traffic has shown of a backend.
+#[derive(Debug, Serialize)]
+struct Passive {
+    /// `good`, `ejected` or `trial`.
+    standing: &'static str,
+    /// Until its ejection is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds_left: Option<f64>,
+    /// Since weir started.
+    ejections: u64,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -126,12 +153,18 @@ pub(super) fn status(shared: &Shared) -> Status {
     let uptime = clock::now().saturating_duration_since(shared.started);
     Status {
         version: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
+        predecessor: shared.predecessor,
         generation: snapshot.generation,
         lifecycle: lifecycle_word(*shared.lifecycle.borrow()),
         started: Rfc3339(shared.started_wall_millis).to_string(),
         uptime_seconds: uptime.as_secs(),
         workers: shared.workers.len(),
         last_reload: last_reload(&shared.reload.borrow()),
+        failed_upgrade: (shared.upgrade.borrow().as_ref()).map(|failed| FailedUpgrade {
+            at: Rfc3339(failed.wall_millis).to_string(),
+            error: failed.text.clone(),
+        }),
         listeners: (snapshot.listeners.iter())
             .map(|from| listener(from, &snapshot.tls_files))
             .collect(),
@@ -224,7 +257,8 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overri
         set_by: if over.is_some() { "api" } else { "file" },
         set_at: over.map(|over| Rfc3339(over.set_wall_millis).to_string()),
         health: health.as_str(),
-        effective: Effective::of(admin, health).as_str(),
+        effective: Effective::of(backend).as_str(),
+        passive: (pool.passive.as_ref()).map(|_| passive(live.record())),
         in_flight: live.in_flight(),
         max_in_flight: (backend.limits.as_ref())
             .map(|limits| limits.in_flight)
@@ -234,6 +268,15 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overri
         sessions_held: 0,
         sessions_expire_seconds: None,
         connections,
+    }
+}
+
+fn passive(record: &Record) -> Passive {
+    let left = record.left(clock::now()).map(|left| left.as_secs_f64());
+    Passive {
+        standing: record.standing().as_str(),
+        seconds_left: left,
+        ejections: record.ejections_ever().iter().sum(),
     }
 }
 

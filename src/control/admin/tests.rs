@@ -34,7 +34,7 @@ fn desk(name: &str) -> Desk {
     };
     let path = std::env::temp_dir().join(format!("weir-{}-{name}.sock", std::process::id()));
     let _ = std::fs::remove_file(&path);
-    let prepared = Prepared::new(&at(AdminBind::Unix(path.clone())), None).unwrap();
+    let prepared = Prepared::new(&at(AdminBind::Unix(path.clone())), None, None).unwrap();
     Desk {
         server: Server::start(prepared, context),
         path,
@@ -272,7 +272,7 @@ async fn a_generation_moves_the_address_or_keeps_the_socket() {
     let mut desk = desk("switch");
     const HEALTHZ: &str = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
     let same = at(AdminBind::Unix(desk.path.clone()));
-    let kept = Prepared::new(&same, Some(&desk.server)).unwrap();
+    let kept = Prepared::new(&same, Some(&desk.server), None).unwrap();
     desk.server.switch(kept);
     assert_eq!(ask(&desk, HEALTHZ).await.status, 200);
 
@@ -281,13 +281,13 @@ async fn a_generation_moves_the_address_or_keeps_the_socket() {
         .local_addr()
         .unwrap();
     let moved = at(AdminBind::Tcp(port));
-    drop(Prepared::new(&moved, Some(&desk.server)).unwrap());
+    drop(Prepared::new(&moved, Some(&desk.server), None).unwrap());
     assert_eq!(
         ask(&desk, HEALTHZ).await.status,
         200,
         "what is only prepared changes nothing"
     );
-    let prepared = Prepared::new(&moved, Some(&desk.server)).unwrap();
+    let prepared = Prepared::new(&moved, Some(&desk.server), None).unwrap();
     desk.server.switch(prepared);
     let asked = tokio::task::spawn_blocking(move || over_tcp(port, HEALTHZ));
     assert_eq!(asked.await.unwrap().status, 200);

@@ -13,12 +13,7 @@ pub(super) fn families(table: &Table) -> [MetricFamily; 5] {
     let (mut open, mut ends) = (Vec::new(), Vec::new());
     let (mut datagrams, mut bytes, mut lost) = (Vec::new(), Vec::new(), Vec::new());
     for (labels, sum) in table.datagrams() {
-        let place = [
-            &*labels.listener,
-            &labels.route,
-            &labels.pool,
-            &labels.backend,
-        ];
+        let place = labels.place();
         let with = |last| [place[0], place[1], place[2], place[3], last];
         if sum.begun > 0 {
             let over: u64 = sum.ends.iter().sum();

@@ -137,6 +137,12 @@ families! {
         "Whether the checks of the backend pass (1) or not (0); 0 also before the first verdict.");
     BACKEND_STATE = gauge("weir_backend_state", ["pool", "backend", "state"],
         "The effective state of the backend: 1 for the one that holds, 0 for the others.");
+    BACKEND_EJECTED = gauge("weir_backend_ejected", ["pool", "backend"],
+        "Whether the backend is ejected for what traffic showed of it (1) or not (0), in pools with passive health.");
+    BACKEND_EJECTIONS = counter("weir_backend_ejections_total", ["pool", "backend", "cause"],
+        "Ejections of the backend, by what it was ejected for.");
+    POOL_PANIC = gauge("weir_pool_panic", ["pool"],
+        "Whether backends of the pool are ejected and used all the same (1), because too few would be left, or not (0).");
     BACKEND_IN_FLIGHT = gauge("weir_backend_in_flight", ["pool", "backend"],
         "Requests that are in flight at the backend.");
     BACKEND_UPGRADED = gauge("weir_backend_upgraded", ["pool", "backend"],

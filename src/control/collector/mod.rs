@@ -5,6 +5,7 @@
 mod datagrams;
 mod family;
 mod limits;
+mod passive;
 mod queues;
 mod relays;
 mod rows;
@@ -146,6 +147,7 @@ impl prometheus::core::Collector for Registered {
         families.extend(collector.process_families());
         families.extend(collector.config_families());
         families.extend(collector.backend_families(&snapshot));
+        families.extend(passive::families(&snapshot));
         families.push(listener_family(&snapshot));
         families.extend(store_families(&snapshot));
         families.extend(tls::families(&collector.shared.workers, &snapshot));
@@ -347,7 +349,7 @@ impl BackendSamples {
         let upgraded = f64::from(live.upgraded());
         self.upgraded
             .push(metric::BACKEND_UPGRADED.sample(&[pool, name], upgraded));
-        let effective = Effective::of(backend.admin(), health);
+        let effective = Effective::of(backend);
         for state in Effective::ALL {
             let holds = f64::from(state == effective);
             self.states

@@ -15,12 +15,7 @@ const DURATION_BOUNDS: std::ops::Range<usize> = 10..27;
 pub(super) fn families(table: &Table) -> [MetricFamily; 3] {
     let (mut ends, mut bytes, mut durations) = (Vec::new(), Vec::new(), Vec::new());
     for (labels, sum) in table.relays() {
-        let place = [
-            &*labels.listener,
-            &labels.route,
-            &labels.pool,
-            &labels.backend,
-        ];
+        let place = labels.place();
         let with = |last| [place[0], place[1], place[2], place[3], last];
         let ended = Ended::ALL.into_iter().zip(sum.ends);
         for (end, count) in ended.filter(|&(_, count)| count > 0) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Failure, Outcome, Probe, ProbeCounts, Target};
+use crate::clock;
 use crate::config::model::Health as Settings;
 use crate::policy::health::{Health, Machine, Outcome as Verdict};
 use crate::rng::Rng;
@@ -52,20 +53,35 @@ impl Watched {
         current.clone_from(name);
     }
 
+    /// Ends an ejection for connections that it refused, since it took one: it is on trial now.
+    fn excuse(&self) {
+        let record = self.live.record();
+        if record.is_ejected_for_refusing() && record.release(clock::now()) {
+            self.live.advance_epoch();
+            let (pool, name) = (&self.pool, self.name());
+            log::info!("health: {pool}/{name} is on trial: it takes connections again");
+        }
+    }
+
+    fn name(&self) -> Arc<str> {
+        let name = self.name.lock().unwrap_or_else(PoisonError::into_inner);
+        name.clone()
+    }
+
     /// Writes the health and says so.
     pub(super) fn change(&self, health: Health, why: &str) {
         let before = self.live.health();
+        if health == Health::Up {
+            // It may be another server that was started in its place.
+            self.live.record().release(clock::now());
+        }
         self.live.set_health(health);
         let now = Instant::now();
         let since = {
             let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *since, now)
         };
-        let name = self
-            .name
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let name = self.name();
         let level = match health {
             Health::Down => log::Level::Warn,
             _ => log::Level::Info,
@@ -102,6 +118,9 @@ pub(super) async fn watch(
         };
         watched.counts.count(&outcome);
         course.observe(&watched, &outcome);
+        if outcome.is_ok() {
+            watched.excuse();
+        }
         let interval = match watched.counts.any_passed() {
             true => course.interval(&settings),
             false => settings.interval.min(STARTING),

@@ -65,27 +65,35 @@ pub fn connect_as(client: IpAddr, backend: SocketAddr) -> io::Result<UdpSocket> 
 fn listener(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     let socket = socket(address)?;
     socket.set_reuse_port(reuse_port)?;
+    // A virtual IP may arrive later than weir.
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => {
+            socket.set_freebind_v6(true)?;
+            socket.set_only_v6(true)?;
+        }
+    }
+    prepare(&socket, address)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Makes a socket of an address such as the driver of a listener needs it.
+///
+/// # Errors
+/// The system's error.
+pub fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     // What the system does not grant is not worth a failure.
     let _ = socket.set_recv_buffer_size(BUFFER);
     let _ = socket.set_send_buffer_size(BUFFER);
-    // A virtual IP may arrive later than weir.
-    match address {
-        SocketAddr::V4(address) => {
-            socket.set_freebind_v4(true)?;
-            if *address.ip() == Ipv4Addr::UNSPECIFIED {
-                set_flag(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO)?;
-            }
+    let _ = set_flag(socket, libc::SOL_UDP, libc::UDP_GRO);
+    match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => set_flag(socket, libc::IPPROTO_IP, libc::IP_PKTINFO),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+            set_flag(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
         }
-        SocketAddr::V6(address) => {
-            socket.set_freebind_v6(true)?;
-            socket.set_only_v6(true)?;
-            if *address.ip() == Ipv6Addr::UNSPECIFIED {
-                set_flag(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?;
-            }
-        }
+        _ => Ok(()),
     }
-    socket.bind(&address.into())?;
-    Ok(socket)
 }
 
 fn socket(toward: SocketAddr) -> io::Result<Socket> {

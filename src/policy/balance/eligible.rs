@@ -22,6 +22,8 @@ pub struct Member {
     pub health: Health,
     /// Since when; absent: since ever.
     pub since: Option<Instant>,
+    /// Whether it is ejected for what traffic showed of it, and the pool can do without it.
+    pub ejected: bool,
 }
 
 /// How busy backends are at this moment.
@@ -59,9 +61,9 @@ pub struct EligibleSet {
 impl EligibleSet {
     /// Sorts the members, which come in pool order.
     ///
-    /// *Fresh* may take new clients: ready and up; when no ready backend is up, ready and unknown. *Kept* may serve the clients
-    /// they have: the fresh ones, those that drain and are up, and when neither a ready nor a draining backend is
-    /// up, those that drain and are unknown.
+    /// *Fresh* may take new clients: ready, up and not ejected; when no ready backend is up, ready and unknown. *Kept* may serve the
+    /// clients they have: the fresh ones, those that would be but are ejected, those that drain and are up, and when neither a ready nor
+    /// a draining backend is up, those that drain and are unknown.
     pub fn new(members: impl IntoIterator<Item = Member>) -> EligibleSet {
         let members: Vec<Member> = members.into_iter().collect();
         let is = |member: &Member, admin, health| member.admin == admin && member.health == health;
@@ -74,10 +76,10 @@ impl EligibleSet {
             true => Health::Up,
             false => Health::Unknown,
         };
-        let is_fresh = |member: &Member| is(member, AdminState::Ready, ready);
-        let fresh = Subset::new(&members, is_fresh);
+        let is_able = |member: &Member| is(member, AdminState::Ready, ready);
+        let fresh = Subset::new(&members, |member| is_able(member) && !member.ejected);
         let kept = Subset::new(&members, |member| {
-            is_fresh(member) || is(member, AdminState::Drain, drain)
+            is_able(member) || is(member, AdminState::Drain, drain)
         });
         EligibleSet {
             members,
@@ -358,6 +360,7 @@ mod tests {
             admin,
             health,
             since: None,
+            ejected: false,
         }));
         let numbers = |subset: &Subset| subset.list.iter().map(|backend| backend.0).collect();
         (numbers(&sets.fresh), numbers(&sets.kept))

@@ -152,6 +152,7 @@ mod tests {
             admin: [AdminState::Ready, AdminState::Drain, AdminState::Maint][admin as usize],
             health: Health::from_u8(health),
             since: None,
+            ejected: false,
         });
         proptest::collection::vec(member, 0..100)
     }

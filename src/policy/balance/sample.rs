@@ -31,6 +31,7 @@ pub fn up(weights: &[u16]) -> impl Iterator<Item = Member> {
         admin: AdminState::Ready,
         health: Health::Up,
         since: None,
+        ejected: false,
     })
 }
 

@@ -36,6 +36,8 @@ struct Pool {
     began: Instant,
     /// Since when every state holds.
     since: Option<Instant>,
+    /// Who is ejected.
+    ejected: Option<u16>,
     patient: bool,
     anew: bool,
     watched: Option<Duration>,
@@ -97,6 +99,7 @@ impl Pool {
             now: 1_700_000_000,
             began: facts().now,
             since: None,
+            ejected: None,
             patient: true,
             anew: false,
             watched: None,
@@ -117,6 +120,7 @@ impl Pool {
                 admin,
                 health,
                 since: self.since,
+                ejected: self.ejected == Some(index as u16),
             },
         ));
     }
@@ -296,6 +300,34 @@ fn a_route_may_want_no_other_home() {
         home,
         "a drain is no failure"
     );
+}
+
+#[test]
+fn an_ejected_home_keeps_local_sessions_and_gets_no_new_clients() {
+    let to = |choice: Choice| (choice.backend.0, choice.sticky.unwrap().stickiness);
+    for by_insert in [true, false] {
+        for (sessions, stays) in [(Sessions::Local, true), (Sessions::Replicated, false)] {
+            let mut pool = Pool::keeping([1; 4], sessions, OnFailure::Temporary, by_insert);
+            let (home, token) = pool.new_client();
+            pool.ejected = Some(home);
+            pool.set(ALL_UP);
+            let (backend, stickiness) = to(pool.ask(Some(&token), &[]).unwrap());
+            let wanted = match stays {
+                true => Stickiness::Kept,
+                false => Stickiness::Moved,
+            };
+            assert_eq!((backend == home, stickiness), (stays, wanted));
+            for _ in 0..50 {
+                let (backend, _) = to(pool.ask(None, &[]).unwrap());
+                assert_ne!(backend, home, "no new clients");
+            }
+            let (elsewhere, _) = to(pool.ask(Some(&token), &[home]).unwrap());
+            assert_ne!(elsewhere, home, "a refused connection moves it");
+            pool.set(but(home, (Ready, Down)));
+            let (elsewhere, _) = to(pool.ask(Some(&token), &[]).unwrap());
+            assert_ne!(elsewhere, home, "a failed check moves it");
+        }
+    }
 }
 
 #[test]

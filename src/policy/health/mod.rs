@@ -1,7 +1,8 @@
 //! Health of a backend: what is observed, and the machine that turns outcomes of checks into it.
 //! It never runs a check and knows no time: control asks, this counts.
-//! The walk goes on in `slow_start.rs`, then in `balance/eligible.rs`, which reads the result.
+//! The walk goes on in `passive.rs` (what traffic says), `slow_start.rs`, then in `balance/eligible.rs`, which reads the result.
 
+pub mod passive;
 pub mod slow_start;
 
 use crate::config::model::Initial;

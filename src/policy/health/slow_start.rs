@@ -7,7 +7,7 @@ use std::time::Duration;
 /// The share of a backend that is warm. The greatest weight times this is what a weight may be.
 pub const FULL: u16 = 250;
 /// The share of one that has just come up: a tenth.
-const FIRST: u16 = FULL / 10;
+pub const FIRST: u16 = FULL / 10;
 /// The share grows in so many equal steps, so that workers look again that often and no oftener.
 const STEPS: u128 = 32;
 

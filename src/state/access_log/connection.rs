@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::date::DateCache;
-use super::json::{bytes, number, optional, text};
-use crate::http::text::{push_address, push_digits, push_id, push_number, push_seconds};
+use super::json::{begin, bytes, number, optional, text};
+use crate::http::text::{push_address, push_number, push_seconds};
 
 /// One relayed connection that ended, or that found no backend.
 #[derive(Debug)]
@@ -51,12 +51,7 @@ pub struct Connection<'a> {
 }
 
 pub(super) fn json(record: &Connection<'_>, date: &mut DateCache, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"time\":\"");
-    out.extend_from_slice(date.rfc3339(record.wall_millis / 1000));
-    out.push(b'.');
-    push_digits(record.wall_millis % 1000, 3, out);
-    out.extend_from_slice(b"Z\",\"id\":\"");
-    push_id(record.id, out);
+    begin(record.wall_millis, record.id, date, out);
     text(b"\",\"listener\":\"", record.listener, out);
     out.extend_from_slice(b"\",\"client\":\"");
     push_address(record.client, out);

@@ -10,12 +10,7 @@ use crate::http::text::{
 };
 
 pub(super) fn line(record: &Record<'_>, date: &mut DateCache, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"time\":\"");
-    out.extend_from_slice(date.rfc3339(record.wall_millis / 1000));
-    out.push(b'.');
-    push_digits(record.wall_millis % 1000, 3, out);
-    out.extend_from_slice(b"Z\",\"id\":\"");
-    push_id(record.id, out);
+    begin(record.wall_millis, record.id, date, out);
     if !record.request_id.is_empty() {
         bytes(b"\",\"request_id\":\"", record.request_id, out);
     }
@@ -57,6 +52,16 @@ pub(super) fn line(record: &Record<'_>, date: &mut DateCache, out: &mut Vec<u8>)
     }
     optional(b",\"error\":\"", record.error, out);
     out.extend_from_slice(b"}\n");
+}
+
+/// The members that every line begins with, the last one without its closing quote.
+pub(super) fn begin(wall_millis: u64, id: u64, date: &mut DateCache, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"time\":\"");
+    out.extend_from_slice(date.rfc3339(wall_millis / 1000));
+    out.push(b'.');
+    push_digits(wall_millis % 1000, 3, out);
+    out.extend_from_slice(b"Z\",\"id\":\"");
+    push_id(id, out);
 }
 
 pub(super) fn number(before: &[u8], number: u64, out: &mut Vec<u8>) {

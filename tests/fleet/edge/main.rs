@@ -3,6 +3,8 @@
 //! Its own runner, so that what is missing is a skipped scenario. Read `stage.rs` for the parties, then the file of each.
 
 mod bytes;
+#[path = "../claims.rs"]
+mod claims;
 mod grpc;
 #[allow(dead_code)]
 #[path = "../ports.rs"]
@@ -13,14 +15,9 @@ mod process;
 mod stage;
 mod web;
 
-use std::fs;
-use std::panic::catch_unwind;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
 
-/// A scenario: its name, what it needs that is not here, if anything, and what it shows.
-type Claim = (&'static str, fn() -> Option<String>, fn(&Path));
+use claims::Claim;
 
 const CLAIMS: &[Claim] = &[
     ("edge::grpc_calls", grpc::missing, grpc::calls),
@@ -48,47 +45,5 @@ const CLAIMS: &[Claim] = &[
 ];
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let mut filters = words.iter().filter(|word| !word.starts_with('-'));
-    let filter = filters.next().map_or("", String::as_str);
-    let claims = || CLAIMS.iter().filter(|(name, ..)| name.contains(filter));
-    if words.iter().any(|word| word == "--list") {
-        claims().for_each(|(name, ..)| println!("{name}: test"));
-        return ExitCode::SUCCESS;
-    }
-    println!("\nrunning {} tests", claims().count());
-    let (mut passed, mut failed, mut ignored) = (0, 0, 0);
-    let started = Instant::now();
-    for (name, missing, scenario) in claims() {
-        if let Some(missing) = missing() {
-            println!("test {name} ... ignored, {missing}");
-            ignored += 1;
-            continue;
-        }
-        let directory = directory(name);
-        let outcome = catch_unwind(|| scenario(&directory));
-        let _ = fs::remove_dir_all(directory);
-        match outcome {
-            Ok(()) => passed += 1,
-            Err(_) => failed += 1,
-        }
-        println!(
-            "test {name} ... {}",
-            if outcome.is_ok() { "ok" } else { "FAILED" }
-        );
-    }
-    let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    println!(
-        "\ntest result: {verdict}. {passed} passed; {failed} failed; {ignored} ignored; \
-         0 measured; 0 filtered out; finished in {:.2}s\n",
-        started.elapsed().as_secs_f64()
-    );
-    ExitCode::from(u8::from(failed > 0))
-}
-
-fn directory(name: &str) -> PathBuf {
-    let name = format!("{}-{}", name.replace(':', "-"), std::process::id());
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    fs::create_dir_all(directory.join("state")).expect("a directory can be made");
-    directory
+    claims::run(CLAIMS)
 }

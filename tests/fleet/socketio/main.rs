@@ -2,6 +2,8 @@
 //! It must also show that this fails without stickiness, or it would show nothing.
 //! Its own runner, so that a missing Node.js is a skipped scenario; `server.js` and `client.js` are the other two parties.
 
+#[path = "../claims.rs"]
+mod claims;
 #[allow(dead_code)]
 #[path = "../ports.rs"]
 mod ports;
@@ -12,69 +14,30 @@ mod process;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use claims::Claim;
 use process::{Process, wait};
 use serde_json::Value;
 
 const START: Duration = Duration::from_secs(20);
 const NAMES: [&str; 2] = ["a", "b"];
 
-type Claim = (&'static str, fn(&Path));
-
 const CLAIMS: [Claim; 4] = [
-    ("socketio::insert", |directory| {
+    ("socketio::insert", missing, |directory| {
         sticky(directory, "{ mode = \"insert\" }")
     }),
-    ("socketio::cookie_hash", |directory| {
+    ("socketio::cookie_hash", missing, |directory| {
         sticky(directory, "{ mode = \"cookie-hash\" }")
     }),
-    ("socketio::not_sticky_fails", not_sticky_fails),
-    ("socketio::websocket_alone", websocket_alone),
+    ("socketio::not_sticky_fails", missing, not_sticky_fails),
+    ("socketio::websocket_alone", missing, websocket_alone),
 ];
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let mut filters = words.iter().filter(|word| !word.starts_with('-'));
-    let filter = filters.next().map_or("", String::as_str);
-    let claims: Vec<Claim> = (CLAIMS.into_iter())
-        .filter(|(name, _)| name.contains(filter))
-        .collect();
-    if words.iter().any(|word| word == "--list") {
-        claims.iter().for_each(|(name, _)| println!("{name}: test"));
-        return ExitCode::SUCCESS;
-    }
-    println!("\nrunning {} tests", claims.len());
-    let (mut passed, mut failed, mut ignored) = (0, 0, 0);
-    let started = Instant::now();
-    let missing = missing();
-    for (name, scenario) in claims {
-        if let Some(missing) = &missing {
-            println!("test {name} ... ignored, {missing}");
-            ignored += 1;
-            continue;
-        }
-        let directory = directory(name);
-        let outcome = catch_unwind(|| scenario(&directory));
-        let _ = fs::remove_dir_all(directory);
-        let verdict = if outcome.is_ok() { "ok" } else { "FAILED" };
-        println!("test {name} ... {verdict}");
-        *(if outcome.is_ok() {
-            &mut passed
-        } else {
-            &mut failed
-        }) += 1;
-    }
-    let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    println!(
-        "\ntest result: {verdict}. {passed} passed; {failed} failed; {ignored} ignored; \
-         0 measured; 0 filtered out; finished in {:.2}s\n",
-        started.elapsed().as_secs_f64()
-    );
-    ExitCode::from(u8::from(failed > 0))
+    claims::run(&CLAIMS)
 }
 
 /// Where the modules are, which are not part of this tree.
@@ -92,13 +55,6 @@ fn missing() -> Option<String> {
     }
     let node = Command::new("node").arg("--version").output();
     node.err().map(|error| format!("no node: {error}"))
-}
-
-fn directory(name: &str) -> PathBuf {
-    let name = format!("{}-{}", name.replace(':', "-"), std::process::id());
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    fs::create_dir_all(directory.join("state")).expect("a directory can be made");
-    directory
 }
 
 fn script(name: &str) -> String {

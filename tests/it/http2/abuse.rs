@@ -11,8 +11,8 @@ use crate::support::http2::{
     window_update,
 };
 use crate::support::origin::ok;
-use crate::support::weir::plain;
-use crate::support::{Origin, Weir, until};
+use crate::support::weir::{plain, plain_at};
+use crate::support::{Origin, Weir, process, until};
 
 /// What a flood may add to weir's memory, in KiB.
 const ROOM: u64 = 16 * 1024;
@@ -372,11 +372,6 @@ fn what_breaks_the_protocol_ends_the_connection() {
             frame(HEADERS, END_HEADERS | END_STREAM, 3, [0xff, 0xff, 0x03]),
             Reason::PROTOCOL_ERROR,
         ),
-        (
-            "more data than the window",
-            vec![frame(DATA, 0, 1, [0; 16_384]); 5].concat(),
-            Reason::FLOW_CONTROL_ERROR,
-        ),
     ];
     let count = cases.len();
     let mut wrong = Vec::new();
@@ -402,6 +397,38 @@ fn what_breaks_the_protocol_ends_the_connection() {
     until("the backend to be rid of them", || {
         (weir.metric("weir_backend_in_flight", &[]) == 0.0).then_some(())
     });
+}
+
+/// While a backend takes its time to connect, no window opens: what is beyond a stream's ends the stream, or the connection
+/// (RFC 9113 section 6.9.1 leaves the choice).
+#[test]
+fn more_data_than_the_window_of_a_stream() {
+    let deaf = process::deaf();
+    let weir = Weir::start(&plain_at(&[deaf.address], ""));
+    let mut wire = wire(&weir);
+    wire.send(post_frame(1, &[]));
+    wire.send(vec![frame(DATA, 0, 1, [0; 16_384]); 5].concat());
+    let told = std::iter::from_fn(|| wire.frame().ok());
+    let end = told
+        .filter(|frame| [RST_STREAM, http2::GOAWAY].contains(&frame.kind))
+        .map(|frame| http2::code_of(&frame))
+        .next();
+    assert_eq!(end, Some(Reason::FLOW_CONTROL_ERROR));
+}
+
+/// Likewise what is beyond that of the connection, although each stream kept to its own.
+#[test]
+fn more_data_than_the_window_of_a_connection() {
+    let deaf = process::deaf();
+    let weir = Weir::start(&plain_at(&[deaf.address], "[http2]\nwindow = \"64KiB\"\n"));
+    let mut wire = wire(&weir);
+    for stream in [1, 3, 5] {
+        wire.send(post_frame(stream, &[]));
+        wire.send(vec![frame(DATA, 0, stream, [0; 16_384]); 2].concat());
+    }
+    wire.expect_goaway(Reason::FLOW_CONTROL_ERROR);
+    weir.settles("weir_http2_errors_total", &[], 1.0);
+    weir.settles("weir_backend_in_flight", &[], 0.0);
 }
 
 /// What is wrong with one stream is that stream's alone.

@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// A loopback address on which nothing listens, and which no other caller was given. The ports lie below those that the kernel
 /// hands out on its own.
@@ -24,6 +25,30 @@ pub fn free_address() -> SocketAddr {
             given.insert(address.port());
         })
         .expect("a free port")
+}
+
+/// An address whose kernel answers no further connection request for as long as this lives: its backlog is full.
+pub struct Deaf {
+    pub address: SocketAddr,
+    _listener: TcpListener,
+    _queued: Vec<TcpStream>,
+}
+
+pub fn deaf() -> Deaf {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("an address");
+    let address = listener.local_addr().expect("its own address");
+    // SAFETY: the descriptor is open as long as `listener`; the call takes no pointer.
+    assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+    let mut queued = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        queued.push(stream);
+        assert!(queued.len() < 8, "no end of the backlog");
+    }
+    Deaf {
+        address,
+        _listener: listener,
+        _queued: queued,
+    }
 }
 
 /// Closing the socket sends RST.
@@ -92,9 +117,21 @@ pub fn raise_descriptors() {
 }
 
 pub fn signal(process: u32, signal: i32) {
-    // SAFETY: the process is a child that was not waited for yet, so that its id is still its own.
+    // SAFETY: the process is a child that was not waited for yet, or was just found by its arguments, so that its id is still its own.
     let result = unsafe { libc::kill(process as libc::pid_t, signal) };
-    assert_eq!(result, 0, "kill");
+    assert!(result == 0 || signal == libc::SIGKILL, "kill");
+}
+
+/// Processes that were started with this argument.
+pub fn running(argument: &str) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let ids = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
+    ids.filter(|id: &u32| {
+        let command = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        let mut arguments = command.split(|byte| *byte == 0);
+        *id != std::process::id() && arguments.any(|known| known == argument.as_bytes())
+    })
+    .collect()
 }
 
 /// Resident memory of a process, in KiB.

@@ -195,6 +195,12 @@ impl Weir {
         self.child.borrow().id()
     }
 
+    /// The process that serves now: it may have taken over from the one that was started.
+    #[track_caller]
+    pub fn serving(&self) -> u32 {
+        self.status()["pid"].as_u64().expect("an id") as u32
+    }
+
     pub fn signal(&self, signal: i32) {
         process::signal(self.id(), signal);
     }
@@ -249,6 +255,10 @@ impl Drop for Weir {
         let child = self.child.get_mut();
         let _ = child.kill();
         let _ = child.wait();
+        // Those that took over from it are nobody's children.
+        for process in process::running(&self.file.to_string_lossy()) {
+            process::signal(process, libc::SIGKILL);
+        }
         for thread in self.collecting.drain(..) {
             let _ = thread.join();
         }
