@@ -73,6 +73,8 @@ pub(super) struct RoutePlaces {
     pub hosts: Vec<Span>,
     /// The pool it names, if it names one.
     pub pool: Option<At<String>>,
+    /// The pool that its canary names, if it has one.
+    pub canary: Option<At<String>>,
     pub sticky: Option<sticky::StickyPlaces>,
     /// Its filters, by their types.
     pub filters: Vec<Span>,
@@ -89,6 +91,8 @@ pub(super) struct PoolPlaces {
     pub transparent: Span,
     pub balancer: Span,
     pub name: Span,
+    /// The pool that takes over for it, if it names one.
+    pub fallback: Option<At<String>>,
     /// Where it says how much each backend may have at once.
     pub limits: Vec<(&'static str, Span)>,
     /// Where TLS is told to verify nothing, if it is.

@@ -3,6 +3,7 @@
 //! The walk goes on in `state/compile.rs`, which turns it into a snapshot.
 
 mod balancer;
+mod canary;
 mod cidr;
 mod filters;
 mod passive;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use balancer::{BalancerKind, HashKey};
+pub use canary::{Canary, pools_of};
 pub use cidr::Cidr;
 pub use filters::{
     Algorithm, BasicAuth, Compress, Cors, ErrorPage, Filter, HeaderEdits, MAX_REGEX, Origins, Part,
@@ -305,6 +307,8 @@ pub struct Route {
     pub alpn: Vec<String>,
     /// Name of a pool that exists; empty: it leads nowhere, since its filters answer.
     pub pool: String,
+    /// A part of its clients that another pool serves; absent: none.
+    pub canary: Option<Canary>,
     /// In the order written.
     pub filters: Vec<Filter>,
     /// Absent: not sticky.
@@ -349,6 +353,8 @@ pub struct Pool {
     pub max_sessions: usize,
     /// What becomes of work while all backends have as much as they may have.
     pub queue: Queue,
+    /// The pool that takes over while none of its backends may be chosen; absent: none does.
+    pub fallback: Option<String>,
     /// At least one; names and addresses are unique within the pool.
     pub backends: Vec<Backend>,
     /// The active check.
@@ -381,6 +387,8 @@ pub struct Backend {
     pub weight: u16,
     /// What the operator wants of it.
     pub state: AdminState,
+    /// Whether it serves only where no other can.
+    pub backup: bool,
     /// Requests at once; `None`: no limit.
     pub max_in_flight: Option<u32>,
     /// Connections at once; `None`: no limit.

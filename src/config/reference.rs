@@ -33,7 +33,8 @@ const HEAD: &str = "\
 const ALWAYS: [&str; 2] = ["pools.*.health.type", "routes[].pool"];
 
 /// Comments always: they could not stand beside the mode or the protocol that the reference has.
-const OF_OTHER_MODES: [&str; 17] = [
+const OF_OTHER_MODES: [&str; 18] = [
+    "pools.*.fallback",
     "pools.*.max_connections",
     "pools.*.backends[].max_connections",
     "pools.*.proxy_protocol",

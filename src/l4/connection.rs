@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::link::Link;
 use super::queue::Patience;
 use super::record::Story;
+use super::way::way;
 use crate::clock;
 use crate::config::model::{BalancerKind, ProxyVersion};
 use crate::metrics::relays::Ended;
@@ -93,11 +94,18 @@ impl Connection {
         let (generation, listener) = (self.view.generation(), self.view.listener());
         self.story.count_at(&generation, listener, None, None);
         self.ask_gate(&generation, listener)?;
-        let router = &generation.snapshot.router;
-        let route = router
-            .route(&self.story.facts(listener))
-            .ok_or(Failure::NoRoute)?;
-        let (backend, lease) = self.reach(&generation, listener, route).await?;
+        let snapshot = &*generation.snapshot;
+        let facts = self.story.facts(listener);
+        let taken = snapshot.router.route(&facts).ok_or(Failure::NoRoute)?;
+        let mut route = way(&self.local, snapshot, taken, &facts);
+        let (backend, lease) = loop {
+            match self.reach(&generation, listener, route).await {
+                Err(Failure::NoBackend) if snapshot.routes[route].fallback.is_some() => {
+                    route = snapshot.routes[route].fallback.unwrap_or(taken);
+                }
+                reached => break reached?,
+            }
+        };
         let mut early = Backlog::default();
         early.push(&self.early);
         self.local.buffers.put(std::mem::take(&mut self.early));

@@ -13,3 +13,4 @@ mod passage;
 mod queue;
 mod record;
 pub mod udp;
+mod way;

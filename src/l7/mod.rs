@@ -32,3 +32,4 @@ mod session;
 pub mod side;
 mod trailers;
 mod upgrade;
+mod way;

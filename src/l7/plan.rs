@@ -31,7 +31,7 @@ use crate::policy::retry::{self, MAX_RETRIES, Retry, Try};
 use crate::rng;
 use crate::state::backend::Backend;
 use crate::state::flights::Flight;
-use crate::state::snapshot::Route;
+use crate::state::snapshot::{Pool, Route};
 use crate::upstream::generation::{Generation, PoolLoads};
 use crate::upstream::queue::{Place, Want};
 
@@ -55,6 +55,8 @@ pub(super) struct Attempts {
     is_planned: bool,
     /// Whether a store was asked for its session.
     has_asked: bool,
+    /// Which of the ways of its route it takes; absent: that is not decided.
+    pub(super) way: Option<usize>,
     /// Its place in the pool's queue.
     pub(super) place: Option<Place>,
     /// Until when it waits for a backend that has all that it may have.
@@ -89,6 +91,11 @@ impl Attempts {
         let until = patience(route, started).filter(|_| !self.is_impatient);
         // A first plan knows what time it is.
         until.is_some_and(|until| !self.is_planned || clock::now() < until)
+    }
+
+    /// Whether it was at no backend yet.
+    pub(super) fn is_untried(&self) -> bool {
+        self.count == 0 && self.failure.is_none()
     }
 
     /// Whether others wait already, who were here first.
@@ -198,6 +205,7 @@ impl Attempts {
                 Ok(None)
             }
             Nowhere::HomeDown => Err(Failure::HomeDown),
+            Nowhere::NoBackend if self.fall_back(route.fallback) => Ok(None),
             Nowhere::NoBackend => Err(self.failure.unwrap_or(Failure::NoBackend)),
         }
     }
@@ -289,6 +297,8 @@ pub(super) fn plan(
     if request.body.exceeds(route.max_body) || exchange.upload.exceeds(route.max_body) {
         return Err(Failure::BodyTooLarge);
     }
+    let (ordinal, route) = attempts.way(&local, snapshot, ordinal, &facts);
+    exchange.facts.route = Some(ordinal);
     facts.session = look_up(snapshot, route, &facts);
     exchange.facts.session = facts.session.map(Shown::from);
     let first_flight = FirstFlight::of(snapshot, route, &facts);
@@ -304,8 +314,7 @@ pub(super) fn plan(
     forwarding::edit(head, &source, snapshot.config.forwarding, edits);
     introduce(exchange.client, &source, edits);
     let pool = &snapshot.pools[route.pool];
-    let backend = &pool.backends[choice.backend.index()];
-    compose(&request, backend, pool.protocol, edits, &mut scratch.out);
+    compose(&request, pool, choice.backend, edits, &mut scratch.out);
     Ok(Some(Plan::new(route, &choice, flight)))
 }
 
@@ -426,14 +435,14 @@ fn scope(generation: &Generation, route: &Route, sticky: &Sticky) -> Scope {
 /// Writes the request's head as the backend gets it.
 fn compose(
     request: &Request<'_>,
-    backend: &Backend,
-    protocol: PoolProtocol,
+    pool: &Pool,
+    backend: BackendIndex,
     edits: &mut Edits,
     out: &mut Vec<u8>,
 ) {
     let head = &request.head;
     forwarding::remove_hop_by_hop(head.bytes, head.lines, request.connection_options, edits);
-    if !request.upgrade.is_empty() && protocol == PoolProtocol::Http1 {
+    if !request.upgrade.is_empty() && pool.protocol == PoolProtocol::Http1 {
         upgrade::offer(request.upgrade, edits);
     }
     out.clear();
@@ -446,7 +455,7 @@ fn compose(
     });
     out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    edit_host(head, backend, edits);
+    edit_host(head, &pool.backends[backend.index()], edits);
     if head.version == Version::Http10 {
         // An HTTP/1.0 client cannot be sent the 100 that it asks for.
         head.field(Field::Expect)

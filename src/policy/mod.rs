@@ -3,6 +3,7 @@
 //! Read `facts.rs` first, then `choose.rs`, which strings persistence and balancing together, then the decision you are after.
 
 pub mod balance;
+pub mod canary;
 pub mod choose;
 pub mod cidr;
 pub mod facts;

@@ -257,6 +257,7 @@ mod tests {
                 health,
                 since: None,
                 ejected: false,
+                backup: false,
             }))
         }
 

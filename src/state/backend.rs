@@ -28,6 +28,8 @@ pub struct Backend {
     pub over: Arc<Override>,
     /// What is known of the server at its address.
     pub live: Arc<Live>,
+    /// Whether it serves only where no other can.
+    pub backup: bool,
     /// How much it may have at once; absent: as much as comes.
     pub limits: Option<Limits>,
 }

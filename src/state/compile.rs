@@ -13,14 +13,16 @@ use super::flights::Flights;
 use super::gate::Gate;
 use super::live_sessions::{LiveSessions, grain};
 use super::route_limits::RouteLimits;
-use super::snapshot::{Listener, Passive, Pool, Route, Snapshot};
+use super::snapshot::{Listener, Passive, Pool, Route, Snapshot, Split};
 use super::waiting::Waiting;
+use super::ways::{sticky_toward, ways};
 use crate::clock;
 use crate::config::model::{
     self, BalancerKind, Check, Config, PoolProtocol, Queue, QueueOrder, Rebalance, Sessions,
 };
 use crate::metrics::rows::NONE;
 use crate::policy::balance::{Bound, Hash, Maglev, Shared};
+use crate::policy::canary::Share;
 use crate::policy::filter::Filters;
 use crate::policy::health::Health;
 use crate::policy::persist::token::Secrets;
@@ -57,27 +59,36 @@ pub fn compile(
         .any(|route| route.pool.is_empty())
         .then(nobody);
     let limits = RouteLimits::of_routes(&config, previous);
-    let routes = config
-        .routes
-        .iter()
-        .zip(limits)
-        .map(|(from, limits)| Route {
+    let routes = ways(&config).into_iter().map(|way| {
+        let from = &config.routes[way.file];
+        let pool = pool_ordinals[way.pool];
+        let sticky = from.sticky.as_ref().zip(secrets).map(|(own, secrets)| {
+            // A sticky route has a pool.
+            let pool = &config.pools[pool];
+            let idle = longest_idle(&config, pool).unwrap_or_default();
+            let own = sticky_toward(own, &from.pool, &pool.name);
+            self::sticky(&own, pool, secrets, idle)
+        });
+        let split = |(way, canary): (usize, &model::Canary)| Split {
+            share: Share::new(canary.weight),
+            way,
+        };
+        Route {
             name: from.name.as_str().into(),
-            pool: pool_ordinals[from.pool.as_str()],
-            sticky: (from.sticky.as_ref().zip(secrets)).map(|(from_sticky, secrets)| {
-                // A sticky route has a pool.
-                let pool = &config.pools[pool_ordinals[from.pool.as_str()]];
-                let idle = longest_idle(&config, pool).unwrap_or_default();
-                sticky(from_sticky, pool, secrets, idle)
-            }),
+            file: way.file,
+            pool,
+            canary: way.canary.zip(from.canary.as_ref()).map(split),
+            fallback: way.fallback,
+            sticky,
             filters: Filters::new(&from.filters),
             doors: Vec::new(),
-            limits,
+            limits: limits[way.file].clone(),
             store: None,
             timeouts: from.timeouts,
             replies: from.replies,
             max_body: from.max_body.unwrap_or(u64::MAX),
-        });
+        }
+    });
     Snapshot {
         generation,
         listeners: listeners.collect(),
@@ -177,6 +188,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
         written: backend.state,
         over: (overs.get(backend.name.as_str())).map_or_else(Arc::default, |over| (*over).clone()),
         live: live(backend.address),
+        backup: backend.backup,
         limits: limits(backend, &waiting),
     });
     let is_limited = |own: &model::Backend| own.max_in_flight.or(own.max_connections).is_some();
@@ -196,7 +208,8 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
             from.backends
                 .iter()
                 .map(|backend| (backend.name.as_str(), backend.weight)),
-        ),
+        )
+        .with_backups(from.backends.iter().map(|backend| backend.backup)),
         shared: shared(from, known),
         epoch: epoch.clone(),
         sessions: None,
@@ -280,16 +293,24 @@ fn nobody() -> Pool {
     }
 }
 
+/// Whether requests of the route may come to the pool.
+fn leads_to(config: &Config, route: &model::Route, pool: &model::Pool) -> bool {
+    model::pools_of(route, &config.pools).contains(&pool.name.as_str())
+}
+
 /// The longest time that a session may be idle on a sticky route to the pool.
 fn longest_idle(config: &Config, pool: &model::Pool) -> Option<Duration> {
-    let routes = config.routes.iter().filter(|route| route.pool == pool.name);
+    let routes = config
+        .routes
+        .iter()
+        .filter(|route| leads_to(config, route, pool));
     let stickies = routes.filter_map(|route| route.sticky.as_ref());
     stickies.map(|sticky| sticky.idle_timeout).max()
 }
 
 /// The live sessions of a pool that a sticky route leads to.
 fn live_sessions(config: &Config, pool: &model::Pool, known: &Known<'_>) -> Option<LiveSessions> {
-    let routes = config.routes.iter().filter(|route| route.pool == pool.name);
+    let routes = (config.routes.iter()).filter(|route| leads_to(config, route, pool));
     let stickies = || routes.clone().filter_map(|route| route.sticky.as_ref());
     let idle = longest_idle(config, pool)?;
     let known = known.pools.get(pool.name.as_str());
@@ -307,7 +328,7 @@ fn live_sessions(config: &Config, pool: &model::Pool, known: &Known<'_>) -> Opti
 
 /// The new clients under way to a pool, if a route to it wants them found.
 fn flights(config: &Config, pool: &model::Pool, known: &Known<'_>) -> Option<Arc<Flights>> {
-    let mut routes = config.routes.iter().filter(|route| route.pool == pool.name);
+    let mut routes = (config.routes.iter()).filter(|route| leads_to(config, route, pool));
     let stickies = |route: &model::Route| route.sticky.as_ref().is_some_and(|s| s.first_flight);
     let known = known.pools.get(pool.name.as_str());
     routes.any(stickies).then(|| {

@@ -39,6 +39,8 @@ pub struct PoolDiff {
     pub balance_factor: Option<f64>,
     /// The new queue.
     pub queue: Option<Queue>,
+    /// The pool that takes over from now on, which may be none.
+    pub fallback: Option<Option<String>>,
     /// The new PROXY header, which may be none.
     pub proxy_protocol: Option<Option<ProxyVersion>>,
     /// Whether connections come from their clients' addresses from now on.
@@ -185,6 +187,7 @@ impl PoolDiff {
         self.balancer.is_none()
             && self.balance_factor.is_none()
             && self.queue.is_none()
+            && self.fallback.is_none()
             && self.proxy_protocol.is_none()
             && self.transparent.is_none()
             && self.max_idle.is_none()
@@ -244,6 +247,7 @@ impl Item for Pool {
             balancer: changed(&self.balancer, &to.balancer),
             balance_factor: changed(&self.balance_factor, &to.balance_factor),
             queue: changed(&self.queue, &to.queue),
+            fallback: changed(&self.fallback, &to.fallback),
             proxy_protocol: changed(&self.proxy_protocol, &to.proxy_protocol),
             transparent: changed(&self.transparent, &to.transparent),
             max_idle: changed(&self.max_idle, &to.max_idle),
@@ -261,6 +265,7 @@ impl Item for Pool {
         assign(&mut self.balancer, &change.balancer);
         assign(&mut self.balance_factor, &change.balance_factor);
         assign(&mut self.queue, &change.queue);
+        assign(&mut self.fallback, &change.fallback);
         assign(&mut self.proxy_protocol, &change.proxy_protocol);
         assign(&mut self.transparent, &change.transparent);
         assign(&mut self.max_idle, &change.max_idle);

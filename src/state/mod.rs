@@ -25,6 +25,7 @@ pub mod summary;
 pub mod table;
 pub mod tls;
 pub mod waiting;
+pub mod ways;
 
 #[cfg(test)]
 pub(crate) mod sample;

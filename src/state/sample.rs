@@ -98,6 +98,7 @@ fn route(name: &str, pool: &str, path: &str) -> Route {
         pool: pool.into(),
         sticky: None,
         filters: Vec::new(),
+        canary: None,
         replies: None,
         max_body: None,
         timeouts: timeouts(10),
@@ -141,6 +142,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
             timeout: Duration::from_secs(5),
             order: QueueOrder::Fifo,
         },
+        fallback: None,
         proxy_protocol: None,
         transparent: false,
         max_idle: 256,
@@ -168,6 +170,7 @@ fn backend(address: SocketAddr) -> Backend {
         address,
         weight: 1,
         state: AdminState::Ready,
+        backup: false,
         max_in_flight: None,
         max_connections: None,
     }

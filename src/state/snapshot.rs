@@ -23,6 +23,7 @@ use crate::config::model::{
     ProxyVersion, Queue, Timeouts,
 };
 use crate::policy::balance::Shared;
+use crate::policy::canary::Share;
 use crate::policy::filter::{Files, Filters};
 use crate::policy::health::Health;
 use crate::policy::health::passive::{Standing, is_panic};
@@ -104,8 +105,14 @@ pub struct Listener {
 pub struct Route {
     /// Its label.
     pub name: Arc<str>,
+    /// Its place in the file. Ways to other pools than its own follow after all routes of the file; see `ways.rs`.
+    pub file: usize,
     /// Ordinal of its pool.
     pub pool: usize,
+    /// The way that a part of its clients takes.
+    pub canary: Option<Split>,
+    /// The way that takes over while none of its pool's backends may be chosen.
+    pub fallback: Option<usize>,
     /// Its steps; absent: requests and answers pass as they are.
     pub filters: Option<Box<Filters>>,
     /// Where those of its filters ask that ask for a password; control gives them.
@@ -122,6 +129,15 @@ pub struct Route {
     pub replies: Option<u32>,
     /// Bytes a request body may have; `u64::MAX`: no limit.
     pub max_body: u64,
+}
+
+/// A part of a route's clients that takes another way.
+#[derive(Clone, Copy, Debug)]
+pub struct Split {
+    /// How many of them.
+    pub share: Share,
+    /// The ordinal of the way.
+    pub way: usize,
 }
 
 impl Route {

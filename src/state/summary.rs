@@ -163,6 +163,9 @@ fn backend(from: &Backend, to: &Backend) -> String {
             .to_owned(),
         );
     }
+    if from.backup != to.backup {
+        words.push(if to.backup { "backup" } else { "no backup" }.to_owned());
+    }
     let limits = [
         ("max_in_flight", from.max_in_flight, to.max_in_flight),
         ("max_connections", from.max_connections, to.max_connections),

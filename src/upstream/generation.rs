@@ -388,6 +388,7 @@ pub fn eligible(pool: &Pool) -> EligibleSet {
     EligibleSet::new(pool.backends.iter().map(|backend| {
         let warm = (pool.slow_start).map_or(full, |time| share(backend.live.warm(), time));
         Member {
+            backup: backend.backup,
             weight: backend.weight,
             share: match stands(backend, Standing::Trial) {
                 true => warm.min(FIRST),

@@ -5,7 +5,7 @@
 use crate::config::codes::Code;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::lower::{Draft, PoolPlaces};
-use crate::config::model::{Listener, Pool, PoolProtocol, Protocol};
+use crate::config::model::{Listener, Pool, PoolProtocol, Protocol, Route, pools_of};
 use crate::config::section::Report;
 use crate::config::values::brief;
 
@@ -49,7 +49,8 @@ fn counts_nothing(draft: &Draft, pool: &Pool, places: &PoolPlaces) -> Option<Dia
         return Some(told.help("write max_in_flight, which counts requests"));
     }
     let listener = not_of_requests(draft, pool).filter(|own| own.protocol == Protocol::Udp)?;
-    let (key, place) = places.limits.first()?;
+    let fallback = (places.fallback.as_ref()).map(|name| ("fallback", name.span.clone()));
+    let (key, place) = &fallback.or_else(|| places.limits.first().cloned())?;
     let found = Diagnostic::at(
         Code::OtherLimit,
         place.clone(),
@@ -57,7 +58,7 @@ fn counts_nothing(draft: &Draft, pool: &Pool, places: &PoolPlaces) -> Option<Dia
             "`{key}` means nothing for datagrams, which the listener `{}` leads here",
             brief(&listener.name)
         ),
-        "no datagram waits",
+        "no datagram waits, or goes to another pool",
     );
     Some(found.help(format!(
         "leave `{key}` out; `max_flows` of the listener bounds how many clients there are"
@@ -66,11 +67,9 @@ fn counts_nothing(draft: &Draft, pool: &Pool, places: &PoolPlaces) -> Option<Dia
 
 /// The first listener that leads connections or datagrams to the pool.
 fn not_of_requests<'a>(draft: &'a Draft, pool: &Pool) -> Option<&'a Listener> {
-    let routes = draft
-        .config
-        .routes
-        .iter()
-        .filter(|route| route.pool == pool.name);
+    let pools = &draft.config.pools;
+    let leads_here = |route: &&Route| pools_of(route, pools).contains(&pool.name.as_str());
+    let routes = draft.config.routes.iter().filter(leads_here);
     let mut names = routes.flat_map(|route| &route.listeners);
     names.find_map(|name| {
         let mut listeners = draft.config.listeners.iter();

@@ -40,6 +40,12 @@ pub(super) fn lower(
             transparent: section.place("transparent"),
             balancer: section.place("balancer"),
             name: name.span.clone(),
+            fallback: section
+                .text(&mut Report::new(), "fallback", names::name)
+                .map(|value| At {
+                    value,
+                    span: section.place("fallback"),
+                }),
             limits: section.present(&["max_in_flight", "max_connections"]),
             has_check: check.value("type").is_some(),
             check_time: time.map(|value| value.span),
@@ -72,6 +78,7 @@ pub(super) fn lower(
             slow_start: section.duration(report, "slow_start"),
             max_sessions: section.count(report, "max_sessions").unwrap_or_default() as usize,
             queue: load::queue(report, &section),
+            fallback: section.text(report, "fallback", names::name),
             backends: backends(report, &name, &section),
             health: health(report, &check, protocol),
             passive: passive::lower(report, &section),
@@ -183,6 +190,7 @@ fn backend(
             ("maint", AdminState::Maint),
         ],
     );
+    let backup = table.flag(report, "backup");
     let limits = Limits::lower(report, table, limits);
     let address = address?;
     let place = table.place("address");
@@ -201,6 +209,7 @@ fn backend(
             address,
             weight,
             state,
+            backup,
             max_in_flight: limits.in_flight,
             max_connections: limits.connections,
         },

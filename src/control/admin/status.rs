@@ -83,7 +83,16 @@ struct Route {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     alpn: Vec<String>,
     pool: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    canary: Option<Canary>,
     sticky: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Canary {
+    pool: String,
+    /// Its part of new clients, in hundredths.
+    weight: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -100,6 +109,9 @@ struct Backend {
     name: String,
     address: String,
     weight: u16,
+    /// Whether it serves only where no other can.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    backup: bool,
     /// While it warms up: the part of its weight that it takes, beside those of the others. Absent where backends do not.
     share: Option<f64>,
     state: &'static str,
@@ -223,6 +235,10 @@ fn route(route: &model::Route) -> Route {
         sni: route.sni.clone(),
         alpn: route.alpn.clone(),
         pool: route.pool.clone(),
+        canary: route.canary.as_ref().map(|canary| Canary {
+            pool: canary.pool.clone(),
+            weight: canary.weight,
+        }),
         sticky: route.sticky.is_some(),
     }
 }
@@ -252,6 +268,7 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overri
         name: backend.name.to_string(),
         address: live.address.to_string(),
         weight: backend.weight,
+        backup: backend.backup,
         share: (pool.slow_start).map(|time| f64::from(share(live.warm(), time)) / f64::from(FULL)),
         state: admin.as_str(),
         set_by: if over.is_some() { "api" } else { "file" },

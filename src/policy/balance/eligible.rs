@@ -24,6 +24,8 @@ pub struct Member {
     pub since: Option<Instant>,
     /// Whether it is ejected for what traffic showed of it, and the pool can do without it.
     pub ejected: bool,
+    /// Whether it serves only where no other can.
+    pub backup: bool,
 }
 
 /// How busy backends are at this moment.
@@ -61,25 +63,37 @@ pub struct EligibleSet {
 impl EligibleSet {
     /// Sorts the members, which come in pool order.
     ///
-    /// *Fresh* may take new clients: ready, up and not ejected; when no ready backend is up, ready and unknown. *Kept* may serve the
-    /// clients they have: the fresh ones, those that would be but are ejected, those that drain and are up, and when neither a ready nor
-    /// a draining backend is up, those that drain and are unknown.
+    /// *Fresh* may take new clients: ready, up and not ejected; when no ready backend is up, ready and unknown. Backups are fresh only
+    /// where no other is. *Kept* may serve the clients they have: the fresh ones, those that would be but are ejected or backups that are
+    /// up, those that drain and are up, and when neither a ready nor a draining backend is up, those that drain and are unknown.
     pub fn new(members: impl IntoIterator<Item = Member>) -> EligibleSet {
         let members: Vec<Member> = members.into_iter().collect();
         let is = |member: &Member, admin, health| member.admin == admin && member.health == health;
         let any = |admin| members.iter().any(|m| is(m, admin, Health::Up));
-        let ready = match any(AdminState::Ready) {
+        let ready = |backup| {
+            let mut group = members.iter().filter(|member| member.backup == backup);
+            match group.any(|member| is(member, AdminState::Ready, Health::Up)) {
+                true => Health::Up,
+                false => Health::Unknown,
+            }
+        };
+        let drain = match any(AdminState::Ready) || any(AdminState::Drain) {
             true => Health::Up,
             false => Health::Unknown,
         };
-        let drain = match ready == Health::Up || any(AdminState::Drain) {
-            true => Health::Up,
-            false => Health::Unknown,
-        };
-        let is_able = |member: &Member| is(member, AdminState::Ready, ready);
-        let fresh = Subset::new(&members, |member| is_able(member) && !member.ejected);
+        let (own, spare) = (ready(false), ready(true));
+        let is_able = |member: &Member| !member.backup && is(member, AdminState::Ready, own);
+        let is_spare = |m: &Member, health| m.backup && is(m, AdminState::Ready, health);
+        let mut fresh = Subset::new(&members, |member| is_able(member) && !member.ejected);
+        let stands_in = fresh.list.is_empty();
+        if stands_in {
+            fresh = Subset::new(&members, |m| is_spare(m, spare) && !m.ejected);
+        }
         let kept = Subset::new(&members, |member| {
-            is_able(member) || is(member, AdminState::Drain, drain)
+            is_able(member)
+                || is(member, AdminState::Drain, drain)
+                || is_spare(member, Health::Up)
+                || stands_in && is_spare(member, spare)
         });
         EligibleSet {
             members,
@@ -361,6 +375,7 @@ mod tests {
             health,
             since: None,
             ejected: false,
+            backup: false,
         }));
         let numbers = |subset: &Subset| subset.list.iter().map(|backend| backend.0).collect();
         (numbers(&sets.fresh), numbers(&sets.kept))
@@ -385,6 +400,37 @@ mod tests {
         assert_eq!(sorted(&all[4..]), (vec![], vec![0]));
         assert_eq!(sorted(&all[5..]), (vec![], vec![]));
         assert_eq!(sorted(&[]), (vec![], vec![]));
+    }
+
+    #[test]
+    fn backups_stand_in_for_all_others() {
+        let sorted = |members: &[(AdminState, Health, bool)]| {
+            let sets = EligibleSet::new(members.iter().map(|&(admin, health, backup)| Member {
+                admin,
+                health,
+                backup,
+                ..up(&[1]).next().unwrap()
+            }));
+            let numbers = |subset: &Subset| subset.list.iter().map(|own| own.0).collect::<Vec<_>>();
+            (numbers(&sets.fresh), numbers(&sets.kept))
+        };
+        let spare = (Ready, Up, true);
+        // While another one may be chosen, even one without a verdict, they keep only whom they have.
+        assert_eq!(sorted(&[(Ready, Up, false), spare]), (vec![0], vec![0, 1]));
+        assert_eq!(
+            sorted(&[(Ready, Unknown, false), spare]),
+            (vec![0], vec![0, 1])
+        );
+        assert_eq!(sorted(&[(Ready, Down, false), spare]), (vec![1], vec![1]));
+        assert_eq!(sorted(&[(Drain, Up, false), spare]), (vec![1], vec![0, 1]));
+        assert_eq!(
+            sorted(&[(Ready, Down, false), (Ready, Unknown, true)]),
+            (vec![1], vec![1])
+        );
+        assert_eq!(
+            sorted(&[(Maint, Up, false), (Ready, Down, true)]),
+            (vec![], vec![])
+        );
     }
 
     proptest! {

@@ -115,6 +115,7 @@ impl Pool {
     fn set(&mut self, states: [(AdminState, Health); 4]) {
         self.sets = EligibleSet::new(states.into_iter().enumerate().map(
             |(index, (admin, health))| Member {
+                backup: false,
                 weight: index as u16 + 1,
                 share: 1,
                 admin,
