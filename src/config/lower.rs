@@ -3,12 +3,14 @@
 //! The walk goes on in `lower/listeners.rs`, `lower/tls.rs`, `lower/pools.rs`, `lower/routes.rs`, and then in `check.rs`.
 
 mod balancer;
+mod discovery;
 mod filters;
 mod listeners;
 mod load;
 mod passive;
 mod pools;
 mod protection;
+mod retry;
 mod routes;
 mod sticky;
 mod tls;

@@ -5,11 +5,13 @@
 mod balancer;
 mod canary;
 mod cidr;
+mod discovery;
 mod filters;
 mod passive;
 mod protection;
 mod proxy_protocol;
 mod queue;
+mod retry;
 mod sticky;
 mod tls;
 
@@ -21,6 +23,7 @@ use std::time::Duration;
 pub use balancer::{BalancerKind, HashKey};
 pub use canary::{Canary, pools_of};
 pub use cidr::Cidr;
+pub use discovery::{Discovery, Dns, HttpList, Records};
 pub use filters::{
     Algorithm, BasicAuth, Compress, Cors, ErrorPage, Filter, HeaderEdits, MAX_REGEX, Origins, Part,
     Piece, Redirect, Respond, Rewrite, Scheme, SecurityHeaders, Template, Variable,
@@ -28,7 +31,8 @@ pub use filters::{
 pub use passive::Passive;
 pub use protection::{Access, LimitKey, Rate, RateLimit};
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
-pub use queue::{Queue, QueueOrder};
+pub use queue::{BackendLimits, Queue, QueueOrder};
+pub use retry::{Retry, RetryOn};
 pub use sticky::{
     Cookie, InsertTimes, OnFailure, Rebalance, SameSite, Secure, Sessions, Sticky, StickyMode,
     Store,
@@ -319,6 +323,8 @@ pub struct Route {
     pub max_body: Option<u64>,
     /// The file's timeouts with the route's own over them.
     pub timeouts: Timeouts,
+    /// When its requests are tried again, beyond what always is.
+    pub retry: Option<Retry>,
 }
 
 /// A condition on a request header field.
@@ -353,10 +359,14 @@ pub struct Pool {
     pub max_sessions: usize,
     /// What becomes of work while all backends have as much as they may have.
     pub queue: Queue,
+    /// How much each backend may have that does not say so itself, as those that are discovered.
+    pub limits: BackendLimits,
     /// The pool that takes over while none of its backends may be chosen; absent: none does.
     pub fallback: Option<String>,
-    /// At least one; names and addresses are unique within the pool.
+    /// At least one, unless they are discovered; names and addresses are unique within the pool.
     pub backends: Vec<Backend>,
+    /// Where more of them come from; absent: from nowhere.
+    pub discovery: Option<Discovery>,
     /// The active check.
     pub health: Health,
     /// What of the traffic is held against a backend; absent: nothing.
@@ -389,10 +399,10 @@ pub struct Backend {
     pub state: AdminState,
     /// Whether it serves only where no other can.
     pub backup: bool,
-    /// Requests at once; `None`: no limit.
-    pub max_in_flight: Option<u32>,
-    /// Connections at once; `None`: no limit.
-    pub max_connections: Option<u32>,
+    /// How much it may have at once.
+    pub limits: BackendLimits,
+    /// Whether the pool's discovery named it, and not the file.
+    pub discovered: bool,
 }
 
 /// Administrative state of a backend.
@@ -463,6 +473,10 @@ pub enum Check {
         host: Option<String>,
         /// Status codes that mean health, as inclusive ranges.
         expect: Vec<(u16, u16)>,
+        /// Status codes by which a backend asks to be drained, as inclusive ranges; they mean health too.
+        drain_on: Vec<(u16, u16)>,
+        /// Text that the body of a healthy answer has in it; absent: any body will do.
+        body: Option<String>,
     },
     /// A call of the gRPC health service, version 1.
     Grpc {

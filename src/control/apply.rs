@@ -9,6 +9,7 @@ use super::certificates::{self, Material};
 use super::sockets::{Opened, Sockets};
 use super::supervisor::{Adoption, Supervisor};
 use super::{filter_files, probes, process_log, store};
+use crate::clock;
 use crate::config::model::{AccessTarget, Config};
 use crate::metrics::rows::Budget;
 use crate::net::transparent;
@@ -59,7 +60,7 @@ pub fn prepare(
     let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
     let access_log = place(before, &config)?;
     let files = filter_files::read(&config)?;
-    let mut snapshot = compile(config, secrets, previous, generation, workers);
+    let mut snapshot = compile(config, secrets, previous, generation, workers, clock::now());
     certificates::attach(&mut snapshot, material, secrets, previous)?;
     store::attach(&mut snapshot, previous);
     filter_files::attach(&mut snapshot, previous, files);

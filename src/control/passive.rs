@@ -166,9 +166,9 @@ mod tests {
             max_ejected: 0.1,
             panic_threshold: 0.5,
         });
-        let snapshot = compile(Arc::new(config), None, previous, 1, 1);
+        let snapshot = compile(Arc::new(config), None, previous, 1, 1, clock::now());
         for backend in &snapshot.pools[0].backends {
-            backend.live.set_health(Health::Up);
+            backend.live.set_health(Health::Up, clock::now());
         }
         snapshot
     }

@@ -14,6 +14,7 @@ use super::admin::{self, Context};
 use super::apply::{self, Running};
 use super::certificates;
 use super::collector::Metrics;
+use super::discovery::{self, Board};
 use super::overrides::Overrides;
 use super::probes;
 use super::reload::{Cause, Reloader};
@@ -190,6 +191,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
     let first = prepared.snapshot.clone();
     let overrides = Arc::new(Overrides::load(&started.state_dir));
     overrides.adopt(&first);
+    let discovery = discovery::Sources::new(&started.state_dir);
     let (queue, batches) = Queue::new();
     let nowhere = Place::open(&AccessTarget::Off).expect("nothing to open");
     let running = Running {
@@ -213,6 +215,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         workers: running.workers.counts(),
         budget: running.budget.clone(),
         overrides: overrides.clone(),
+        discovery: discovery.board(),
         reload_requests: mpsc::channel(1).0,
         orders: mpsc::channel(1).0,
         upgrade: watch::channel(None).1,
@@ -232,6 +235,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         material,
         overrides,
         warnings: loaded.warnings.without_advice(),
+        discovery,
         running,
         admin,
         current,
@@ -288,6 +292,7 @@ pub fn shared(pools: &[(&str, &[SocketAddr])]) -> (Arc<Shared>, Ends) {
         workers: vec![Arc::default(), Arc::default()],
         budget,
         overrides: Arc::new(Overrides::load(Path::new("/proc/nowhere"))),
+        discovery: Arc::<Board>::default(),
         reload_requests,
         orders: mpsc::channel(1).0,
         upgrade: watch::channel(None).1,
@@ -302,5 +307,12 @@ pub fn shared(pools: &[(&str, &[SocketAddr])]) -> (Arc<Shared>, Ends) {
 pub fn snapshot(config: Config, previous: Option<&Snapshot>) -> Snapshot {
     let secrets = Secrets::parse("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").expect("a secret");
     let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
-    compile(Arc::new(config), Some(&secrets), previous, generation, 2)
+    compile(
+        Arc::new(config),
+        Some(&secrets),
+        previous,
+        generation,
+        2,
+        clock::now(),
+    )
 }

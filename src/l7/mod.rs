@@ -28,6 +28,7 @@ mod queue;
 mod record;
 pub mod reject;
 mod respond;
+mod retry;
 mod session;
 pub mod side;
 mod trailers;

@@ -79,8 +79,7 @@ impl Exchange<'_> {
         })
     }
 
-    /// Writes down what became of the session. A session is live when its application opened it or did not refuse it; a client
-    /// that shows none is known by weir's token, from its second request on, lest one who keeps no cookies counts many times.
+    /// Writes down what became of the session.
     pub(super) fn note_session(&self, chosen: &Chosen, given: Given<'_>) {
         let generation = &*self.generation;
         let route = self
@@ -106,24 +105,7 @@ impl Exchange<'_> {
             let lesson = mode.lesson(is_known, chosen, given);
             return self.learn(route, mode, sessions, lesson, backend);
         }
-        let token = || chosen.key.map(|key| sessions.key(&key));
-        match (given, shown) {
-            (Given::Value(id), shown) => {
-                let key = sessions.key(id);
-                let old = shown.or_else(token).filter(|old| *old != key);
-                old.inspect(|old| sessions.end(*old));
-                sessions.open(key, backend, now);
-            }
-            (Given::Deleted, shown) => {
-                shown.inspect(|shown| sessions.end(*shown));
-            }
-            (Given::Nothing, shown) => {
-                let known = shown.or_else(token);
-                if let Some(known) = known {
-                    sessions.note(known, backend, now);
-                }
-            }
-        }
+        sessions.answered(backend, shown, chosen.key, given, now);
     }
 
     /// Writes down what an answer taught, and tells the store of it when that is news.
@@ -137,16 +119,8 @@ impl Exchange<'_> {
     ) {
         let now = self.facts.started;
         let shown = self.facts.session.map(Shown::key);
-        let (news, is_over) = match (lesson, shown) {
-            (Lesson::Opened(id), _) => (sessions.open(sessions.key(id), backend, now), false),
-            (Lesson::Used, Some(shown)) => (sessions.touch(shown, now), false),
-            (Lesson::Taken, Some(shown)) => (sessions.note(shown, backend, now), false),
-            (Lesson::Ended, Some(shown)) => {
-                sessions.end(shown);
-                (None, true)
-            }
-            (_, None) | (Lesson::Nothing, _) => (None, false),
-        };
+        let news = sessions.learn(lesson, backend, shown, now);
+        let is_over = lesson == Lesson::Ended && shown.is_some();
         let (Some(store), Some(keys)) = (&route.store, mode.store()) else {
             return;
         };

@@ -4,12 +4,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::standing::Record;
 use super::waiting::Waiting;
-use crate::clock;
 use crate::config::model::AdminState;
 use crate::metrics::counter::Counter;
 use crate::policy::health::Health;
@@ -57,6 +56,8 @@ pub struct Live {
     pub address: SocketAddr,
     epoch: Arc<Epoch>,
     health: AtomicU8,
+    /// Whether it asks to be drained, by the status that answers its check.
+    leaving: AtomicBool,
     /// For how long it has been serving, in milliseconds, as far as that matters to its pool.
     warm: AtomicU32,
     load: Line<Load>,
@@ -114,8 +115,16 @@ impl Epoch {
 }
 
 impl Backend {
-    /// What the operator wants of it.
+    /// What is wanted of it: what the operator wants, or a drain if it asks for one itself.
     pub fn admin(&self) -> AdminState {
+        match self.set() {
+            AdminState::Ready if self.live.is_leaving() => AdminState::Drain,
+            state => state,
+        }
+    }
+
+    /// What the operator wants of it.
+    pub fn set(&self) -> AdminState {
         let states = AdminState::ALL;
         let over = usize::from(self.over.0.load(Ordering::Relaxed));
         over.checked_sub(1)
@@ -199,17 +208,24 @@ impl Backend {
 }
 
 impl Live {
-    /// A server of which nothing is known but `health`, for `workers` workers.
-    pub fn new(address: SocketAddr, health: Health, epoch: Arc<Epoch>, workers: usize) -> Self {
+    /// A server of which nothing is known but `health` at `now`, for `workers` workers.
+    pub fn new(
+        address: SocketAddr,
+        health: Health,
+        epoch: Arc<Epoch>,
+        workers: usize,
+        now: Instant,
+    ) -> Self {
         Live {
             address,
             epoch,
             health: AtomicU8::new(health as u8),
+            leaving: AtomicBool::new(false),
             changed: AtomicU64::new(0),
-            made: clock::now(),
+            made: now,
             warm: AtomicU32::new(0),
             load: Line::default(),
-            record: Line(Record::new(clock::now())),
+            record: Line(Record::new(now)),
             connections: (0..workers).map(|_| Line::default()).collect(),
             open: AtomicU32::new(0),
         }
@@ -221,18 +237,33 @@ impl Live {
         Health::from_u8(self.health.load(Ordering::Relaxed))
     }
 
+    /// Whether it asks to be drained.
+    #[inline]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Records whether it asks to be drained; whether that is news, by which every worker looks again. Only control may call it.
+    pub fn set_leaving(&self, is_leaving: bool) -> bool {
+        let is_news = self.leaving.swap(is_leaving, Ordering::Relaxed) != is_leaving;
+        if is_news {
+            self.epoch.advance();
+        }
+        is_news
+    }
+
     /// Since when that has been the observed state.
     pub fn health_since(&self) -> Instant {
         self.made + Duration::from_millis(self.changed.load(Ordering::Relaxed))
     }
 
-    /// Records the observed state and makes every worker look again. One that is not up grows cold. Only control may call it.
-    pub fn set_health(&self, health: Health) {
+    /// Records the state observed at `now` and makes every worker look again. One that is not up grows cold. Only control may call it.
+    pub fn set_health(&self, health: Health, now: Instant) {
         if health != Health::Up {
             self.warm.store(0, Ordering::Relaxed);
         }
         if self.health() != health {
-            let after = clock::now() - self.made;
+            let after = now.saturating_duration_since(self.made);
             let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
             self.changed.store(after, Ordering::Relaxed);
         }

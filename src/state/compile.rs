@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::backend::{Backend, Epoch, Limits, Live, Override};
 use super::diff::key;
@@ -16,7 +16,6 @@ use super::route_limits::RouteLimits;
 use super::snapshot::{Listener, Passive, Pool, Route, Snapshot, Split};
 use super::waiting::Waiting;
 use super::ways::{sticky_toward, ways};
-use crate::clock;
 use crate::config::model::{
     self, BalancerKind, Check, Config, PoolProtocol, Queue, QueueOrder, Rebalance, Sessions,
 };
@@ -33,13 +32,14 @@ use crate::policy::rebalance::Moves;
 use crate::policy::rendezvous::Rendezvous;
 use crate::policy::route::{RouteMatch, Router};
 
-/// Makes generation number `generation`, for `workers` workers, after `previous`. Without secrets no route is sticky.
+/// Makes generation number `generation`, for `workers` workers, after `previous`, at `now`. Without secrets no route is sticky.
 pub fn compile(
     config: Arc<Config>,
     secrets: Option<&Secrets>,
     previous: Option<&Snapshot>,
     generation: u64,
     workers: usize,
+    now: Instant,
 ) -> Snapshot {
     let known = Known::of(previous);
     let listeners = config.listeners.iter().map(|from| Listener {
@@ -47,9 +47,9 @@ pub fn compile(
         ..listener(from, &known)
     });
     let pools = config.pools.iter().map(|from| Pool {
-        sessions: live_sessions(&config, from, &known),
-        flights: flights(&config, from, &known),
-        ..pool(from, &known, workers)
+        sessions: live_sessions(&config, from, &known, now),
+        flights: flights(&config, from, &known, now),
+        ..pool(from, &known, workers, now)
     });
     let mut pool_ordinals = ordinals(config.pools.iter().map(|pool| &pool.name));
     pool_ordinals.insert("", config.pools.len());
@@ -57,7 +57,7 @@ pub fn compile(
         .routes
         .iter()
         .any(|route| route.pool.is_empty())
-        .then(nobody);
+        .then(|| nobody(now));
     let limits = RouteLimits::of_routes(&config, previous);
     let routes = ways(&config).into_iter().map(|way| {
         let from = &config.routes[way.file];
@@ -85,6 +85,7 @@ pub fn compile(
             limits: limits[way.file].clone(),
             store: None,
             timeouts: from.timeouts,
+            retry: from.retry,
             replies: from.replies,
             max_body: from.max_body.unwrap_or(u64::MAX),
         }
@@ -156,7 +157,7 @@ fn peeks(config: &Config, listener: &model::Listener) -> bool {
     })
 }
 
-fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
+fn pool(from: &model::Pool, known: &Known<'_>, workers: usize, now: Instant) -> Pool {
     let known = known.pools.get(from.name.as_str());
     let epoch: Arc<Epoch> = known.map_or_else(Arc::default, |known| known.epoch.clone());
     let lives: HashMap<SocketAddr, &Arc<Live>> = known
@@ -171,6 +172,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
             initial(&from.health),
             epoch.clone(),
             workers,
+            now,
         )),
     };
     let overs: HashMap<&str, &Arc<Override>> = known
@@ -191,7 +193,8 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
         backup: backend.backup,
         limits: limits(backend, &waiting),
     });
-    let is_limited = |own: &model::Backend| own.max_in_flight.or(own.max_connections).is_some();
+    let is_limited =
+        |own: &model::Backend| own.limits.in_flight.or(own.limits.connections).is_some();
     Pool {
         name: from.name.as_str().into(),
         protocol: from.protocol,
@@ -214,22 +217,23 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize) -> Pool {
         epoch: epoch.clone(),
         sessions: None,
         flights: None,
+        retries: known.map_or_else(Arc::default, |known| known.retries.clone()),
         passive: from.passive.clone().map(|rules| Passive {
             rules,
             turn: (known.and_then(|known| known.passive.as_ref()))
                 .map_or_else(Arc::default, |passive| passive.turn.clone()),
         }),
         tls: None,
-        moves: known.map_or_else(
-            || Arc::new(Moves::new(clock::now())),
-            |known| known.moves.clone(),
-        ),
+        moves: known.map_or_else(|| Arc::new(Moves::new(now)), |known| known.moves.clone()),
     }
 }
 
 /// How much a backend may have at once.
 fn limits(backend: &model::Backend, waiting: &Arc<Waiting>) -> Option<Limits> {
-    let (in_flight, connections) = (backend.max_in_flight, backend.max_connections);
+    let model::BackendLimits {
+        in_flight,
+        connections,
+    } = backend.limits;
     in_flight.or(connections)?;
     let connections = connections.unwrap_or(u32::MAX);
     Some(Limits {
@@ -265,7 +269,7 @@ fn shared(from: &model::Pool, known: Option<&&Pool>) -> Shared {
 }
 
 /// The pool of routes that lead nowhere.
-fn nobody() -> Pool {
+fn nobody(now: Instant) -> Pool {
     Pool {
         name: NONE.into(),
         protocol: PoolProtocol::Http1,
@@ -287,9 +291,10 @@ fn nobody() -> Pool {
         epoch: Arc::default(),
         sessions: None,
         flights: None,
+        retries: Arc::default(),
         passive: None,
         tls: None,
-        moves: Arc::new(Moves::new(clock::now())),
+        moves: Arc::new(Moves::new(now)),
     }
 }
 
@@ -309,7 +314,12 @@ fn longest_idle(config: &Config, pool: &model::Pool) -> Option<Duration> {
 }
 
 /// The live sessions of a pool that a sticky route leads to.
-fn live_sessions(config: &Config, pool: &model::Pool, known: &Known<'_>) -> Option<LiveSessions> {
+fn live_sessions(
+    config: &Config,
+    pool: &model::Pool,
+    known: &Known<'_>,
+    now: Instant,
+) -> Option<LiveSessions> {
     let routes = (config.routes.iter()).filter(|route| leads_to(config, route, pool));
     let stickies = || routes.clone().filter_map(|route| route.sticky.as_ref());
     let idle = longest_idle(config, pool)?;
@@ -323,18 +333,24 @@ fn live_sessions(config: &Config, pool: &model::Pool, known: &Known<'_>) -> Opti
         pool.max_sessions,
         idle,
         stickies().any(|sticky| sticky.sessions == Sessions::Local),
+        now,
     ))
 }
 
 /// The new clients under way to a pool, if a route to it wants them found.
-fn flights(config: &Config, pool: &model::Pool, known: &Known<'_>) -> Option<Arc<Flights>> {
+fn flights(
+    config: &Config,
+    pool: &model::Pool,
+    known: &Known<'_>,
+    now: Instant,
+) -> Option<Arc<Flights>> {
     let mut routes = (config.routes.iter()).filter(|route| leads_to(config, route, pool));
     let stickies = |route: &model::Route| route.sticky.as_ref().is_some_and(|s| s.first_flight);
     let known = known.pools.get(pool.name.as_str());
     routes.any(stickies).then(|| {
         known
             .and_then(|known| known.flights.clone())
-            .unwrap_or_default()
+            .unwrap_or_else(|| Arc::new(Flights::new(now)))
     })
 }
 
@@ -430,6 +446,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::clock;
     use crate::config::model::{AdminState, Initial};
     use crate::state::sample::{any_config, config, loopback};
 
@@ -446,6 +463,7 @@ mod tests {
             previous,
             generation,
             2,
+            clock::now(),
         )
     }
 
@@ -561,7 +579,7 @@ mod tests {
         let epoch = &one.pools[0].epoch;
         for backend in &two.pools[0].backends {
             let before = epoch.value();
-            backend.live.set_health(Health::Up);
+            backend.live.set_health(Health::Up, clock::now());
             assert_eq!(epoch.value(), before + 1);
         }
     }

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use super::snapshot::{ListenerKey, ProtocolKey};
 use crate::config::model::{
-    AccessFormat, AccessTarget, AdminBind, Backend, BalancerKind, Cidr, Config, Forwarding, Health,
-    Level, Limits, Listener, Passive, Pool, PoolTls, Protocol, ProxyVersion, Queue, Route,
-    Timeouts, Watch,
+    AccessFormat, AccessTarget, AdminBind, Backend, BackendLimits, BalancerKind, Cidr, Config,
+    Discovery, Forwarding, Health, Level, Limits, Listener, Passive, Pool, PoolTls, Protocol,
+    ProxyVersion, Queue, Route, Timeouts, Watch,
 };
 use crate::config::schema::{self, Reload};
 
@@ -39,6 +39,8 @@ pub struct PoolDiff {
     pub balance_factor: Option<f64>,
     /// The new queue.
     pub queue: Option<Queue>,
+    /// How much each backend may have from now on that does not say so itself.
+    pub limits: Option<BackendLimits>,
     /// The pool that takes over from now on, which may be none.
     pub fallback: Option<Option<String>>,
     /// The new PROXY header, which may be none.
@@ -57,6 +59,8 @@ pub struct PoolDiff {
     pub passive: Option<Option<Passive>>,
     /// How TLS is spoken from now on, which may be not at all.
     pub tls: Option<Option<PoolTls>>,
+    /// Where backends come from from now on, which may be nowhere.
+    pub discovery: Option<Option<Discovery>>,
     /// By address.
     pub backends: ListDiff<Backend>,
 }
@@ -187,6 +191,7 @@ impl PoolDiff {
         self.balancer.is_none()
             && self.balance_factor.is_none()
             && self.queue.is_none()
+            && self.limits.is_none()
             && self.fallback.is_none()
             && self.proxy_protocol.is_none()
             && self.transparent.is_none()
@@ -196,6 +201,7 @@ impl PoolDiff {
             && self.health.is_none()
             && self.passive.is_none()
             && self.tls.is_none()
+            && self.discovery.is_none()
             && self.backends.is_empty()
     }
 }
@@ -247,6 +253,7 @@ impl Item for Pool {
             balancer: changed(&self.balancer, &to.balancer),
             balance_factor: changed(&self.balance_factor, &to.balance_factor),
             queue: changed(&self.queue, &to.queue),
+            limits: changed(&self.limits, &to.limits),
             fallback: changed(&self.fallback, &to.fallback),
             proxy_protocol: changed(&self.proxy_protocol, &to.proxy_protocol),
             transparent: changed(&self.transparent, &to.transparent),
@@ -256,6 +263,7 @@ impl Item for Pool {
             health: changed(&self.health, &to.health),
             passive: changed(&self.passive, &to.passive),
             tls: changed(&self.tls, &to.tls),
+            discovery: changed(&self.discovery, &to.discovery),
             backends: ListDiff::between(&self.backends, &to.backends),
         };
         (!diff.is_empty()).then_some(diff)
@@ -265,6 +273,7 @@ impl Item for Pool {
         assign(&mut self.balancer, &change.balancer);
         assign(&mut self.balance_factor, &change.balance_factor);
         assign(&mut self.queue, &change.queue);
+        assign(&mut self.limits, &change.limits);
         assign(&mut self.fallback, &change.fallback);
         assign(&mut self.proxy_protocol, &change.proxy_protocol);
         assign(&mut self.transparent, &change.transparent);
@@ -274,6 +283,7 @@ impl Item for Pool {
         assign(&mut self.health, &change.health);
         assign(&mut self.passive, &change.passive);
         assign(&mut self.tls, &change.tls);
+        assign(&mut self.discovery, &change.discovery);
         change.backends.apply(&mut self.backends);
     }
 }

@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::table::Table;
-use crate::clock;
 use crate::policy::balance::BackendIndex;
 use crate::rng;
 
@@ -45,17 +44,16 @@ pub struct Flight {
     value: u64,
 }
 
-impl Default for Flights {
-    fn default() -> Flights {
+impl Flights {
+    /// None so far.
+    pub fn new(now: Instant) -> Flights {
         Flights {
             table: Table::new(MOST),
             hash: rng::keyed_hash(),
-            began: clock::now(),
+            began: now,
         }
     }
-}
 
-impl Flights {
     /// What requests that may be one client's have in common. Ordinals of backends hold for one generation.
     pub fn key(&self, generation: u64, client: IpAddr, user_agent: &[u8]) -> u64 {
         self.hash.hash_one((generation, client, user_agent))
@@ -127,13 +125,14 @@ impl Flights {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
     use std::net::Ipv4Addr;
 
     const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     #[test]
     fn a_flight_is_found_until_it_is_closed() {
-        let flights = Flights::default();
+        let flights = Flights::new(clock::now());
         let now = clock::now();
         let key = flights.key(1, CLIENT, b"browser");
         assert_eq!(flights.destination(key, now), None);
@@ -154,7 +153,7 @@ mod tests {
 
     #[test]
     fn so_many_go_together_and_any_of_them_ends_it() {
-        let flights = Flights::default();
+        let flights = Flights::new(clock::now());
         let (now, at) = (clock::now(), BackendIndex(2));
         assert!(flights.open(3, at, 1, now).is_some());
         assert_eq!(flights.open(3, at, 4, now), None, "it has room");
@@ -176,8 +175,8 @@ mod tests {
     /// the other cannot know.
     #[test]
     fn one_of_many_leads() {
-        let flights = Flights::default();
         let (now, mut twice) = (clock::now(), 0);
+        let flights = Flights::new(now);
         for key in 1..2_000 {
             let together = std::sync::Barrier::new(2);
             let leads = |backend: u16| {
@@ -199,7 +198,7 @@ mod tests {
 
     #[test]
     fn there_is_room_for_so_many_and_the_oldest_go_first() {
-        let flights = Flights::default();
+        let flights = Flights::new(clock::now());
         let now = clock::now();
         for key in 0..100_000 {
             let key = flights.key(key, CLIENT, b"");

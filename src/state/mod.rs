@@ -15,6 +15,7 @@ pub mod losses;
 pub mod rate_limit;
 pub mod rates;
 pub mod refusals;
+pub mod retries;
 pub mod route_limits;
 pub mod sessions;
 pub mod snapshot;
@@ -25,6 +26,7 @@ pub mod summary;
 pub mod table;
 pub mod tls;
 pub mod waiting;
+pub mod warmth;
 pub mod ways;
 
 #[cfg(test)]

@@ -102,6 +102,7 @@ fn route(name: &str, pool: &str, path: &str) -> Route {
         replies: None,
         max_body: None,
         timeouts: timeouts(10),
+        retry: None,
     }
 }
 
@@ -142,6 +143,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
             timeout: Duration::from_secs(5),
             order: QueueOrder::Fifo,
         },
+        limits: BackendLimits::default(),
         fallback: None,
         proxy_protocol: None,
         transparent: false,
@@ -149,6 +151,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
         slow_start: None,
         max_sessions: 1000,
         backends: backends.iter().map(|address| backend(*address)).collect(),
+        discovery: None,
         health: Health {
             check: Check::Tcp,
             interval: Duration::from_secs(2),
@@ -171,8 +174,8 @@ fn backend(address: SocketAddr) -> Backend {
         weight: 1,
         state: AdminState::Ready,
         backup: false,
-        max_in_flight: None,
-        max_connections: None,
+        limits: BackendLimits::default(),
+        discovered: false,
     }
 }
 

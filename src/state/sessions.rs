@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::table::Table;
-use crate::clock;
 use crate::rng;
 
 /// The number that a backend's name has in a pool.
@@ -94,14 +93,14 @@ impl Pace {
 }
 
 impl Sessions {
-    /// Room for `capacity` sessions.
-    pub fn new(capacity: usize) -> Sessions {
+    /// Room for `capacity` sessions, noted from `now` on.
+    pub fn new(capacity: usize, now: Instant) -> Sessions {
         let chunks = usize::from(u16::MAX).div_ceil(CHUNK);
         Sessions {
             table: Table::new(capacity),
             capacity,
             hash: rng::keyed_hash(),
-            began: clock::now(),
+            began: now,
             counts: (0..chunks).map(|_| OnceLock::new()).collect(),
             total: AtomicUsize::new(0),
             hand: AtomicUsize::new(0),
@@ -109,13 +108,12 @@ impl Sessions {
     }
 
     /// The same sessions, with room for `capacity`.
-    pub fn resized(&self, capacity: usize) -> Sessions {
+    pub fn resized(&self, capacity: usize, now: Instant) -> Sessions {
         let resized = Sessions {
             hash: self.hash.clone(),
             began: self.began,
-            ..Sessions::new(capacity)
+            ..Sessions::new(capacity, now)
         };
-        let now = clock::now();
         for (key, value) in (0..self.table.sets()).flat_map(|set| self.table.pairs(set)) {
             resized.count_up(slot_of(value));
             if let Some(displaced) = resized.table.put(key, value, |value| self.rank(value, now)) {
@@ -303,6 +301,7 @@ fn slot_of(value: u64) -> Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     const IDLE: Duration = Duration::from_secs(60);
     const NO_GRAIN: Pace = pace(0);
@@ -320,7 +319,7 @@ mod tests {
 
     #[test]
     fn sessions_are_opened_seen_moved_and_ended() {
-        let sessions = Sessions::new(100);
+        let sessions = Sessions::new(100, clock::now());
         let at = |seconds| after(&sessions, seconds);
         let (a, b) = (Slot(0), Slot(7));
         let key = sessions.key(b"1.was1");
@@ -344,7 +343,7 @@ mod tests {
 
     #[test]
     fn what_clients_invent_drives_no_proven_session_out() {
-        let sessions = Sessions::new(100);
+        let sessions = Sessions::new(100, clock::now());
         let now = after(&sessions, 0);
         let key = |id: u32| sessions.key(&id.to_ne_bytes());
         for id in 0..100 {
@@ -374,7 +373,7 @@ mod tests {
 
     #[test]
     fn a_touch_moves_nothing() {
-        let sessions = Sessions::new(100);
+        let sessions = Sessions::new(100, clock::now());
         let at = |seconds| after(&sessions, seconds);
         let grain = pace(2);
         assert_eq!(sessions.touch(7, grain, at(0)), None);
@@ -395,7 +394,7 @@ mod tests {
 
     #[test]
     fn others_are_told_of_what_is_new_or_moved_and_once_a_term() {
-        let sessions = Sessions::new(100);
+        let sessions = Sessions::new(100, clock::now());
         let told = |slot, age, changed| {
             let age = Duration::from_secs(age);
             Some(News {
@@ -424,7 +423,7 @@ mod tests {
     #[test]
     fn what_was_idle_is_swept() {
         // So much room that no set is full, whatever the hash.
-        let sessions = Sessions::new(10_000);
+        let sessions = Sessions::new(10_000, clock::now());
         for id in 0..500_u32 {
             let slot = Slot((id % 5) as u16);
             let now = after(&sessions, u64::from(id % 100));
@@ -440,14 +439,14 @@ mod tests {
 
     #[test]
     fn counts_are_exact_below_the_bound_and_follow_into_another_size() {
-        let sessions = Sessions::new(10_000);
+        let sessions = Sessions::new(10_000, clock::now());
         let now = after(&sessions, 0);
         for id in 0..10_000_u32 {
             sessions.note(sessions.key(&id.to_ne_bytes()), Slot(1), NO_GRAIN, now);
         }
         let counted = sessions.count(Slot(1));
         assert!((9_900..=10_000).contains(&counted), "{counted}");
-        let large = sessions.resized(40_000);
+        let large = sessions.resized(40_000, clock::now());
         assert_eq!(large.count(Slot(1)), counted);
         let known = (0..10_000_u32).filter(|id| {
             let key = large.key(&id.to_ne_bytes());
@@ -467,7 +466,7 @@ mod tests {
 
     #[test]
     fn seconds_begin_anew_without_harm() {
-        let sessions = Sessions::new(10);
+        let sessions = Sessions::new(10, clock::now());
         let end = 1 << SECONDS;
         sessions.note(5, Slot(0), NO_GRAIN, after(&sessions, end - 2));
         let found = sessions.find(5, IDLE, after(&sessions, end + 3)).unwrap();

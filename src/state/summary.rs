@@ -136,6 +136,7 @@ fn pool(change: &PoolDiff, old: &[Backend]) -> String {
         change.health.as_ref().map(|_| "health".to_owned()),
         change.passive.as_ref().map(|_| "passive".to_owned()),
         change.tls.as_ref().map(|_| "tls".to_owned()),
+        change.discovery.as_ref().map(|_| "discovery".to_owned()),
     ];
     let mut parts = shown(added.chain(removed).chain(changed));
     parts.extend(settings.into_iter().flatten());
@@ -153,6 +154,13 @@ fn backend(from: &Backend, to: &Backend) -> String {
     if from.weight != to.weight {
         words.push(format!("weight {}", to.weight));
     }
+    if from.discovered != to.discovered {
+        let whence = match to.discovered {
+            true => "discovered now",
+            false => "named by the file now",
+        };
+        words.push(whence.to_owned());
+    }
     if from.state != to.state {
         words.push(
             match to.state {
@@ -167,8 +175,12 @@ fn backend(from: &Backend, to: &Backend) -> String {
         words.push(if to.backup { "backup" } else { "no backup" }.to_owned());
     }
     let limits = [
-        ("max_in_flight", from.max_in_flight, to.max_in_flight),
-        ("max_connections", from.max_connections, to.max_connections),
+        ("max_in_flight", from.limits.in_flight, to.limits.in_flight),
+        (
+            "max_connections",
+            from.limits.connections,
+            to.limits.connections,
+        ),
     ];
     for (key, _, to) in limits.into_iter().filter(|(_, from, to)| from != to) {
         words.push(format!("{key} {}", to.unwrap_or_default()));

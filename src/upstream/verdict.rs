@@ -133,9 +133,9 @@ mod tests {
         let addresses: Vec<_> = (1..=backends).map(loopback).collect();
         let mut config = config(&[("web", &[loopback(80)])], &[("was", &addresses)]);
         config.pools[0].passive = Some(rules);
-        let snapshot = compile(Arc::new(config), None, None, 1, 1);
+        let snapshot = compile(Arc::new(config), None, None, 1, 1, clock::now());
         for backend in &snapshot.pools[0].backends {
-            backend.live.set_health(Health::Up);
+            backend.live.set_health(Health::Up, clock::now());
         }
         snapshot
     }
@@ -178,7 +178,7 @@ mod tests {
         fail_times(pool, 0, 3);
         fail_times(pool, 1, 30);
         assert_eq!(fresh(pool), [1, 2, 3]);
-        pool.backends[0].live.set_health(Health::Down);
+        pool.backends[0].live.set_health(Health::Down, clock::now());
         fail_times(pool, 1, 1);
         assert_eq!(fresh(pool), [2, 3]);
     }
@@ -188,9 +188,9 @@ mod tests {
         let snapshot = snapshot(4, rules());
         let pool = &snapshot.pools[0];
         fail_times(pool, 0, 3);
-        pool.backends[1].live.set_health(Health::Down);
+        pool.backends[1].live.set_health(Health::Down, clock::now());
         assert_eq!(fresh(pool), [2, 3], "half of them are left");
-        pool.backends[2].live.set_health(Health::Down);
+        pool.backends[2].live.set_health(Health::Down, clock::now());
         assert_eq!(fresh(pool), [0, 3], "a quarter would be");
         assert_eq!(eligible(pool).kept().list().len(), 2);
     }

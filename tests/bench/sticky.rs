@@ -107,9 +107,16 @@ impl Worker {
     fn new() -> Worker {
         let loaded = config::parse("bench.toml", CONFIG).expect("a good configuration");
         let secrets = Secrets::parse(&Secrets::new_file(rng::fill_secure)).expect("a secret");
-        let snapshot = compile(Arc::new(loaded.config), Some(&secrets), None, 1, 1);
+        let snapshot = compile(
+            Arc::new(loaded.config),
+            Some(&secrets),
+            None,
+            1,
+            1,
+            clock::now(),
+        );
         for backend in &snapshot.pools[0].backends {
-            backend.live.set_health(Health::Up);
+            backend.live.set_health(Health::Up, clock::now());
         }
         Worker {
             generation: Generation::new(Arc::new(snapshot), &mut IdleStacks::default(), 0, 1),

@@ -3,27 +3,22 @@
 //! Here the walk ends.
 
 use super::{Report, Section};
-use crate::config::model::{Queue, QueueOrder};
+use crate::config::model::{BackendLimits, Queue, QueueOrder};
 
-/// How much a backend may have at once.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Limits {
-    pub in_flight: Option<u32>,
-    pub connections: Option<u32>,
-}
-
-impl Limits {
-    /// Those of a table; what it does not say is as in `over`.
-    pub(super) fn lower(report: &mut Report, section: &Section<'_>, over: Limits) -> Limits {
-        let mut limit = |name, over: Option<u32>| match section.count(report, name) {
-            // Of a pool there is a default.
-            None => over,
-            Some(most) => u32::try_from(most).ok().filter(|most| *most > 0),
-        };
-        Limits {
-            in_flight: limit("max_in_flight", over.in_flight),
-            connections: limit("max_connections", over.connections),
-        }
+/// How much a backend may have at once, as a table says it; what it does not say is as in `over`.
+pub(super) fn limits(
+    report: &mut Report,
+    section: &Section<'_>,
+    over: BackendLimits,
+) -> BackendLimits {
+    let mut limit = |name, over: Option<u32>| match section.count(report, name) {
+        // Of a pool there is a default.
+        None => over,
+        Some(most) => u32::try_from(most).ok().filter(|most| *most > 0),
+    };
+    BackendLimits {
+        in_flight: limit("max_in_flight", over.in_flight),
+        connections: limit("max_connections", over.connections),
     }
 }
 

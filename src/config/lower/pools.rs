@@ -9,14 +9,15 @@ use std::net::SocketAddr;
 
 use toml::de::{DeTable, DeValue};
 
-use super::load::{self, Limits};
+use super::discovery;
+use super::load;
 use super::tls::{self, Files};
 use super::{At, PoolPlaces, Report, Section, balancer, passive};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{
-    AdminState, Backend, Check, Health, Initial, Listener, Pool, PoolProtocol, Protocol,
-    ProxyVersion, Route,
+    AdminState, Backend, BackendLimits, Check, Health, Initial, Listener, Pool, PoolProtocol,
+    Protocol, ProxyVersion, Route,
 };
 use crate::config::values::{self, addresses, names, payload};
 
@@ -58,6 +59,7 @@ pub(super) fn lower(
                 ("http2", PoolProtocol::Http2),
             ],
         );
+        let limits = load::limits(report, &section, BackendLimits::default());
         pools.push(Pool {
             protocol,
             balancer: balancer::lower(report, &section),
@@ -79,7 +81,9 @@ pub(super) fn lower(
             max_sessions: section.count(report, "max_sessions").unwrap_or_default() as usize,
             queue: load::queue(report, &section),
             fallback: section.text(report, "fallback", names::name),
-            backends: backends(report, &name, &section),
+            limits,
+            backends: backends(report, &name, &section, limits),
+            discovery: discovery::lower(report, &section),
             health: health(report, &check, protocol),
             passive: passive::lower(report, &section),
             tls,
@@ -124,20 +128,27 @@ struct Placed {
     address: Span,
 }
 
-fn backends(report: &mut Report, pool: &At<String>, section: &Section<'_>) -> Vec<Backend> {
+fn backends(
+    report: &mut Report,
+    pool: &At<String>,
+    section: &Section<'_>,
+    limits: BackendLimits,
+) -> Vec<Backend> {
+    let is_discovered = section.value("discovery").is_some();
     let Some(value) = section.value("backends") else {
-        report.push(no_backends(pool, section));
+        if !is_discovered {
+            report.push(no_backends(pool, section));
+        }
         return Vec::new();
     };
     let DeValue::Array(entries) = value.value else {
         report.push(value.wrong_type());
         return Vec::new();
     };
-    if entries.is_empty() {
+    if entries.is_empty() && !is_discovered {
         report.push(no_backends(pool, section));
     }
     let empty = DeTable::new();
-    let limits = Limits::lower(report, section, Limits::default());
     let mut seen = Seen::default();
     let mut backends = Vec::new();
     for entry in entries.iter() {
@@ -168,7 +179,7 @@ fn no_backends(pool: &At<String>, section: &Section<'_>) -> Diagnostic {
         format!("the pool `{}` has no backends", values::brief(&pool.value)),
         "requests that come here could go nowhere",
     )
-    .help("add backends = [\"10.0.0.11:8080\"], with the addresses of the servers")
+    .help("add backends = [\"10.0.0.11:8080\"], with the addresses of the servers, or say with `discovery` where they come from")
 }
 
 /// A backend from its table, which is empty when the file gives the address alone. Without an address there is none.
@@ -176,7 +187,7 @@ fn backend(
     report: &mut Report,
     table: &Section<'_>,
     address: Option<SocketAddr>,
-    limits: Limits,
+    limits: BackendLimits,
 ) -> Option<Placed> {
     let name = table.text(report, "name", names::backend_name);
     let route = table.text(report, "route", names::backend_name);
@@ -191,7 +202,7 @@ fn backend(
         ],
     );
     let backup = table.flag(report, "backup");
-    let limits = Limits::lower(report, table, limits);
+    let limits = load::limits(report, table, limits);
     let address = address?;
     let place = table.place("address");
     let name_place = name.as_ref().map_or(place.clone(), |_| table.place("name"));
@@ -210,8 +221,8 @@ fn backend(
             weight,
             state,
             backup,
-            max_in_flight: limits.in_flight,
-            max_connections: limits.connections,
+            limits,
+            discovered: false,
         },
     })
 }
@@ -320,12 +331,26 @@ fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> 
     let service = section.text(report, "service", names::service);
     let others: &[(&'static str, &str)] = match kind {
         Type::Http => &[("service", "grpc"), ("send", "udp")],
-        Type::Grpc => &[("path", "http"), ("expect", "http"), ("send", "udp")],
-        Type::Udp => &[("path", "http"), ("host", "http"), ("service", "grpc")],
+        Type::Grpc => &[
+            ("path", "http"),
+            ("expect", "http"),
+            ("drain_on_status", "http"),
+            ("expect_body", "http"),
+            ("send", "udp"),
+        ],
+        Type::Udp => &[
+            ("path", "http"),
+            ("host", "http"),
+            ("drain_on_status", "http"),
+            ("expect_body", "http"),
+            ("service", "grpc"),
+        ],
         Type::Tcp | Type::None => &[
             ("path", "http"),
             ("host", "http"),
             ("expect", "http"),
+            ("drain_on_status", "http"),
+            ("expect_body", "http"),
             ("service", "grpc"),
             ("send", "udp"),
         ],
@@ -344,6 +369,10 @@ fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> 
             expect: section
                 .text(report, "expect", values::statuses)
                 .unwrap_or_else(|| vec![SOUND]),
+            drain_on: section
+                .text(report, "drain_on_status", values::statuses)
+                .unwrap_or_default(),
+            body: section.text(report, "expect_body", |text| Ok(text.to_owned())),
             http2: protocol == PoolProtocol::Http2,
         },
         Type::Grpc => Check::Grpc {

@@ -15,6 +15,15 @@ pub struct Queue {
     pub order: QueueOrder,
 }
 
+/// How much a backend may have at once; `None`: as much as comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackendLimits {
+    /// Requests.
+    pub in_flight: Option<u32>,
+    /// Connections.
+    pub connections: Option<u32>,
+}
+
 /// Whose turn is next in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueOrder {

@@ -143,7 +143,9 @@ async fn the_status_names_everything() {
     let desk = desk("status");
     {
         let snapshot = desk.ends.current.borrow();
-        snapshot.pools[0].backends[0].live.set_health(Health::Up);
+        snapshot.pools[0].backends[0]
+            .live
+            .set_health(Health::Up, crate::clock::now());
     }
     desk.ends.reload.send_modify(|reload| {
         reload.refusal = Some(Refusal {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::VARIABLE;
 use super::words::{Last, Offer, Talk, VERSION, Word};
+use crate::clock;
 use crate::config::model::AdminBind;
 use crate::control::admin::Given;
 use crate::control::shared::Lifecycle;
@@ -221,7 +222,7 @@ fn learn(live: &Live, health: &str, warm_millis: u64) {
     if let Some(health) = told
         && live.health() != health
     {
-        live.set_health(health);
+        live.set_health(health, clock::now());
     }
     live.set_warm(Duration::from_millis(warm_millis));
 }
@@ -247,7 +248,7 @@ mod tests {
             .collect();
         lives
             .iter()
-            .for_each(|live| live.set_health(Health::Unknown));
+            .for_each(|live| live.set_health(Health::Unknown, clock::now()));
         let known = |port, health: &str| Known {
             pool: "was".to_owned(),
             address: loopback(port),

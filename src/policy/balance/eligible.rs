@@ -274,6 +274,13 @@ impl<'a, L: Loads> Eligible<'a, L> {
         self.subset
     }
 
+    /// Whether any backend is left out.
+    #[inline]
+    pub fn is_any_out(&self) -> bool {
+        let is_full = |own: &BackendIndex| self.loads.is_full(*own);
+        !self.tried.is_empty() || self.loads.is_limited() && self.subset.list.iter().any(is_full)
+    }
+
     /// Whether the backend, which is of the subset, is left out.
     #[inline]
     pub fn is_out(&self, backend: BackendIndex) -> bool {
