@@ -278,10 +278,10 @@ fn retain_rows(rows: &Rows, snapshot: &Snapshot) {
         .iter()
         .map(|listener| &*listener.name)
         .collect();
-    let routes: HashMap<&str, usize> = snapshot
+    let routes: HashSet<(&str, &str)> = snapshot
         .routes
         .iter()
-        .map(|route| (&*route.name, route.pool))
+        .map(|route| (&*route.name, &*snapshot.pools[route.pool].name))
         .collect();
     let backends: HashSet<(&str, &str)> = (snapshot.pools.iter())
         .flat_map(|pool| {
@@ -290,11 +290,7 @@ fn retain_rows(rows: &Rows, snapshot: &Snapshot) {
                 .map(|backend| (&*pool.name, &*backend.name))
         })
         .collect();
-    let leads_to = |route: &str, pool: &str| {
-        routes
-            .get(route)
-            .is_some_and(|&at| &*snapshot.pools[at].name == pool)
-    };
+    let leads_to = |route: &str, pool: &str| routes.contains(&(route, pool));
     use crate::metrics::rows::{NONE, OTHER};
     rows.retain(
         |labels| {
@@ -316,6 +312,9 @@ async fn keep_time(local: Rc<Local>, generation: Rc<RefCell<Option<Rc<Generation
         ticks.tick().await;
         let now = clock::now();
         local.wheel.turn(now);
+        if let Some(generation) = &*generation.borrow() {
+            generation.give_way();
+        }
         if turn % FLUSH == 0 {
             local.access_log.flush();
         }

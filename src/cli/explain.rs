@@ -94,6 +94,8 @@ fn page(told: &Value) -> String {
         text(&request["listener"]),
     );
     routes(told, &mut page);
+    let ways = each(&told["ways"]);
+    page.extend(ways.map(|way| format!("way      {}\n", text(way))));
     if told["client"].is_object() {
         client(&told["client"], &mut page);
     }

@@ -78,6 +78,15 @@ fn page(status: &Value) -> String {
             page += &format!("  {}", set(&text(&listener["name"]), listener));
         }
     }
+    for route in each(&status["routes"]).filter(|route| route["canary"].is_object()) {
+        let canary = &route["canary"];
+        page += &format!(
+            "route {}: {} % to the canary {}\n",
+            text(&route["name"]),
+            canary["weight"],
+            text(&canary["pool"])
+        );
+    }
     for pool in each(&status["pools"]) {
         page += &format!(
             "\npool {} ({})\n",
@@ -86,8 +95,14 @@ fn page(status: &Value) -> String {
         );
         page += &discovery(&pool["discovery"]);
         page += &scale(&pool["scale"]);
+        if let Some(queued @ 1..) = pool["queued"].as_u64() {
+            page += &format!("  {queued} wait: every backend has all that it may have\n");
+        }
         page += &table(each(&pool["backends"]));
         page.extend(each(&pool["backends"]).filter_map(ejected));
+        page.extend(each(&pool["backends"]).filter_map(limited));
+        let backups = each(&pool["backends"]).filter(|backend| backend["backup"] == true);
+        page.extend(backups.map(|backend| format!("  {}: a backup\n", text(&backend["name"]))));
         let leaving = each(&pool["backends"]).filter(|backend| backend["set_by"] == "check");
         page.extend(
             leaving.map(|own| format!("  {}: it asks to be drained\n", text(&own["name"]))),
@@ -115,6 +130,14 @@ fn ejected(backend: &Value) -> Option<String> {
     Some(format!(
         "  {name}: it failed and is ejected for {left} more\n"
     ))
+}
+
+/// A line about a backend that has all the requests that it may have.
+fn limited(backend: &Value) -> Option<String> {
+    let most = backend["max_in_flight"].as_u64()?;
+    let has = backend["in_flight"].as_u64()? + backend["upgraded"].as_u64()?;
+    let name = text(&backend["name"]);
+    (has >= most).then(|| format!("  {name}: it has all {most} that it may have in flight\n"))
 }
 
 /// Where a pool's backends come from that the file does not name, and since when its last good list is there.

@@ -175,6 +175,18 @@ pub const KEYS: &[Key] = &[
         "Chooses a backend for new work. \"hash ...\" by the client's address (of IPv6 its /64), by path and query, or by the value of a header or cookie, so that equal ones meet at one backend unless that has too much to do; requests without a value go where the least is in flight. \"peak-ewma\" by how long a backend takes to answer, times what it has in flight. \"maglev\" by the client's address alone, alike in every weir with the same pool."),
     row("pools.*.balance_factor", Kind::Fraction { max: 1000 }, Is("0.25"), Instant, "1",
         "With \"hash ...\": no request goes to a backend that has its part of all that is in flight, and this much of it besides, if that is eight requests or more; the next in the order of its value takes it."),
+    row("pools.*.max_in_flight", LIMIT, Is("0"), Instant, "200",
+        "Requests at once at each backend, over all workers; more wait in the pool's queue. Connections that a backend switched to another protocol, and those of tcp listeners, count like requests. 0 means no limit."),
+    row("pools.*.max_connections", LIMIT, Is("0"), Instant, "100",
+        "Connections at once to each backend, idle ones too, but for health checks; what finds none free waits in the pool's queue. Not where `protocol` is \"http2\". 0 means no limit."),
+    row("pools.*.max_queue", Kind::Count { min: 0, max: 1_000_000 }, Is("1024"), Instant, "200",
+        "Requests, and connections of tcp listeners, that wait at once while no backend may take them, over all workers; one more is answered 503 with Retry-After, or closed."),
+    row("pools.*.queue_timeout", WAIT, Is("\"5s\""), Instant, "\"500ms\"",
+        "How long each of them waits; then the same. A client whose session is in the memory of one server waits for that one; one whose session others know goes to another then, and with sessions = \"shared\" at once."),
+    row("pools.*.queue_order", Kind::Choice(&QUEUE_ORDER), Is("\"fifo\""), Instant, "\"adaptive-lifo\"",
+        "Whose turn is next: who came first; or with \"adaptive-lifo\" who came last while the queue stands, that is while somebody has waited for 100 ms: the longest waiting clients are the likeliest to have given up."),
+    row("pools.*.fallback", Kind::Text(&NAME), Means("no other pool takes over"), Instant, "\"maintenance\"",
+        "The pool that takes over while no backend of this one may be chosen. A client that is known to a backend of this pool comes back as soon as there is one."),
     row("pools.*.max_idle", Kind::Count { min: 0, max: 65_536 }, Is("256"), Instant, "32",
         "Idle connections kept for reuse, per worker and backend."),
     row("pools.*.slow_start", Kind::Duration { min: 1000 }, Means("a backend has its full share at once"), Instant, "\"30s\"",
@@ -193,6 +205,12 @@ pub const KEYS: &[Key] = &[
         "Its share of new work beside the others'."),
     row("pools.*.backends[].state", Kind::Choice(&STATE), Is("\"ready\""), Instant, "\"drain\"",
         "Takes new work, keeps only the clients it has, or takes nothing."),
+    row("pools.*.backends[].backup", Kind::Flag, Is("false"), Instant, "true",
+        "Whether it serves only while no other backend of the pool may be chosen; the clients that it has then may stay, as their route says."),
+    row("pools.*.backends[].max_in_flight", LIMIT, Means("that of the pool"), Instant, "50",
+        "Requests at once there; 0 means no limit."),
+    row("pools.*.backends[].max_connections", LIMIT, Means("that of the pool"), Instant, "50",
+        "Connections at once there; 0 means no limit."),
     row("pools.*.discovery", Kind::Table, Means("the pool has its `backends` alone"), Instant, "{ type = \"dns\", name = \"was.internal\", port = 8080 }",
         "Where more backends come from while weir runs; they have the pool's every setting, and stand beside its `backends`. When a source fails, or names no backend, the last ones stay."),
     row("pools.*.discovery.type", Kind::Choice(&DISCOVERY), Required, Instant, "\"dns\"",
@@ -330,6 +348,12 @@ pub const KEYS: &[Key] = &[
         "On udp listeners: how many datagrams answer one of a client's, as one does in DNS. A flow with all of its answers ends after a second, and is the first to give way to another."),
     row("routes[].max_body", Kind::Size { min: 0, max: 1 << 50 }, Means("no limit"), Instant, "\"10MiB\"",
         "Bytes that a request body may have."),
+    row("routes[].canary", Kind::Table, Means("its pool serves all"), Instant, "{ pool = \"next\", weight = 5 }",
+        "A part of the clients that another pool serves. On a sticky route a client that has a home stays on the side where that is."),
+    row("routes[].canary.pool", Kind::Text(&NAME), Required, Instant, "\"was\"",
+        "That pool."),
+    row("routes[].canary.weight", Kind::Fraction { max: 100 }, Required, Instant, "5",
+        "Its part of the requests, or on a sticky route of new clients, in hundredths."),
     row("routes[].timeouts", Kind::Table, Means("those of the file"), NewConnections, "{ response = \"5m\" }",
         "Any of the timeouts, for this route alone."),
     again("routes[].timeouts.header", "\"20s\"", "See timeouts.header."),
@@ -506,13 +530,18 @@ pub const LATER: &[&str] = &[
     "discovery",
     "datapath",
     "listeners.*.sni",
-    "pools.*.queue",
     "routes[].rewrite",
     "routes[].redirect",
     "routes[].limits",
 ];
 
 const WAIT: Kind = Kind::Duration { min: 1 };
+
+/// How much a backend may have at once.
+const LIMIT: Kind = Kind::Count {
+    min: 0,
+    max: 1_000_000,
+};
 
 const fn row(
     path: &'static str,

@@ -6,6 +6,7 @@ mod balancer;
 mod discovery;
 mod filters;
 mod listeners;
+mod load;
 mod passive;
 mod pools;
 mod protection;
@@ -75,6 +76,8 @@ pub(super) struct RoutePlaces {
     pub hosts: Vec<Span>,
     /// The pool it names, if it names one.
     pub pool: Option<At<String>>,
+    /// The pool that its canary names, if it has one.
+    pub canary: Option<At<String>>,
     pub sticky: Option<sticky::StickyPlaces>,
     /// Its filters, by their types.
     pub filters: Vec<Span>,
@@ -91,6 +94,10 @@ pub(super) struct PoolPlaces {
     pub transparent: Span,
     pub balancer: Span,
     pub name: Span,
+    /// The pool that takes over for it, if it names one.
+    pub fallback: Option<At<String>>,
+    /// Where it says how much each backend may have at once.
+    pub limits: Vec<(&'static str, Span)>,
     /// Where TLS is told to verify nothing, if it is.
     pub unverified: Option<Span>,
     /// Whether the file says how it is checked.

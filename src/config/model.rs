@@ -3,12 +3,14 @@
 //! The walk goes on in `state/compile.rs`, which turns it into a snapshot.
 
 mod balancer;
+mod canary;
 mod cidr;
 mod discovery;
 mod filters;
 mod passive;
 mod protection;
 mod proxy_protocol;
+mod queue;
 mod retry;
 mod scale;
 mod sticky;
@@ -20,6 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use balancer::{BalancerKind, HashKey};
+pub use canary::{Canary, pools_of};
 pub use cidr::Cidr;
 pub use discovery::{Discovery, Dns, HttpList, HttpPlace, Records};
 pub use filters::{
@@ -29,6 +32,7 @@ pub use filters::{
 pub use passive::Passive;
 pub use protection::{Access, LimitKey, Rate, RateLimit};
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
+pub use queue::{BackendLimits, Queue, QueueOrder};
 pub use retry::{Retry, RetryOn};
 pub use scale::{Actor, Scale, Target};
 pub use sticky::{
@@ -309,6 +313,8 @@ pub struct Route {
     pub alpn: Vec<String>,
     /// Name of a pool that exists; empty: it leads nowhere, since its filters answer.
     pub pool: String,
+    /// A part of its clients that another pool serves; absent: none.
+    pub canary: Option<Canary>,
     /// In the order written.
     pub filters: Vec<Filter>,
     /// Absent: not sticky.
@@ -353,6 +359,12 @@ pub struct Pool {
     pub slow_start: Option<Duration>,
     /// Live sessions that are kept count of.
     pub max_sessions: usize,
+    /// What becomes of work while all backends have as much as they may have.
+    pub queue: Queue,
+    /// How much each backend may have that does not say so itself, as those that are discovered.
+    pub limits: BackendLimits,
+    /// The pool that takes over while none of its backends may be chosen; absent: none does.
+    pub fallback: Option<String>,
     /// At least one, unless they are discovered; names and addresses are unique within the pool.
     pub backends: Vec<Backend>,
     /// Where more of them come from; absent: from nowhere.
@@ -389,6 +401,10 @@ pub struct Backend {
     pub weight: u16,
     /// What the operator wants of it.
     pub state: AdminState,
+    /// Whether it serves only where no other can.
+    pub backup: bool,
+    /// How much it may have at once.
+    pub limits: BackendLimits,
     /// Whether the pool's discovery named it, and not the file.
     pub discovered: bool,
 }

@@ -39,10 +39,13 @@ const ALWAYS: [&str; 5] = [
 ];
 
 /// Comments always: they could not stand beside the mode or the protocol that the reference has.
-const OF_OTHER_MODES: [&str; 21] = [
+const OF_OTHER_MODES: [&str; 24] = [
     "pools.*.scale.target_sessions",
     "pools.*.scale.target_latency",
     "pools.*.scale.webhook",
+    "pools.*.fallback",
+    "pools.*.max_connections",
+    "pools.*.backends[].max_connections",
     "pools.*.discovery.path",
     "pools.*.discovery.url",
     "pools.*.discovery.interval",

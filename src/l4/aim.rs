@@ -245,8 +245,9 @@ impl Aim {
         let route = route.ok_or(Nowhere)?;
         let facts = facts(key.client.ip().to_canonical(), view.listener(), now);
         let avoided: Vec<BackendIndex> = self.avoided.iter().map(|(index, _)| *index).collect();
-        let choose =
-            |tried: &[BackendIndex]| choose_backend(local, &generation, route, &facts, tried);
+        let choose = |tried: &[BackendIndex]| {
+            choose_backend(local, &generation, route, &facts, tried, false)
+        };
         // When all are to be left alone, none is.
         let choice = choose(&avoided)
             .or_else(|_| choose(&[]))

@@ -10,7 +10,7 @@ use crate::state::snapshot::Route;
 use crate::upstream::generation::{Generation, PoolLoads};
 use crate::upstream::local::Local;
 
-/// Chooses a backend of the route's pool that is not in `tried`.
+/// Chooses a backend of the route's pool that is not in `tried`; `gives_up` is whether the client has waited in vain for its own.
 ///
 /// # Errors
 /// There is none to go to.
@@ -20,15 +20,17 @@ pub(super) fn choose_backend(
     route: &Route,
     facts: &Facts<'_>,
     tried: &[BackendIndex],
+    gives_up: bool,
 ) -> Result<Choice, Nowhere> {
     let pool = &generation.snapshot.pools[route.pool];
-    let view = generation.pool(route.pool);
-    let sets = view.eligible(pool);
+    let own = generation.pool(route.pool);
+    let (sets, view) = (own.eligible(pool), Some(own));
+    let loads = PoolLoads { pool, view };
     let view = PoolView {
-        balancer: &view.balancer,
+        balancer: &own.balancer,
         ring: &pool.ring,
         sets: &sets,
-        loads: &PoolLoads(pool),
+        loads: &loads,
     };
     let mut fill_secure = rng::fill_secure;
     // Who is kept by address needs none of what requests are kept by.
@@ -41,6 +43,7 @@ pub(super) fn choose_backend(
         fill_secure: &mut fill_secure,
         patient: false,
         asks: false,
+        gives_up,
         anew: false,
         watched: None,
         may_move: &may_move,

@@ -8,10 +8,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::choice::choose_backend;
 use super::failure::Failure;
 use super::link::Link;
+use super::queue::Patience;
 use super::record::Story;
+use super::way::way;
 use crate::clock;
 use crate::config::model::{BalancerKind, ProxyVersion};
 use crate::metrics::relays::Ended;
@@ -93,11 +94,18 @@ impl Connection {
         let (generation, listener) = (self.view.generation(), self.view.listener());
         self.story.count_at(&generation, listener, None, None);
         self.ask_gate(&generation, listener)?;
-        let router = &generation.snapshot.router;
-        let route = router
-            .route(&self.story.facts(listener))
-            .ok_or(Failure::NoRoute)?;
-        let (backend, lease) = self.reach(&generation, listener, route).await?;
+        let snapshot = &*generation.snapshot;
+        let facts = self.story.facts(listener);
+        let taken = snapshot.router.route(&facts).ok_or(Failure::NoRoute)?;
+        let mut route = way(&self.local, snapshot, taken, &facts);
+        let (backend, lease) = loop {
+            match self.reach(&generation, listener, route).await {
+                Err(Failure::NoBackend) if snapshot.routes[route].fallback.is_some() => {
+                    route = snapshot.routes[route].fallback.unwrap_or(taken);
+                }
+                reached => break reached?,
+            }
+        };
         let mut early = Backlog::default();
         early.push(&self.early);
         self.local.buffers.put(std::mem::take(&mut self.early));
@@ -137,7 +145,7 @@ impl Connection {
     /// Connects to a backend of the route's pool; one that does not take the connection is left for another.
     async fn reach(
         &mut self,
-        generation: &Generation,
+        generation: &Rc<Generation>,
         listener: usize,
         ordinal: usize,
     ) -> Result<(Stream, ConnectionLease), Failure> {
@@ -147,16 +155,16 @@ impl Connection {
         self.story.route = Some(route.name.clone());
         self.story.pool = Some(pool.name.clone());
         let mut tried: Vec<BackendIndex> = Vec::new();
+        let mut patience = Patience::default();
         loop {
-            let facts = self.story.facts(listener);
-            let choice = choose_backend(&self.local, generation, route, &facts, &tried);
-            let choice = choice.map_err(|nowhere| self.story.failure.unwrap_or(nowhere.into()))?;
+            let (choice, lease) = self
+                .seat(generation, (listener, route), &tried, &mut patience)
+                .await?;
             let backend = &pool.backends[choice.backend.index()];
             self.story.backend = Some(backend.name.clone());
             self.story.tries += 1;
             self.story
                 .count_at(generation, listener, Some(ordinal), Some(choice.backend));
-            let lease = backend.live.lease_connection();
             let began = (pool.balancer == BalancerKind::PeakEwma).then(clock::now);
             let connected = self.connect(route, pool, backend).await;
             note_latency(backend, began, connected.is_ok());

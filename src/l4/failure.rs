@@ -26,6 +26,10 @@ pub(super) enum Failure {
     NoBackend,
     /// The client's home is down, and its route wants no other.
     HomeDown,
+    /// As many wait for a backend as may.
+    QueueFull,
+    /// It has waited for a backend for as long as it may.
+    QueueTimeout,
     /// A backend did not take the connection.
     Connect(ErrorKind),
     /// It did not in time.
@@ -46,6 +50,8 @@ impl Failure {
             Failure::NoRoute => "no_route",
             Failure::NoBackend => "no_backend",
             Failure::HomeDown => "home_down",
+            Failure::QueueFull => "queue_full",
+            Failure::QueueTimeout => "queue_timeout",
             Failure::Connect(ErrorKind::ConnectionRefused) => "connect_refused",
             Failure::Connect(_) => "connect_failed",
             Failure::ConnectTimeout => "connect_timeout",
@@ -60,6 +66,7 @@ impl From<Nowhere> for Failure {
             Nowhere::HomeDown => Failure::HomeDown,
             // No connection is held, and no store is asked for one.
             Nowhere::NoBackend | Nowhere::HomeAway | Nowhere::Ask => Failure::NoBackend,
+            Nowhere::Full(_) => Failure::QueueFull,
         }
     }
 }

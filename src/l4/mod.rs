@@ -10,5 +10,7 @@ pub mod flow;
 mod hello;
 mod link;
 mod passage;
+mod queue;
 mod record;
 pub mod udp;
+mod way;

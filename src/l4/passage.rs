@@ -96,6 +96,7 @@ pub(super) fn note(local: &Local, ended: &Ended<Passage>) {
         backend: &target.backend,
         tries: 1,
         sticky: passage.stickiness.map_or("", Stickiness::as_str),
+        queued: std::time::Duration::ZERO,
         duration: ended.last.saturating_duration_since(ended.opened),
         end: ended.end.as_str(),
         error: "",

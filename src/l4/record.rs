@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::failure::Failure;
 use super::hello::Hello;
@@ -36,6 +36,8 @@ pub(super) struct Story {
     pub(super) pool: Option<Arc<str>>,
     pub(super) backend: Option<Arc<str>>,
     pub(super) tries: u8,
+    /// How long it waited in its pool's queue.
+    pub(super) queued: Duration,
     pub(super) stickiness: Option<Stickiness>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
@@ -59,6 +61,7 @@ impl Story {
             pool: None,
             backend: None,
             tries: 0,
+            queued: Duration::ZERO,
             stickiness: None,
             bytes_in: 0,
             bytes_out: 0,
@@ -147,6 +150,7 @@ impl Drop for Story {
                 backend: &name(&self.backend),
                 tries: self.tries,
                 sticky: self.stickiness.map_or("", Stickiness::as_str),
+                queued: self.queued,
                 duration,
                 end: self.ended.as_str(),
                 error: self.failure.map_or("", Failure::as_str),

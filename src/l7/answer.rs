@@ -339,8 +339,8 @@ impl Exchange<'_> {
             self.answer.backend_goes_on && self.upload.is_done() && !self.is_backend_behind();
         let is_own = self.generation.snapshot.pools[plan.pool].is_personal();
         let upstream = (self.backend.take()).filter(|_| backend_goes_on && !is_own);
-        let upstream = upstream.map(|upstream| (upstream.stream, upstream.is_large));
-        if let Some((BackendSide::Http1(stream), is_large)) = upstream {
+        let upstream = upstream.map(|from| (from.stream, from.slot, from.is_large));
+        if let Some((BackendSide::Http1(stream), slot, is_large)) = upstream {
             let snapshot = &*self.generation.snapshot;
             let idle = self
                 .answer
@@ -348,7 +348,7 @@ impl Exchange<'_> {
                 .unwrap_or(snapshot.config.timeouts.upstream_idle);
             let stack = self.generation.pool(plan.pool).idle(plan.backend);
             stack.expect_large(is_large);
-            stack.put(stream, self.facts.ended + idle);
+            stack.put(stream, slot, self.facts.ended + idle);
         }
         // Who did not ask for the end may have sent more before it hears of it.
         let is_asked = self.head.is_some_and(|head| !head.keep_alive);

@@ -33,7 +33,7 @@ use crate::net::turn::{GATHERED, turn};
 use crate::policy::balance::BackendIndex;
 use crate::policy::choose::Choice;
 use crate::policy::persist::{Stickiness, Told};
-use crate::state::backend::{Backend, UpgradeLease};
+use crate::state::backend::{Backend, ConnectionCounts, Slot, UpgradeLease};
 use crate::state::flights::Flight;
 use crate::upstream::generation::Generation;
 use crate::upstream::http2::{self, BackendStream, Connections, Found};
@@ -88,6 +88,8 @@ pub(super) struct Plan {
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) stream: BackendSide,
+    /// Its place among the connections that the backend may have.
+    pub(super) slot: Option<Slot>,
     /// Whether any byte of the request was handed to the system.
     pub(super) sent: bool,
     /// Whether the backend no longer takes the body; its answer may still come.
@@ -143,6 +145,8 @@ pub(super) struct Facts {
     /// How long it was held for its home, and what became of that.
     pub(super) held: Duration,
     pub(super) hold: Option<Hold>,
+    /// How long it waited in its pool's queue.
+    pub(super) queued: Duration,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) tries: u8,
@@ -171,6 +175,7 @@ impl<'c> Exchange<'c> {
             overhead: Duration::ZERO,
             held: Duration::ZERO,
             hold: None,
+            queued: Duration::ZERO,
             bytes_in: 0,
             bytes_out: 0,
             tries: 0,
@@ -314,7 +319,8 @@ impl<'c> Exchange<'c> {
     ) -> Result<(), Failure> {
         let local = self.client.local.clone();
         let mut head = std::mem::take(&mut local.scratch.borrow_mut().out);
-        let began = if self.facts.tries == 0 && self.facts.hold.is_none() {
+        let has_waited = self.facts.hold.is_some() || !self.facts.queued.is_zero();
+        let began = if self.facts.tries == 0 && !has_waited {
             self.facts.started
         } else {
             clock::now()
@@ -326,26 +332,27 @@ impl<'c> Exchange<'c> {
         let idle = self.generation.pool(plan.pool).idle(plan.backend).clone();
         let kept = match fresh || is_http2 || pool.is_personal() {
             true => None,
-            false => idle.take(began).map(BackendSide::Http1),
+            false => idle.take(began),
         };
+        let kept = kept.map(|(stream, slot)| (BackendSide::Http1(stream), slot));
         self.facts.reused = kept.is_some();
         let counts = backend.live.connections(local.index);
         let mut waited = Duration::ZERO;
-        let stream = match kept {
-            Some(stream) => {
+        let (stream, slot) = match kept {
+            Some(kept) => {
                 counts.reused.increment();
-                stream
+                kept
             }
             None => {
                 let before = clock::now();
                 // Boxed, so that the many requests that find a connection do not carry the state of making one.
                 let stream = match is_http2 {
-                    true => Box::pin(self.join(idle.shared(), plan.pool, backend)).await,
-                    false => Box::pin(self.connect(plan.pool, backend))
+                    true => Box::pin(self.join(idle.shared(), plan.pool, backend))
                         .await
-                        .map(BackendSide::Http1),
+                        .map(|stream| (stream, None)),
+                    false => Box::pin(self.open(plan.pool, backend)).await,
                 };
-                let stream = stream.inspect_err(|_| counts.failed.increment())?;
+                let stream = stream.inspect_err(|failure| count_failed(counts, *failure))?;
                 match self.facts.reused {
                     true => counts.reused.increment(),
                     false => counts.fresh.increment(),
@@ -354,7 +361,7 @@ impl<'c> Exchange<'c> {
                 stream
             }
         };
-        self.backend = Some(Upstream::new(stream, idle.expects_large()));
+        self.backend = Some(Upstream::new(stream, slot, idle.expects_large()));
         match is_http2 {
             true => poll_fn(|cx| Poll::Ready(self.send_to_stream(cx, scheme, &head))).await?,
             false => poll_fn(|cx| Poll::Ready(self.send(cx, &mut head))).await?,
@@ -367,6 +374,17 @@ impl<'c> Exchange<'c> {
         poll_fn(|cx| Poll::Ready(self.flush_first(cx))).await?;
         self.facts.overhead += (clock::now() - began).saturating_sub(waited);
         poll_fn(|cx| self.poll_attempt(cx)).await
+    }
+
+    /// Opens a connection, if the backend may have one more.
+    async fn open(
+        &mut self,
+        pool: usize,
+        backend: &Backend,
+    ) -> Result<(BackendSide, Option<Slot>), Failure> {
+        let slot = backend.open().ok_or(Failure::Crowded)?;
+        let stream = self.connect(pool, backend).await?;
+        Ok((BackendSide::Http1(stream), Some(slot)))
     }
 
     /// Finds a place on a connection that requests share, or opens one, within the route's time to connect.
@@ -537,10 +555,18 @@ impl<'c> Exchange<'c> {
     }
 }
 
+fn count_failed(counts: &ConnectionCounts, failure: Failure) {
+    // No connection was tried.
+    if failure != Failure::Crowded {
+        counts.failed.increment();
+    }
+}
+
 impl Upstream {
-    fn new(stream: BackendSide, is_large: bool) -> Self {
+    fn new(stream: BackendSide, slot: Option<Slot>, is_large: bool) -> Self {
         Upstream {
             stream,
+            slot,
             sent: false,
             deaf: false,
             is_large,

@@ -10,6 +10,7 @@ use super::ask::await_answer;
 use super::authenticate::await_verdict;
 use super::exchange::Exchange;
 use super::plan::{Attempts, Held, patience};
+use super::queue::await_room;
 use super::reject::Failure;
 use crate::clock;
 use crate::metrics::rows::Hold;
@@ -20,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// From a refused connection to the next attempt.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Waits for a store's answer; or until the state of the pool changed, or after a refused connection for a pause, at most until the
+/// Waits for a store's answer, or for room at a backend; or until the state of the pool changed, or after a refused connection for a pause, at most until the
 /// route's wait is over.
 ///
 /// # Errors
@@ -35,6 +36,7 @@ pub(super) async fn hold(
     let held = match held {
         Held::Answer(question) => return await_answer(exchange, question).await,
         Held::Verdict(awaited) => return await_verdict(exchange, awaited).await,
+        Held::Room(want) => return await_room(exchange, attempts, want).await,
         held => held,
     };
     let generation = exchange.generation.clone();
@@ -59,7 +61,9 @@ pub(super) async fn hold(
         let now = clock::now();
         let is_over = match held {
             Held::Change(epoch) => pool.epoch.value() != epoch,
-            Held::Pause | Held::Answer(_) | Held::Verdict(_) => now - began >= PAUSE,
+            Held::Pause | Held::Answer(_) | Held::Verdict(_) | Held::Room(_) => {
+                now - began >= PAUSE
+            }
         };
         if is_over || now >= until {
             return Poll::Ready(Ok(()));

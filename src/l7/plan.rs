@@ -32,8 +32,9 @@ use crate::policy::retry::{self, MAX_ATTEMPTS, Retry, Try};
 use crate::rng;
 use crate::state::backend::Backend;
 use crate::state::flights::Flight;
-use crate::state::snapshot::Route;
+use crate::state::snapshot::{Pool, Route};
 use crate::upstream::generation::{Generation, PoolLoads};
+use crate::upstream::queue::{Place, Want};
 
 /// The attempts that failed so far.
 #[derive(Debug, Default)]
@@ -55,6 +56,14 @@ pub(super) struct Attempts {
     is_planned: bool,
     /// Whether a store was asked for its session.
     has_asked: bool,
+    /// Which of the ways of its route it takes; absent: that is not decided.
+    pub(super) way: Option<usize>,
+    /// Its place in the pool's queue.
+    pub(super) place: Option<Place>,
+    /// Until when it waits for a backend that has all that it may have.
+    pub(super) waits_until: Option<Instant>,
+    /// Whether it has waited in vain for its home to have room.
+    pub(super) gives_up: bool,
 }
 
 /// What a request waits for.
@@ -68,6 +77,8 @@ pub(super) enum Held {
     Answer(Question),
     /// For whether its client is who it says.
     Verdict(Awaited),
+    /// For room at a backend.
+    Room(Want),
 }
 
 impl Attempts {
@@ -81,6 +92,19 @@ impl Attempts {
         let until = patience(route, started).filter(|_| !self.is_impatient);
         // A first plan knows what time it is.
         until.is_some_and(|until| !self.is_planned || clock::now() < until)
+    }
+
+    /// Whether it was at no backend yet.
+    pub(super) fn is_untried(&self) -> bool {
+        self.count == 0 && self.failure.is_none()
+    }
+
+    /// Whether others wait already, who were here first.
+    #[inline]
+    fn must_queue(&self, generation: &Generation, pool: usize) -> bool {
+        generation.snapshot.pools[pool].is_limited
+            && self.place.is_none()
+            && !generation.pool(pool).queue.is_empty()
     }
 
     /// Backends that are of no more use to this request.
@@ -102,6 +126,10 @@ impl Attempts {
         let snapshot = &*exchange.generation.snapshot;
         let route = exchange.facts.route.map(|route| &snapshot.routes[route]);
         let patient = |route| self.is_patient(route, exchange.facts.started);
+        if failure == Failure::Crowded {
+            self.crowd(exchange);
+            return Ok(());
+        }
         let retry = retry::after(Try {
             led_by: self.led_by,
             patient: is_kept && route.is_some_and(patient),
@@ -133,6 +161,14 @@ impl Attempts {
         Ok(())
     }
 
+    /// Waits for the backend that was chosen, or for any other if that will do: it has all that it may have.
+    pub(super) fn crowd(&mut self, exchange: &mut Exchange<'_>) {
+        exchange.backend = None;
+        self.repeats = false;
+        let want = exchange.facts.choice.map_or(Want::Any, Want::of);
+        self.held = Some(Held::Room(want));
+    }
+
     /// Waits before the next plan.
     fn wait(&mut self, held: Held) -> Result<Option<Plan>, Failure> {
         self.is_planned = true;
@@ -159,7 +195,12 @@ impl Attempts {
                 self.held = Some(Held::Change(generation.pool(route.pool).epoch()));
                 Ok(None)
             }
+            Nowhere::Full(own) => {
+                self.held = Some(Held::Room(own.map_or(Want::Any, Want::Backend)));
+                Ok(None)
+            }
             Nowhere::HomeDown => Err(Failure::HomeDown),
+            Nowhere::NoBackend if self.fall_back(route.fallback) => Ok(None),
             Nowhere::NoBackend => Err(self.failure.unwrap_or(Failure::NoBackend)),
         }
     }
@@ -254,6 +295,8 @@ pub(super) fn plan(
     if request.body.exceeds(route.max_body) || exchange.upload.exceeds(route.max_body) {
         return Err(Failure::BodyTooLarge);
     }
+    let (ordinal, route) = attempts.way(&local, snapshot, ordinal, &facts);
+    exchange.facts.route = Some(ordinal);
     facts.session = look_up(snapshot, route, &facts);
     exchange.facts.session = facts.session.map(Shown::from);
     let first_flight = FirstFlight::of(snapshot, route, &facts);
@@ -269,8 +312,7 @@ pub(super) fn plan(
     forwarding::edit(head, &source, snapshot.config.forwarding, edits);
     introduce(exchange.client, &source, edits);
     let pool = &snapshot.pools[route.pool];
-    let backend = &pool.backends[choice.backend.index()];
-    compose(&request, backend, pool.protocol, edits, &mut scratch.out);
+    compose(&request, pool, choice.backend, edits, &mut scratch.out);
     Ok(Some(Plan::new(route, &choice, flight)))
 }
 
@@ -340,10 +382,11 @@ fn choose_backend(
 ) -> Result<Choice, Nowhere> {
     let pool = &generation.snapshot.pools[route.pool];
     let view = generation.pool(route.pool);
-    let loads = PoolLoads(pool);
-    let sets = view.eligible(pool);
+    let (sets, own) = (view.eligible(pool), view);
+    let view = Some(own);
+    let loads = PoolLoads { pool, view };
     let view = PoolView {
-        balancer: &view.balancer,
+        balancer: &own.balancer,
         ring: &pool.ring,
         sets: &sets,
         loads: &loads,
@@ -365,12 +408,17 @@ fn choose_backend(
         fill_secure: &mut fill_secure,
         patient: attempts.is_patient(route, facts.now),
         asks: !attempts.has_asked,
+        gives_up: attempts.gives_up,
         anew: attempts.anew,
         watched: (pool.sessions.as_ref()).and_then(|sessions| sessions.watched(facts.now)),
         may_move: &may_move,
     });
     let rng = &mut client.local.rng.borrow_mut();
-    choose(&view, sticky, attempts.tried(), facts, rng)
+    let choice = choose(&view, sticky, attempts.tried(), facts, rng)?;
+    match attempts.must_queue(generation, route.pool) {
+        true => Err(Nowhere::Full(Want::of(choice).backend())),
+        false => Ok(choice),
+    }
 }
 
 /// What is told on a route is good for the same cookie of the same pool, in the same generation.
@@ -385,14 +433,14 @@ fn scope(generation: &Generation, route: &Route, sticky: &Sticky) -> Scope {
 /// Writes the request's head as the backend gets it.
 fn compose(
     request: &Request<'_>,
-    backend: &Backend,
-    protocol: PoolProtocol,
+    pool: &Pool,
+    backend: BackendIndex,
     edits: &mut Edits,
     out: &mut Vec<u8>,
 ) {
     let head = &request.head;
     forwarding::remove_hop_by_hop(head.bytes, head.lines, request.connection_options, edits);
-    if !request.upgrade.is_empty() && protocol == PoolProtocol::Http1 {
+    if !request.upgrade.is_empty() && pool.protocol == PoolProtocol::Http1 {
         upgrade::offer(request.upgrade, edits);
     }
     out.clear();
@@ -405,7 +453,7 @@ fn compose(
     });
     out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    edit_host(head, backend, edits);
+    edit_host(head, &pool.backends[backend.index()], edits);
     if head.version == Version::Http10 {
         // An HTTP/1.0 client cannot be sent the 100 that it asks for.
         head.field(Field::Expect)

@@ -42,7 +42,11 @@ async fn forward(exchange: &mut Exchange<'_>) -> Result<Next, Failure> {
         };
         let pool = &generation.snapshot.pools[plan.pool];
         let backend = &pool.backends[plan.backend.index()];
-        let _lease = backend.live.lease();
+        let Some(_lease) = backend.lease() else {
+            attempts.crowd(exchange);
+            continue;
+        };
+        attempts.place = None;
         let arrival = Arrival::of(&generation.snapshot, &mut plan);
         let began = latency::begin(pool);
         let result = exchange

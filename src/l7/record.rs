@@ -187,6 +187,7 @@ pub(super) fn log(subject: &Subject<'_>) {
         duration: facts.ended - facts.started,
         overhead: facts.overhead,
         held: facts.held,
+        queued: facts.queued,
         error: subject.error,
         referer: field(Field::Referer),
         user_agent: field(Field::UserAgent),

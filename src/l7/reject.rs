@@ -67,6 +67,12 @@ pub enum Failure {
     Misdirected,
     /// The backend did not prove who it is, or does not speak TLS as it should.
     Unproven,
+    /// Every backend has all the connections that it may have, which was not known before. It leads to the queue.
+    Crowded,
+    /// As many requests wait for a backend as may.
+    QueueFull,
+    /// The request has waited for a backend for as long as it may.
+    QueueTimeout,
 }
 
 /// A row of the table.
@@ -92,7 +98,7 @@ const fn row(reason: &'static str, status: u16, text: &'static str) -> Row {
 }
 
 /// Every reason, in the order of [`Failure::ordinal`].
-pub const TABLE: [Row; 48] = [
+pub const TABLE: [Row; 50] = [
     row("start_line", 400, "The request line is malformed."),
     row("version", 505, "This server speaks HTTP/1.0 and HTTP/1.1."),
     row("target", 400, "The request target is malformed."),
@@ -205,6 +211,8 @@ pub const TABLE: [Row; 48] = [
         504,
         "The request was not answered in time.",
     ),
+    row("queue_full", 503, "Every server is busy at the moment."),
+    row("queue_timeout", 503, "No server was free in time."),
 ];
 
 impl Failure {
@@ -256,6 +264,8 @@ impl Failure {
             Failure::DoorBusy => 45,
             Failure::ErrorStatus(_) => 46,
             Failure::TotalTimeout => 47,
+            Failure::QueueFull => 48,
+            Failure::Crowded | Failure::QueueTimeout => 49,
             Failure::BodyTooSlow => 39,
             Failure::DeadlineExceeded => 40,
             Failure::TlsHere => 41,

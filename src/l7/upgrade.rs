@@ -20,7 +20,7 @@ use crate::http::upgrade;
 use crate::net::backlog::Backlog;
 use crate::net::relay::{End, Means, Party, Relay};
 use crate::net::stream::Stream;
-use crate::state::backend::UpgradeLease;
+use crate::state::backend::{Slot, UpgradeLease};
 use crate::upstream::side::BackendSide;
 
 /// Words in the access log for ends that no request has.
@@ -46,7 +46,7 @@ impl Exchange<'_> {
     pub(super) fn switch(&mut self, plan: &Plan) {
         let backends = &self.generation.snapshot.pools[plan.pool].backends;
         let backend = &backends[plan.backend.index()];
-        self.switched = Some(backend.live.upgrade());
+        self.switched = Some(backend.upgrade());
     }
 
     /// Whether the client has been told of a switch.
@@ -84,6 +84,7 @@ struct Upgraded<'c> {
     relay: Relay,
     story: Story,
     _lease: UpgradeLease,
+    _slot: Option<Slot>,
 }
 
 /// What the access log will tell.
@@ -118,7 +119,9 @@ impl<'c> Upgraded<'c> {
         client.local.buffers.put(received);
         let mut early = Backlog::default();
         early.push(&std::mem::take(&mut client.early));
-        let BackendSide::Http1(backend) = backend?.stream else {
+        let backend = backend?;
+        let slot = backend.slot;
+        let BackendSide::Http1(backend) = backend.stream else {
             return None;
         };
         Some(Upgraded {
@@ -127,6 +130,7 @@ impl<'c> Upgraded<'c> {
             relay: Relay::new(early, answer.backlog, idle),
             story,
             _lease: switched?,
+            _slot: slot,
         })
     }
 

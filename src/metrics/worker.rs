@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use super::counter::Counter;
 
 /// Room for the reasons of `l7/reject.rs`.
-pub const REASONS: usize = 48;
+pub const REASONS: usize = 64;
 
 /// Kinds of floods of `http/meter.rs`.
 pub const FLOODS: usize = 5;

@@ -46,6 +46,8 @@ pub struct StickyView<'a> {
     pub patient: bool,
     /// Whether a store may be asked for the request's session.
     pub asks: bool,
+    /// Whether it has waited in vain for its home to have room.
+    pub gives_up: bool,
     /// Whether its session turned out to be over: its client begins anew.
     pub anew: bool,
     /// How long the pool's sessions were watched; absent: for longer than one lives.
@@ -74,6 +76,8 @@ pub enum Nowhere {
     HomeAway,
     /// A store may know the session's home.
     Ask,
+    /// Every eligible one has all that it may have, or this one has, where the client must go.
+    Full(Option<BackendIndex>),
 }
 
 /// Chooses a backend that is not in `tried`.
@@ -111,7 +115,39 @@ fn balance<L: Loads>(
     let eligible = Eligible::new(pool.sets.fresh(), tried, pool.loads);
     pool.balancer
         .pick(&eligible, facts, rng)
-        .ok_or(Nowhere::NoBackend)
+        .ok_or_else(|| none_left(pool, tried))
+}
+
+/// Why a balancer found nobody.
+#[cold]
+pub(super) fn none_left<L: Loads>(pool: &PoolView<'_, L>, tried: &[BackendIndex]) -> Nowhere {
+    match takers(pool, tried).any(|backend| pool.loads.is_full(backend)) {
+        true => Nowhere::Full(None),
+        false => Nowhere::NoBackend,
+    }
+}
+
+/// What becomes of a client whose backend has all that it may have: where several know its session another one may serve it, at once
+/// where stickiness is only a hint, and else when it has waited; in the memory of one server nobody else does.
+#[cold]
+fn instead_of<L: Loads>(
+    pool: &PoolView<'_, L>,
+    (sticky, gives_up): (&Sticky, bool),
+    home: &Home,
+    full: BackendIndex,
+    tried: &[BackendIndex],
+) -> Result<BackendIndex, Nowhere> {
+    let waits = match sticky.sessions {
+        Sessions::Local => true,
+        Sessions::Replicated => !gives_up,
+        Sessions::Shared => false,
+    };
+    if waits {
+        return Err(Nowhere::Full(Some(full)));
+    }
+    let may =
+        |backend| takers(pool, tried).any(|taker| taker == backend) && !pool.loads.is_full(backend);
+    (pool.ring.first(home.key, may)).ok_or_else(|| none_left(pool, tried))
 }
 
 fn choose_sticky<L: Loads>(
@@ -121,7 +157,7 @@ fn choose_sticky<L: Loads>(
     facts: &Facts<'_>,
     rng: &mut Rng,
 ) -> Result<Choice, Nowhere> {
-    let mode = &view.sticky.mode;
+    let (mode, patience) = (&view.sticky.mode, (view.sticky, view.gives_up));
     let recall = mode.recall(facts, pool.ring, view.remembered);
     let mut means = Means {
         ring: pool.ring,
@@ -148,7 +184,12 @@ fn choose_sticky<L: Loads>(
                 only_with_session: placed.only_with_session || is_untold,
                 ..placed
             };
-            let elsewhere = placement::elsewhere(pool, view.sticky, &home, place.backend, tried);
+            let mut elsewhere =
+                placement::elsewhere(pool, view.sticky, &home, place.backend, tried);
+            let chosen = elsewhere.unwrap_or(place.backend);
+            if pool.loads.is_full(chosen) {
+                elsewhere = Some(instead_of(pool, patience, &home, chosen, tried)?);
+            }
             let (backend, stickiness) = match elsewhere {
                 Some(backend) => (backend, Stickiness::Moved),
                 None => (place.backend, place.stickiness),
@@ -338,7 +379,7 @@ fn takers<'a, L>(
 
 /// A client whose session is over begins anew where its session was accepted last, if that was elsewhere, else at its successor, so
 /// that all of its requests at the time go to one.
-fn begin_anew<L>(
+fn begin_anew<L: Loads>(
     pool: &PoolView<'_, L>,
     mode: &AnyPersistence,
     home: &Home,
@@ -352,6 +393,9 @@ fn begin_anew<L>(
         .filter(|backend| takes(*backend))
         .or_else(|| pool.ring.first(home.key, takes))
         .ok_or(Nowhere::NoBackend)?;
+    if pool.loads.is_full(backend) {
+        return Err(Nowhere::Full(Some(backend)));
+    }
     let placed = Placed {
         tell: mode.admit(backend, means),
         only_with_session: false,

@@ -3,6 +3,7 @@
 //! Read `facts.rs` first, then `choose.rs`, which strings persistence and balancing together, then the decision you are after.
 
 pub mod balance;
+pub mod canary;
 pub mod choose;
 pub mod cidr;
 pub mod facts;
@@ -11,6 +12,7 @@ pub mod health;
 pub mod judge;
 pub mod latency;
 pub mod limit;
+pub mod line;
 pub mod persist;
 pub mod placement;
 pub mod rebalance;

@@ -4,7 +4,7 @@
 
 use super::balance::bound::{MIN_BUSY, Room};
 use super::balance::{BackendIndex, Balancer, Eligible, Loads};
-use super::choose::{Nowhere, PoolView};
+use super::choose::{Nowhere, PoolView, none_left};
 use super::facts::Facts;
 use super::persist::{Home, Sticky};
 use super::rendezvous;
@@ -43,7 +43,7 @@ pub(super) fn place<L: Loads>(
     if sticky.mode.is_by_key() {
         // It shows no key, so it is nobody who would stay.
         let picked = pool.balancer.pick(&eligible, facts, rng);
-        return picked.ok_or(Nowhere::NoBackend);
+        return picked.ok_or_else(|| none_left(pool, tried));
     }
     let sessions = |backend| pool.loads.sessions(backend);
     let room = Room::new(fresh, sticky.bound, sessions);
@@ -56,7 +56,7 @@ pub(super) fn place<L: Loads>(
     let mut picked = pool
         .balancer
         .pick(&eligible, facts, rng)
-        .ok_or(Nowhere::NoBackend)?;
+        .ok_or_else(|| none_left(pool, tried))?;
     if has_room(picked) {
         return Ok(picked);
     }
@@ -70,7 +70,7 @@ pub(super) fn place<L: Loads>(
             None => break,
         }
     }
-    emptiest(&eligible, has_room).ok_or(Nowhere::NoBackend)
+    emptiest(&eligible, has_room).ok_or_else(|| none_left(pool, tried))
 }
 
 /// The backend with the fewest live sessions for its weight among those that have room, or among all if those with room were tried.
@@ -257,6 +257,7 @@ mod tests {
                 health,
                 since: None,
                 ejected: false,
+                backup: false,
             }))
         }
 
@@ -298,6 +299,7 @@ mod tests {
                 fill_secure: &mut |bytes| bytes.fill_with(|| secure.next_u64() as u8),
                 patient: false,
                 asks: true,
+                gives_up: false,
                 anew: false,
                 watched: None,
                 may_move: &|| false,

@@ -19,6 +19,8 @@ pub struct Rendezvous {
     inverses: Box<[f64]>,
     weights: Box<[u16]>,
     total: u64,
+    /// Which of them stand in for the others; empty when none does.
+    backups: Box<[bool]>,
 }
 
 impl Rendezvous {
@@ -38,12 +40,46 @@ impl Rendezvous {
             inverses,
             total: weights.iter().map(|&weight| u64::from(weight)).sum(),
             weights: weights.into(),
+            backups: Box::default(),
         }
+    }
+
+    /// The same backends, of which some stand in for the others: in every order they come after them.
+    pub fn with_backups(mut self, backups: impl IntoIterator<Item = bool>) -> Rendezvous {
+        let backups: Box<[bool]> = backups.into_iter().collect();
+        if backups.contains(&true) {
+            let own = self
+                .weights
+                .iter()
+                .zip(&backups)
+                .filter(|(_, backup)| !**backup);
+            self.total = own.map(|(&weight, _)| u64::from(weight)).sum();
+            self.backups = backups;
+        }
+        self
+    }
+
+    #[inline]
+    fn is_backup(&self, index: usize) -> bool {
+        self.backups.get(index) == Some(&true)
     }
 
     /// The first of the allowed backends in the order for `key`; `None` when none is allowed.
     #[inline]
     pub fn first(&self, key: u64, allowed: impl Fn(BackendIndex) -> bool) -> Option<BackendIndex> {
+        if self.backups.is_empty() {
+            return self.first_of(key, allowed);
+        }
+        let is = |backup| {
+            let allowed = &allowed;
+            move |own: BackendIndex| self.is_backup(own.index()) == backup && allowed(own)
+        };
+        let own = self.first_of(key, is(false));
+        own.or_else(|| self.first_of(key, is(true)))
+    }
+
+    #[inline]
+    fn first_of(&self, key: u64, allowed: impl Fn(BackendIndex) -> bool) -> Option<BackendIndex> {
         let backends = (0..=u16::MAX).zip(&self.hashes);
         let mut first = None;
         let mut best = Draw::WORST;
@@ -61,21 +97,22 @@ impl Rendezvous {
     /// first few others.
     pub fn is_first(&self, key: u64, backend: BackendIndex) -> bool {
         let own = backend.index();
-        let Some(hash) = self.hashes.get(own) else {
+        let Some(hash) = self.hashes.get(own).filter(|_| !self.is_backup(own)) else {
             return false;
         };
         let Some(best) = self.beats(own, mix(hash ^ key), Draw::WORST) else {
             return false;
         };
-        let mut others = (0..).zip(&self.hashes).filter(|(other, _)| *other != own);
+        let others = (0..).zip(&self.hashes).filter(|(other, _)| *other != own);
+        let mut others = others.filter(|(other, _)| !self.is_backup(*other));
         others.all(|(other, hash)| self.beats(other, mix(hash ^ key), best).is_none())
     }
 
-    /// How many keys it takes on average to meet one whose first is `backend`; 0 for no backend of the pool.
+    /// How many keys it takes on average to meet one whose first is `backend`; 0 for no backend of the pool, and for one that stands in.
     pub fn keys_per_hit(&self, backend: BackendIndex) -> u64 {
-        self.weights
-            .get(backend.index())
-            .map_or(0, |&weight| self.total.div_ceil(u64::from(weight)))
+        let own = backend.index();
+        let weight = self.weights.get(own).filter(|_| !self.is_backup(own));
+        weight.map_or(0, |&weight| self.total.div_ceil(u64::from(weight)))
     }
 
     /// The backend's draw when it goes before `best`.
@@ -239,6 +276,29 @@ mod tests {
         assert!(seen.iter().all(|&seen| seen));
         assert_eq!(ring.keys_per_hit(BackendIndex(3)), 1000);
         assert_eq!(ring.keys_per_hit(BackendIndex(1000)), 0);
+    }
+
+    #[test]
+    fn backups_come_last_in_every_order() {
+        let names = ["a", "b", "c", "d"];
+        let ring = |weights: [u16; 4]| Rendezvous::new(names.into_iter().zip(weights));
+        for weights in [[1; 4], [1, 2, 3, 4]] {
+            let all = ring(weights).with_backups([false, true, false, true]);
+            for key in 0..200_u64 {
+                let key = super::key(&key.to_le_bytes());
+                let first = all.first(key, |_| true).unwrap();
+                assert!(first.index() % 2 == 0 && all.is_first(key, first));
+                let spare = all.first(key, |own| own.index() % 2 == 1).unwrap();
+                assert!(spare.index() % 2 == 1 && !all.is_first(key, spare));
+                assert_eq!(all.keys_per_hit(spare), 0);
+                // Among themselves they are in the order that they would be in anyway.
+                let plain = ring(weights).first(key, |own| own.index() % 2 == 0);
+                assert_eq!(plain, Some(first));
+            }
+            assert!(
+                all.keys_per_hit(BackendIndex(0)) < ring(weights).keys_per_hit(BackendIndex(0))
+            );
+        }
     }
 
     proptest! {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::standing::Record;
+use super::waiting::Waiting;
 use crate::config::model::AdminState;
 use crate::metrics::counter::Counter;
 use crate::policy::health::Health;
@@ -26,6 +27,21 @@ pub struct Backend {
     pub over: Arc<Override>,
     /// What is known of the server at its address.
     pub live: Arc<Live>,
+    /// Whether it serves only where no other can.
+    pub backup: bool,
+    /// How much it may have at once; absent: as much as comes.
+    pub limits: Option<Limits>,
+}
+
+/// How much a backend may have at once; `u32::MAX`: as much as comes.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Requests, and connections that are switched or relayed; at most as many as connections.
+    pub in_flight: u32,
+    /// Connections.
+    pub connections: u32,
+    /// Who is told when it has less.
+    pub waiting: Arc<Waiting>,
 }
 
 /// The administrative state that was set over the file's for one name of one pool. It survives reloads as long as the pool has
@@ -50,6 +66,8 @@ pub struct Live {
     changed: AtomicU64,
     made: Instant,
     connections: Box<[Line<ConnectionCounts>]>,
+    /// Connections for requests over HTTP/1, idle ones too.
+    open: AtomicU32,
 }
 
 /// What a backend has to do at the moment, over all workers; one line, because it is read together.
@@ -123,6 +141,72 @@ impl Backend {
     }
 }
 
+impl Backend {
+    /// Whether it has all the requests that it may have.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        (self.limits.as_ref()).is_some_and(|limits| self.live.load() >= limits.in_flight)
+    }
+
+    /// Whether it has all the connections that it may have.
+    #[inline]
+    pub fn is_crowded(&self) -> bool {
+        (self.limits.as_ref()).is_some_and(|limits| self.live.open() >= limits.connections)
+    }
+
+    /// Counts a request in flight until the lease is dropped; `None` when it has all that it may have.
+    #[inline]
+    pub fn lease(&self) -> Option<Lease<'_>> {
+        let waiting = match &self.limits {
+            None => {
+                self.live.load.0.in_flight.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            Some(limits) => {
+                self.live.take_seat(limits.in_flight).then_some(())?;
+                Some(&*limits.waiting)
+            }
+        };
+        Some(Lease(&self.live, waiting))
+    }
+
+    /// Counts a relayed connection in flight until the lease is dropped; `None` when it has all that it may have. It holds no
+    /// generation: such a connection may outlive many.
+    pub fn lease_connection(&self) -> Option<ConnectionLease> {
+        let Some(limits) = &self.limits else {
+            return Some(self.live.lease_connection());
+        };
+        let waiting = Some(limits.waiting.clone());
+        (self.live.take_seat(limits.in_flight)).then(|| ConnectionLease(self.live.clone(), waiting))
+    }
+
+    /// Counts a switched connection until the lease is dropped. It holds no generation: such a connection may outlive many.
+    pub fn upgrade(&self) -> UpgradeLease {
+        self.live.load.0.upgraded.fetch_add(1, Ordering::Relaxed);
+        UpgradeLease(self.live.clone(), self.waiting())
+    }
+
+    /// Counts a connection until the slot is dropped; `None` when it has all that it may have.
+    pub fn open(&self) -> Option<Slot> {
+        let most = self
+            .limits
+            .as_ref()
+            .map_or(u32::MAX, |limits| limits.connections);
+        let take = |open: u32| (open < most).then(|| open + 1);
+        let taken = self
+            .live
+            .open
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take);
+        taken
+            .is_ok()
+            .then(|| Slot(self.live.clone(), self.waiting()))
+    }
+
+    fn waiting(&self) -> Option<Arc<Waiting>> {
+        self.limits.as_ref().map(|limits| limits.waiting.clone())
+    }
+}
+
 impl Live {
     /// A server of which nothing is known but `health` at `now`, for `workers` workers.
     pub fn new(
@@ -143,6 +227,7 @@ impl Live {
             load: Line::default(),
             record: Line(Record::new(now)),
             connections: (0..workers).map(|_| Line::default()).collect(),
+            open: AtomicU32::new(0),
         }
     }
 
@@ -211,13 +296,13 @@ impl Live {
     /// Requests and relayed connections in flight, over all workers.
     #[inline]
     pub fn in_flight(&self) -> u32 {
-        self.load.0.in_flight.load(Ordering::Relaxed)
+        self.load.0.in_flight.load(Ordering::SeqCst)
     }
 
     /// Connections that were switched to another protocol and are open, over all workers.
     #[inline]
     pub fn upgraded(&self) -> u32 {
-        self.load.0.upgraded.load(Ordering::Relaxed)
+        self.load.0.upgraded.load(Ordering::SeqCst)
     }
 
     /// What a balancer weighs: a switched connection is work like a request.
@@ -266,23 +351,28 @@ impl Live {
         Arrival(self)
     }
 
-    /// Counts a request in flight until the lease is dropped.
+    /// Connections for requests over HTTP/1, idle ones too, over all workers.
     #[inline]
-    pub fn lease(&self) -> Lease<'_> {
-        self.load.0.in_flight.fetch_add(1, Ordering::Relaxed);
-        Lease(self)
+    pub fn open(&self) -> u32 {
+        self.open.load(Ordering::SeqCst)
     }
 
-    /// Counts a relayed connection in flight until the lease is dropped. It holds no generation: such a connection may outlive many.
+    /// Counts a relayed connection in flight, whatever the limits, until the lease is dropped.
     pub fn lease_connection(self: &Arc<Self>) -> ConnectionLease {
         self.load.0.in_flight.fetch_add(1, Ordering::Relaxed);
-        ConnectionLease(self.clone())
+        ConnectionLease(self.clone(), None)
     }
 
-    /// Counts a switched connection until the lease is dropped. It holds no generation: such a connection may outlive many.
-    pub fn upgrade(self: &Arc<Self>) -> UpgradeLease {
-        self.load.0.upgraded.fetch_add(1, Ordering::Relaxed);
-        UpgradeLease(self.clone())
+    /// Counts one more in flight, unless there are `most`.
+    fn take_seat(&self, most: u32) -> bool {
+        let upgraded = self.upgraded();
+        let take = |in_flight: u32| {
+            let load = in_flight.saturating_add(upgraded);
+            (load < most).then(|| in_flight + 1)
+        };
+        let word = &self.load.0.in_flight;
+        word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take)
+            .is_ok()
     }
 
     /// The connection counts of one worker, which alone may write them.
@@ -299,18 +389,18 @@ impl Live {
 
 /// One request in flight on a backend.
 #[derive(Debug)]
-pub struct Lease<'a>(&'a Live);
+pub struct Lease<'a>(&'a Live, Option<&'a Waiting>);
 
 impl Drop for Lease<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.0.load.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        end(&self.0.load.0.in_flight, self.1);
     }
 }
 
 /// One relayed connection at a backend, from the attempt to connect on.
 #[derive(Debug)]
-pub struct ConnectionLease(Arc<Live>);
+pub struct ConnectionLease(Arc<Live>, Option<Arc<Waiting>>);
 
 impl ConnectionLease {
     /// Whether the pool still names the backend that it is at.
@@ -322,17 +412,40 @@ impl ConnectionLease {
 
 impl Drop for ConnectionLease {
     fn drop(&mut self) {
-        self.0.load.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        end(&self.0.load.0.in_flight, self.1.as_deref());
     }
 }
 
 /// One switched connection at a backend.
 #[derive(Debug)]
-pub struct UpgradeLease(Arc<Live>);
+pub struct UpgradeLease(Arc<Live>, Option<Arc<Waiting>>);
 
 impl Drop for UpgradeLease {
     fn drop(&mut self) {
-        self.0.load.0.upgraded.fetch_sub(1, Ordering::Relaxed);
+        end(&self.0.load.0.upgraded, self.1.as_deref());
+    }
+}
+
+/// One connection for requests over HTTP/1.
+#[derive(Debug)]
+pub struct Slot(Arc<Live>, Option<Arc<Waiting>>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        end(&self.0.open, self.1.as_deref());
+    }
+}
+
+/// Counts one less, and tells who waits for that. That comes after, in an order that all threads see: who joins the line and then finds
+/// no room is told (see [`Waiting::join`]).
+#[inline]
+fn end(count: &AtomicU32, waiting: Option<&Waiting>) {
+    match waiting {
+        None => drop(count.fetch_sub(1, Ordering::Relaxed)),
+        Some(waiting) => {
+            count.fetch_sub(1, Ordering::SeqCst);
+            waiting.freed();
+        }
     }
 }
 

@@ -7,16 +7,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::backend::{Backend, Epoch, Live, Override};
+use super::backend::{Backend, Epoch, Limits, Live, Override};
 use super::diff::key;
 use super::flights::Flights;
 use super::gate::Gate;
 use super::live_sessions::{LiveSessions, grain};
 use super::route_limits::RouteLimits;
-use super::snapshot::{Listener, Passive, Pool, Route, Snapshot};
-use crate::config::model::{self, BalancerKind, Check, Config, PoolProtocol, Rebalance, Sessions};
+use super::snapshot::{Listener, Passive, Pool, Route, Snapshot, Split};
+use super::waiting::Waiting;
+use super::ways::{sticky_toward, ways};
+use crate::config::model::{
+    self, BalancerKind, Check, Config, PoolProtocol, Queue, QueueOrder, Rebalance, Sessions,
+};
 use crate::metrics::rows::NONE;
 use crate::policy::balance::{Bound, Hash, Maglev, Shared};
+use crate::policy::canary::Share;
 use crate::policy::filter::Filters;
 use crate::policy::health::Health;
 use crate::policy::persist::token::Secrets;
@@ -54,28 +59,37 @@ pub fn compile(
         .any(|route| route.pool.is_empty())
         .then(|| nobody(now));
     let limits = RouteLimits::of_routes(&config, previous);
-    let routes = config
-        .routes
-        .iter()
-        .zip(limits)
-        .map(|(from, limits)| Route {
+    let routes = ways(&config).into_iter().map(|way| {
+        let from = &config.routes[way.file];
+        let pool = pool_ordinals[way.pool];
+        let sticky = from.sticky.as_ref().zip(secrets).map(|(own, secrets)| {
+            // A sticky route has a pool.
+            let pool = &config.pools[pool];
+            let idle = longest_idle(&config, pool).unwrap_or_default();
+            let own = sticky_toward(own, &from.pool, &pool.name);
+            self::sticky(&own, pool, secrets, idle)
+        });
+        let split = |(way, canary): (usize, &model::Canary)| Split {
+            share: Share::new(canary.weight),
+            way,
+        };
+        Route {
             name: from.name.as_str().into(),
-            pool: pool_ordinals[from.pool.as_str()],
-            sticky: (from.sticky.as_ref().zip(secrets)).map(|(from_sticky, secrets)| {
-                // A sticky route has a pool.
-                let pool = &config.pools[pool_ordinals[from.pool.as_str()]];
-                let idle = longest_idle(&config, pool).unwrap_or_default();
-                sticky(from_sticky, pool, secrets, idle)
-            }),
+            file: way.file,
+            pool,
+            canary: way.canary.zip(from.canary.as_ref()).map(split),
+            fallback: way.fallback,
+            sticky,
             filters: Filters::new(&from.filters),
             doors: Vec::new(),
-            limits,
+            limits: limits[way.file].clone(),
             store: None,
             timeouts: from.timeouts,
             retry: from.retry,
             replies: from.replies,
             max_body: from.max_body.unwrap_or(u64::MAX),
-        });
+        }
+    });
     Snapshot {
         generation,
         leaving: false,
@@ -168,13 +182,21 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize, now: Instant) -> 
         .flat_map(|pool| &pool.backends)
         .map(|backend| (&*backend.name, &backend.over))
         .collect();
+    let waiting = known.map_or_else(
+        || Arc::new(Waiting::new(workers)),
+        |known| known.waiting.clone(),
+    );
     let backends = from.backends.iter().map(|backend| Backend {
         name: backend.name.as_str().into(),
         weight: backend.weight,
         written: backend.state,
         over: (overs.get(backend.name.as_str())).map_or_else(Arc::default, |over| (*over).clone()),
         live: live(backend.address),
+        backup: backend.backup,
+        limits: limits(backend, &waiting),
     });
+    let is_limited =
+        |own: &model::Backend| own.limits.in_flight.or(own.limits.connections).is_some();
     Pool {
         name: from.name.as_str().into(),
         protocol: from.protocol,
@@ -183,12 +205,16 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize, now: Instant) -> 
         transparent: from.transparent,
         max_idle: from.max_idle,
         slow_start: from.slow_start,
+        queue: from.queue,
+        is_limited: from.backends.iter().any(is_limited),
         backends: backends.collect(),
+        waiting: waiting.clone(),
         ring: Rendezvous::new(
             from.backends
                 .iter()
                 .map(|backend| (backend.name.as_str(), backend.weight)),
-        ),
+        )
+        .with_backups(from.backends.iter().map(|backend| backend.backup)),
         shared: shared(from, known),
         epoch: epoch.clone(),
         sessions: None,
@@ -202,6 +228,22 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize, now: Instant) -> 
         tls: None,
         moves: known.map_or_else(|| Arc::new(Moves::new(now)), |known| known.moves.clone()),
     }
+}
+
+/// How much a backend may have at once.
+fn limits(backend: &model::Backend, waiting: &Arc<Waiting>) -> Option<Limits> {
+    let model::BackendLimits {
+        in_flight,
+        connections,
+    } = backend.limits;
+    in_flight.or(connections)?;
+    let connections = connections.unwrap_or(u32::MAX);
+    Some(Limits {
+        // Where connections count, each of these has one.
+        in_flight: in_flight.unwrap_or(u32::MAX).min(connections),
+        connections,
+        waiting: waiting.clone(),
+    })
 }
 
 /// What the workers share of the pool's balancer. The table of `maglev` is the one that the pool had, if it says the same.
@@ -238,6 +280,13 @@ fn nobody(now: Instant) -> Pool {
         transparent: false,
         max_idle: 0,
         slow_start: None,
+        queue: Queue {
+            most: 0,
+            timeout: Duration::ZERO,
+            order: QueueOrder::Fifo,
+        },
+        waiting: Arc::new(Waiting::new(0)),
+        is_limited: false,
         backends: Vec::new(),
         ring: Rendezvous::new(std::iter::empty()),
         shared: Shared::default(),
@@ -251,9 +300,17 @@ fn nobody(now: Instant) -> Pool {
     }
 }
 
+/// Whether requests of the route may come to the pool.
+fn leads_to(config: &Config, route: &model::Route, pool: &model::Pool) -> bool {
+    model::pools_of(route, &config.pools).contains(&pool.name.as_str())
+}
+
 /// The longest time that a session may be idle on a sticky route to the pool.
 fn longest_idle(config: &Config, pool: &model::Pool) -> Option<Duration> {
-    let routes = config.routes.iter().filter(|route| route.pool == pool.name);
+    let routes = config
+        .routes
+        .iter()
+        .filter(|route| leads_to(config, route, pool));
     let stickies = routes.filter_map(|route| route.sticky.as_ref());
     stickies.map(|sticky| sticky.idle_timeout).max()
 }
@@ -265,7 +322,7 @@ fn live_sessions(
     known: &Known<'_>,
     now: Instant,
 ) -> Option<LiveSessions> {
-    let routes = config.routes.iter().filter(|route| route.pool == pool.name);
+    let routes = (config.routes.iter()).filter(|route| leads_to(config, route, pool));
     let stickies = || routes.clone().filter_map(|route| route.sticky.as_ref());
     let idle = longest_idle(config, pool)?;
     let known = known.pools.get(pool.name.as_str());
@@ -289,7 +346,7 @@ fn flights(
     known: &Known<'_>,
     now: Instant,
 ) -> Option<Arc<Flights>> {
-    let mut routes = config.routes.iter().filter(|route| route.pool == pool.name);
+    let mut routes = (config.routes.iter()).filter(|route| leads_to(config, route, pool));
     let stickies = |route: &model::Route| route.sticky.as_ref().is_some_and(|s| s.first_flight);
     let known = known.pools.get(pool.name.as_str());
     routes.any(stickies).then(|| {

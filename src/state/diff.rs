@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use super::snapshot::{ListenerKey, ProtocolKey};
 use crate::config::model::{
-    AccessFormat, AccessTarget, AdminBind, Backend, BalancerKind, Cidr, Config, Discovery,
-    Forwarding, Health, Level, Limits, Listener, Passive, Pool, PoolTls, Protocol, ProxyVersion,
-    Route, Scale, Timeouts, Watch,
+    AccessFormat, AccessTarget, AdminBind, Backend, BackendLimits, BalancerKind, Cidr, Config,
+    Discovery, Forwarding, Health, Level, Limits, Listener, Passive, Pool, PoolTls, Protocol,
+    ProxyVersion, Queue, Route, Scale, Timeouts, Watch,
 };
 use crate::config::schema::{self, Reload};
 
@@ -37,6 +37,12 @@ pub struct PoolDiff {
     pub balancer: Option<BalancerKind>,
     /// The new bound of loads.
     pub balance_factor: Option<f64>,
+    /// The new queue.
+    pub queue: Option<Queue>,
+    /// How much each backend may have from now on that does not say so itself.
+    pub limits: Option<BackendLimits>,
+    /// The pool that takes over from now on, which may be none.
+    pub fallback: Option<Option<String>>,
     /// The new PROXY header, which may be none.
     pub proxy_protocol: Option<Option<ProxyVersion>>,
     /// Whether connections come from their clients' addresses from now on.
@@ -186,6 +192,9 @@ impl PoolDiff {
     fn is_empty(&self) -> bool {
         self.balancer.is_none()
             && self.balance_factor.is_none()
+            && self.queue.is_none()
+            && self.limits.is_none()
+            && self.fallback.is_none()
             && self.proxy_protocol.is_none()
             && self.transparent.is_none()
             && self.max_idle.is_none()
@@ -246,6 +255,9 @@ impl Item for Pool {
         let diff = PoolDiff {
             balancer: changed(&self.balancer, &to.balancer),
             balance_factor: changed(&self.balance_factor, &to.balance_factor),
+            queue: changed(&self.queue, &to.queue),
+            limits: changed(&self.limits, &to.limits),
+            fallback: changed(&self.fallback, &to.fallback),
             proxy_protocol: changed(&self.proxy_protocol, &to.proxy_protocol),
             transparent: changed(&self.transparent, &to.transparent),
             max_idle: changed(&self.max_idle, &to.max_idle),
@@ -264,6 +276,9 @@ impl Item for Pool {
     fn apply(&mut self, change: &PoolDiff) {
         assign(&mut self.balancer, &change.balancer);
         assign(&mut self.balance_factor, &change.balance_factor);
+        assign(&mut self.queue, &change.queue);
+        assign(&mut self.limits, &change.limits);
+        assign(&mut self.fallback, &change.fallback);
         assign(&mut self.proxy_protocol, &change.proxy_protocol);
         assign(&mut self.transparent, &change.transparent);
         assign(&mut self.max_idle, &change.max_idle);

@@ -25,7 +25,9 @@ pub mod store;
 pub mod summary;
 pub mod table;
 pub mod tls;
+pub mod waiting;
 pub mod warmth;
+pub mod ways;
 
 #[cfg(test)]
 pub(crate) mod sample;

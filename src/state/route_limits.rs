@@ -12,7 +12,7 @@ use super::snapshot::Snapshot;
 use crate::config::model::{Config, Filter};
 
 /// The limits of a route.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RouteLimits {
     /// Whom its access lists turned away; absent without lists.
     pub denied: Option<Arc<Refusals>>,

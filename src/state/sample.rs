@@ -98,6 +98,7 @@ fn route(name: &str, pool: &str, path: &str) -> Route {
         pool: pool.into(),
         sticky: None,
         filters: Vec::new(),
+        canary: None,
         replies: None,
         max_body: None,
         timeouts: timeouts(10),
@@ -137,6 +138,13 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
         protocol: PoolProtocol::Http1,
         balancer: BalancerKind::RoundRobin,
         balance_factor: 0.25,
+        queue: Queue {
+            most: 1024,
+            timeout: Duration::from_secs(5),
+            order: QueueOrder::Fifo,
+        },
+        limits: BackendLimits::default(),
+        fallback: None,
         proxy_protocol: None,
         transparent: false,
         max_idle: 256,
@@ -166,6 +174,8 @@ fn backend(address: SocketAddr) -> Backend {
         address,
         weight: 1,
         state: AdminState::Ready,
+        backup: false,
+        limits: BackendLimits::default(),
         discovered: false,
     }
 }

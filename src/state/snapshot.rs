@@ -18,11 +18,13 @@ use super::route_limits::RouteLimits;
 use super::standing::Turn;
 use super::store::StoreEnd;
 use super::tls::{ListenerTls, PoolTls, TlsFile};
+use super::waiting::Waiting;
 use crate::config::model::{
     self, AdminState, BalancerKind, Config, PathChecks, PoolProtocol, Protocol, ProxyProtocol,
-    ProxyVersion, Retry, Timeouts,
+    ProxyVersion, Queue, Retry, Timeouts,
 };
 use crate::policy::balance::Shared;
+use crate::policy::canary::Share;
 use crate::policy::filter::{Files, Filters};
 use crate::policy::health::Health;
 use crate::policy::health::passive::{Standing, is_panic};
@@ -108,8 +110,14 @@ pub struct Listener {
 pub struct Route {
     /// Its label.
     pub name: Arc<str>,
+    /// Its place in the file. Ways to other pools than its own follow after all routes of the file; see `ways.rs`.
+    pub file: usize,
     /// Ordinal of its pool.
     pub pool: usize,
+    /// The way that a part of its clients takes.
+    pub canary: Option<Split>,
+    /// The way that takes over while none of its pool's backends may be chosen.
+    pub fallback: Option<usize>,
     /// Its steps; absent: requests and answers pass as they are.
     pub filters: Option<Box<Filters>>,
     /// Where those of its filters ask that ask for a password; control gives them.
@@ -128,6 +136,15 @@ pub struct Route {
     pub replies: Option<u32>,
     /// Bytes a request body may have; `u64::MAX`: no limit.
     pub max_body: u64,
+}
+
+/// A part of a route's clients that takes another way.
+#[derive(Clone, Copy, Debug)]
+pub struct Split {
+    /// How many of them.
+    pub share: Share,
+    /// The ordinal of the way.
+    pub way: usize,
 }
 
 impl Route {
@@ -156,6 +173,12 @@ pub struct Pool {
     pub max_idle: usize,
     /// How long a backend that came up takes to its full share of new clients.
     pub slow_start: Option<Duration>,
+    /// How long work waits that no backend may take, and how much of it may.
+    pub queue: Queue,
+    /// Who waits; survives reloads under the same name.
+    pub waiting: Arc<Waiting>,
+    /// Whether one of its backends has a limit.
+    pub is_limited: bool,
     /// In the order of the file.
     pub backends: Vec<Backend>,
     /// The backends, ranked for every client by name and weight.

@@ -172,6 +172,20 @@ fn backend(from: &Backend, to: &Backend) -> String {
             .to_owned(),
         );
     }
+    if from.backup != to.backup {
+        words.push(if to.backup { "backup" } else { "no backup" }.to_owned());
+    }
+    let limits = [
+        ("max_in_flight", from.limits.in_flight, to.limits.in_flight),
+        (
+            "max_connections",
+            from.limits.connections,
+            to.limits.connections,
+        ),
+    ];
+    for (key, _, to) in limits.into_iter().filter(|(_, from, to)| from != to) {
+        words.push(format!("{key} {}", to.unwrap_or_default()));
+    }
     words.join(" ")
 }
 

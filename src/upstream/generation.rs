@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::idle::IdleStack;
+use super::queue::{Queue, Want};
 use crate::config::model::AdminState;
 use crate::metrics::datagrams::DatagramCounts;
 use crate::metrics::relays::RelayCounts;
@@ -42,6 +43,8 @@ pub struct Generation {
 pub struct PoolView {
     /// Chooses for new work.
     pub balancer: AnyBalancer,
+    /// Who waits until a backend may take more.
+    pub queue: Queue,
     sets: RefCell<Sets>,
     held: Cell<usize>,
     idle: Vec<Rc<IdleStack>>,
@@ -65,28 +68,43 @@ type Grid<R> = OnceCell<Box<[OnceCell<Arc<R>>]>>;
 
 /// The live words and live sessions of a pool, as balancers read them.
 #[derive(Clone, Copy, Debug)]
-pub struct PoolLoads<'a>(pub &'a Pool);
+pub struct PoolLoads<'a> {
+    /// The pool.
+    pub pool: &'a Pool,
+    /// The pool as a worker sees it, which may have idle connections; absent: nobody's.
+    pub view: Option<&'a PoolView>,
+}
 
 impl Loads for PoolLoads<'_> {
     #[inline]
     fn in_flight(&self, backend: BackendIndex) -> u32 {
-        let backend = self.0.backends.get(backend.index());
+        let backend = self.pool.backends.get(backend.index());
         backend.map_or(0, |backend| backend.live.load())
     }
 
     /// Those that are known, and the new clients whose session is only on its way.
     #[inline]
     fn sessions(&self, backend: BackendIndex) -> u32 {
-        let known = self.0.sessions.as_ref();
-        let arriving = self.0.backends.get(backend.index());
+        let known = self.pool.sessions.as_ref();
+        let arriving = self.pool.backends.get(backend.index());
         known.map_or(0, |sessions| sessions.count(backend))
             + arriving.map_or(0, |backend| backend.live.arriving())
     }
 
     #[inline]
     fn latency(&self, backend: BackendIndex, now: Instant) -> u32 {
-        let backend = self.0.backends.get(backend.index());
+        let backend = self.pool.backends.get(backend.index());
         backend.map_or(0, |backend| backend.live.latency(now))
+    }
+
+    #[inline]
+    fn is_limited(&self) -> bool {
+        self.pool.is_limited
+    }
+
+    #[inline]
+    fn is_full(&self, backend: BackendIndex) -> bool {
+        self.pool.is_limited && is_full(self.pool, self.view, backend)
     }
 }
 
@@ -124,6 +142,7 @@ impl Generation {
                         workers,
                         reloads,
                     ),
+                    queue: Queue::new(pool.queue.order),
                     sets: RefCell::new(sets),
                     held: Cell::new(0),
                     idle,
@@ -255,6 +274,14 @@ impl Generation {
         }
     }
 
+    /// Closes idle connections that other workers wait for; see [`PoolView::give_way`].
+    pub fn give_way(&self) {
+        let pools = self.snapshot.pools.iter().zip(&self.pools);
+        pools
+            .filter(|(pool, _)| pool.is_limited)
+            .for_each(|(pool, view)| view.give_way(pool));
+    }
+
     /// Closes idle connections that expired or died, and those toward backends that are to be left alone.
     pub fn sweep(&self, now: Instant) {
         for (pool, view) in self.snapshot.pools.iter().zip(&self.pools) {
@@ -285,6 +312,30 @@ impl PoolView {
             self.sets.replace(Sets::new(pool));
         }
         Ref::map(self.sets.borrow(), |sets| &sets.eligible)
+    }
+
+    /// Whether somebody who waits for this may find something else than before: room, or nothing to wait for.
+    pub fn has_room(&self, pool: &Pool, want: Want) -> bool {
+        let is_full = |backend: BackendIndex| is_full(pool, Some(self), backend);
+        let sets = self.eligible(pool);
+        match want {
+            Want::Backend(own) => !sets.kept().contains(own) || !is_full(own),
+            Want::Any => {
+                let fresh = sets.fresh().list();
+                fresh.is_empty() || fresh.iter().any(|backend| !is_full(*backend))
+            }
+        }
+    }
+
+    /// Gives way to workers that wait for a connection to a backend, by closing one that is idle here.
+    pub fn give_way(&self, pool: &Pool) {
+        if pool.waiting.all() == 0 || !self.queue.is_empty() {
+            return;
+        }
+        let crowded = pool.backends.iter().zip(&self.idle);
+        crowded
+            .filter(|(backend, _)| backend.is_crowded())
+            .for_each(|(_, idle)| idle.drop_one());
     }
 
     /// A place for a request that is held; `None` when [`MAX_HELD`] are.
@@ -318,6 +369,15 @@ impl Drop for Held<'_> {
     }
 }
 
+/// Whether a backend has all that it may have; with all its connections one that is idle here is as good as a new one.
+fn is_full(pool: &Pool, view: Option<&PoolView>, backend: BackendIndex) -> bool {
+    let Some(own) = pool.backends.get(backend.index()) else {
+        return false;
+    };
+    let has_idle = || view.is_some_and(|view| !view.idle(backend).is_empty());
+    own.is_full() || own.is_crowded() && !has_idle()
+}
+
 /// Who of a pool's backends may be chosen at this moment.
 pub fn eligible(pool: &Pool) -> EligibleSet {
     let heeds = pool.heeds_ejections();
@@ -328,6 +388,7 @@ pub fn eligible(pool: &Pool) -> EligibleSet {
     EligibleSet::new(pool.backends.iter().map(|backend| {
         let warm = (pool.slow_start).map_or(full, |time| share(backend.live.warm(), time));
         Member {
+            backup: backend.backup,
             weight: backend.weight,
             share: match stands(backend, Standing::Trial) {
                 true => warm.min(FIRST),

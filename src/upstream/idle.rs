@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::http2::Connections;
 use crate::net::stream::Stream;
+use crate::state::backend::Slot;
 
 /// The idle connections of one worker toward one backend.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub struct IdleStack {
 #[derive(Debug)]
 struct Idle {
     stream: Stream,
+    slot: Option<Slot>,
     expires: Instant,
 }
 
@@ -51,22 +53,39 @@ impl IdleStack {
 
     /// The connection used last, if one is alive. It costs no system call to know.
     #[inline]
-    pub fn take(&self, now: Instant) -> Option<Stream> {
+    pub fn take(&self, now: Instant) -> Option<(Stream, Option<Slot>)> {
         let mut connections = self.connections.borrow_mut();
         while let Some(mut idle) = connections.pop() {
             if now < idle.expires && idle.stream.is_quiet() {
-                return Some(idle.stream);
+                return Some((idle.stream, idle.slot));
             }
         }
         None
     }
 
-    /// Keeps a connection until `expires`; the limit may say that it is closed instead.
+    /// Keeps a connection, and its place among those that the backend may have, until `expires`; the limit may say that it is closed instead.
     #[inline]
-    pub fn put(&self, stream: Stream, expires: Instant) {
+    pub fn put(&self, stream: Stream, slot: Option<Slot>, expires: Instant) {
         let mut connections = self.connections.borrow_mut();
         if connections.len() < self.limit.get() {
-            connections.push(Idle { stream, expires });
+            connections.push(Idle {
+                stream,
+                slot,
+                expires,
+            });
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.connections.borrow().is_empty()
+    }
+
+    /// Closes the one that was idle for the longest.
+    pub fn drop_one(&self) {
+        let mut connections = self.connections.borrow_mut();
+        if !connections.is_empty() {
+            connections.remove(0);
         }
     }
 

@@ -10,5 +10,6 @@ pub mod handshake;
 pub mod http2;
 pub mod idle;
 pub mod local;
+pub mod queue;
 pub mod side;
 pub mod verdict;

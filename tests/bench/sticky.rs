@@ -203,7 +203,7 @@ impl Worker {
             balancer: &view.balancer,
             ring: &pool.ring,
             sets: &sets,
-            loads: &PoolLoads(pool),
+            loads: &PoolLoads { pool, view: None },
         };
         let mut fill_secure = rng::fill_secure;
         let sticky = route.sticky.as_ref().map(|sticky| StickyView {
@@ -213,6 +213,7 @@ impl Worker {
             told: None,
             companions: &|| None,
             patient: false,
+            gives_up: false,
             asks: false,
             anew: false,
             may_move: &|| false,

@@ -9,6 +9,7 @@ use crate::config::diagnostic::{Diagnostic, counted};
 use crate::config::lower::Draft;
 use crate::config::model::{
     BalancerKind, Check, Cookie, Pool, Protocol, Route, SameSite, Secure, Sessions, StickyMode,
+    pools_of,
 };
 use crate::config::section::Report;
 use crate::config::values::{brief, duration_text};
@@ -95,7 +96,7 @@ fn unused(report: &mut Report, draft: &Draft) {
     let led_to: HashSet<&str> = config
         .routes
         .iter()
-        .map(|route| route.pool.as_str())
+        .flat_map(|route| pools_of(route, &config.pools))
         .collect();
     for (pool, places) in config.pools.iter().zip(&draft.pools) {
         if !led_to.contains(pool.name.as_str()) {
@@ -145,13 +146,12 @@ fn unused(report: &mut Report, draft: &Draft) {
 /// A pool that counts sessions where there are none. One that no route leads to has a warning of its own.
 fn without_sessions(report: &mut Report, draft: &Draft) {
     for (pool, places) in draft.config.pools.iter().zip(&draft.pools) {
-        let routes = || {
-            draft
-                .config
-                .routes
-                .iter()
-                .filter(|route| route.pool == pool.name)
-        };
+        let routes =
+            || {
+                draft.config.routes.iter().filter(|route| {
+                    pools_of(route, &draft.config.pools).contains(&pool.name.as_str())
+                })
+            };
         let is_sticky = routes().next().is_none() || routes().any(|route| route.sticky.is_some());
         if pool.balancer != BalancerKind::LeastSessions || is_sticky {
             continue;

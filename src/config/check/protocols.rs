@@ -47,7 +47,7 @@ pub(super) fn check(report: &mut Report, draft: &Draft) {
 fn fits(protocol: Protocol, key: &str) -> bool {
     match protocol {
         Protocol::Http => !matches!(key, "sni" | "alpn" | "replies"),
-        Protocol::Tcp => matches!(key, "sni" | "alpn"),
+        Protocol::Tcp => matches!(key, "sni" | "alpn" | "canary"),
         Protocol::Udp => key == "replies",
     }
 }

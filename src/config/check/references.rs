@@ -21,12 +21,23 @@ pub(super) fn check(report: &mut Report, draft: &Draft) {
         .iter()
         .map(|pool| (pool.name.as_str(), ()))
         .collect();
+    let fallbacks = draft
+        .pools
+        .iter()
+        .filter_map(|places| places.fallback.as_ref());
+    for fallback in fallbacks.filter(|pool| !pools.contains_key(pool.value.as_str())) {
+        let names = draft.config.pools.iter().map(|pool| pool.name.as_str());
+        report.push(unknown(
+            Code::UnknownPool,
+            "pool",
+            fallback,
+            names.collect(),
+        ));
+    }
+    loops(report, draft);
     for places in &draft.routes {
-        if let Some(pool) = places
-            .pool
-            .as_ref()
-            .filter(|pool| !pools.contains_key(pool.value.as_str()))
-        {
+        let named = places.pool.iter().chain(&places.canary);
+        for pool in named.filter(|pool| !pools.contains_key(pool.value.as_str())) {
             let names = draft.config.pools.iter().map(|pool| pool.name.as_str());
             report.push(unknown(Code::UnknownPool, "pool", pool, names.collect()));
         }
@@ -62,6 +73,36 @@ fn unknown(code: Code, what: &str, named: &At<String>, known: Vec<&str>) -> Diag
             }
         },
     )
+}
+
+/// A pool that takes over for itself, by way of others or without them, told once at its first pool.
+fn loops(report: &mut Report, draft: &Draft) {
+    let pools = || draft.config.pools.iter();
+    let next = |name: &str| pools().find(|pool| pool.name == name)?.fallback.as_deref();
+    for (place, (pool, places)) in pools().zip(&draft.pools).enumerate() {
+        let mut way = vec![pool.name.as_str()];
+        while let Some(fallback) = next(way[way.len() - 1]).filter(|name| !way.contains(name)) {
+            way.push(fallback);
+        }
+        let is_loop = next(way[way.len() - 1]) == Some(pool.name.as_str());
+        let is_first = pools()
+            .take(place)
+            .all(|other| !way.contains(&other.name.as_str()));
+        let Some(fallback) = places.fallback.as_ref().filter(|_| is_loop && is_first) else {
+            continue;
+        };
+        let way: Vec<_> = way.into_iter().map(brief).collect();
+        let name = &way[0];
+        report.push(
+            Diagnostic::at(
+                Code::FallbackLoop,
+                fallback.span.clone(),
+                format!("the pool `{name}` would take over for itself"),
+                format!("{} -> {name}", way.join(" -> ")),
+            )
+            .help("leave out one of these `fallback`s: the last pool has nobody behind it"),
+        );
+    }
 }
 
 fn names_of_routes(report: &mut Report, draft: &Draft) {

@@ -75,6 +75,7 @@ pub(in crate::config) const SCHEME: Choice = words(&["http", "https"]);
 pub(in crate::config) const STATE: Choice = words(&["ready", "drain", "maint"]);
 pub(in crate::config) const CHECK: Choice = words(&["tcp", "http", "grpc", "udp", "none"]);
 pub(in crate::config) const POOL_PROTOCOL: Choice = words(&["http1", "http2"]);
+pub(in crate::config) const QUEUE_ORDER: Choice = words(&["fifo", "adaptive-lifo"]);
 pub(in crate::config) const DISCOVERY: Choice = words(&["dns", "file", "http"]);
 pub(in crate::config) const RECORDS: Choice = words(&["auto", "a", "aaaa", "both", "srv"]);
 pub(in crate::config) const INITIAL: Choice = words(&["probe", "up", "down"]);

@@ -10,12 +10,12 @@ use std::net::SocketAddr;
 use toml::de::{DeTable, DeValue};
 
 use super::tls::{self, Files};
-use super::{At, PoolPlaces, Report, Section, balancer, discovery, passive, scale};
+use super::{At, PoolPlaces, Report, Section, balancer, discovery, load, passive, scale};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{
-    AdminState, Backend, Check, Health, Initial, Listener, Pool, PoolProtocol, Protocol,
-    ProxyVersion, Route,
+    AdminState, Backend, BackendLimits, Check, Health, Initial, Listener, Pool, PoolProtocol,
+    Protocol, ProxyVersion, Route,
 };
 use crate::config::values::{self, addresses, names, payload};
 
@@ -39,6 +39,13 @@ pub(super) fn lower(
             transparent: section.place("transparent"),
             balancer: section.place("balancer"),
             name: name.span.clone(),
+            fallback: section
+                .text(&mut Report::new(), "fallback", names::name)
+                .map(|value| At {
+                    value,
+                    span: section.place("fallback"),
+                }),
+            limits: section.present(&["max_in_flight", "max_connections"]),
             has_check: check.value("type").is_some(),
             check_time: time.map(|value| value.span),
         });
@@ -50,6 +57,7 @@ pub(super) fn lower(
                 ("http2", PoolProtocol::Http2),
             ],
         );
+        let limits = load::limits(report, &section, BackendLimits::default());
         pools.push(Pool {
             protocol,
             balancer: balancer::lower(report, &section),
@@ -69,7 +77,10 @@ pub(super) fn lower(
             max_idle: section.count(report, "max_idle").unwrap_or_default() as usize,
             slow_start: section.duration(report, "slow_start"),
             max_sessions: section.count(report, "max_sessions").unwrap_or_default() as usize,
-            backends: backends(report, &name, &section),
+            queue: load::queue(report, &section),
+            fallback: section.text(report, "fallback", names::name),
+            limits,
+            backends: backends(report, &name, &section, limits),
             discovery: discovery::lower(report, &section),
             scale: scale::lower(report, &section),
             health: health(report, &check, protocol),
@@ -116,7 +127,12 @@ struct Placed {
     address: Span,
 }
 
-fn backends(report: &mut Report, pool: &At<String>, section: &Section<'_>) -> Vec<Backend> {
+fn backends(
+    report: &mut Report,
+    pool: &At<String>,
+    section: &Section<'_>,
+    limits: BackendLimits,
+) -> Vec<Backend> {
     let is_discovered = section.value("discovery").is_some();
     let Some(value) = section.value("backends") else {
         if !is_discovered {
@@ -147,7 +163,7 @@ fn backends(report: &mut Report, pool: &At<String>, section: &Section<'_>) -> Ve
                 (Section::empty(BACKEND, &empty, entry.span()), address)
             }
         };
-        if let Some(placed) = backend(report, &table, address) {
+        if let Some(placed) = backend(report, &table, address, limits) {
             report.extend(seen.duplicate(pool, &placed));
             backends.push(placed.backend);
         }
@@ -170,6 +186,7 @@ fn backend(
     report: &mut Report,
     table: &Section<'_>,
     address: Option<SocketAddr>,
+    limits: BackendLimits,
 ) -> Option<Placed> {
     let name = table.text(report, "name", names::backend_name);
     let route = table.text(report, "route", names::backend_name);
@@ -183,6 +200,8 @@ fn backend(
             ("maint", AdminState::Maint),
         ],
     );
+    let backup = table.flag(report, "backup");
+    let limits = load::limits(report, table, limits);
     let address = address?;
     let place = table.place("address");
     let name_place = name.as_ref().map_or(place.clone(), |_| table.place("name"));
@@ -200,6 +219,8 @@ fn backend(
             address,
             weight,
             state,
+            backup,
+            limits,
             discovered: false,
         },
     })

@@ -9,14 +9,15 @@ use toml::de::{DeTable, DeValue};
 use super::{At, Report, RoutePlaces, Section, filters, read_timeouts, retry, sticky, values_of};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
-use crate::config::model::{Filter, HeaderMatch, Listener, Protocol, Route, Timeouts};
+use crate::config::model::{Canary, Filter, HeaderMatch, Listener, Protocol, Route, Timeouts};
 use crate::config::section::in_file_order;
 use crate::config::value::Value;
 use crate::config::values::{hello, names};
 
 /// The keys that not every protocol has a use for.
-const OF_SOME_PROTOCOLS: [&str; 10] = [
-    "hosts", "path", "methods", "headers", "filters", "max_body", "retry", "sni", "alpn", "replies",
+const OF_SOME_PROTOCOLS: [&str; 11] = [
+    "hosts", "path", "methods", "headers", "filters", "max_body", "retry", "sni", "alpn",
+    "replies", "canary",
 ];
 
 /// All routes in file order.
@@ -67,6 +68,7 @@ fn lower_one(
     if section.value("pool").is_none() && !filters.iter().any(Filter::ends_requests) {
         report.push(no_pool(&section));
     }
+    let (canary, canary_place) = canary(report, &section);
     let own_timeouts = section.section(report, "timeouts", "routes[].timeouts", &empty);
     let mut places = RoutePlaces {
         whole: section.span(),
@@ -77,6 +79,7 @@ fn lower_one(
             value,
             span: section.place("pool"),
         }),
+        canary: canary_place,
         sticky: sticky_places,
         filters: filter_places,
         keys: section.present(&OF_SOME_PROTOCOLS),
@@ -99,6 +102,7 @@ fn lower_one(
         sni: values_of(section.list(report, "sni", hello::sni)),
         alpn: values_of(section.list(report, "alpn", hello::alpn)),
         pool: pool.unwrap_or_default(),
+        canary,
         filters,
         sticky,
         replies: (section.count(report, "replies")).map(|count| count as u32),
@@ -108,6 +112,24 @@ fn lower_one(
     };
     places.sound = report.len() == problems;
     (route, places)
+}
+
+fn canary(report: &mut Report, section: &Section<'_>) -> (Option<Canary>, Option<At<String>>) {
+    if section.value("canary").is_none() {
+        return (None, None);
+    }
+    let empty = DeTable::new();
+    let table = section.section(report, "canary", "routes[].canary", &empty);
+    let pool = table.text(report, "pool", names::name);
+    let weight = table.fraction(report, "weight");
+    let place = pool.clone().map(|value| At {
+        value,
+        span: table.place("pool"),
+    });
+    let canary = pool
+        .zip(weight)
+        .map(|(pool, weight)| Canary { pool, weight });
+    (canary, place)
 }
 
 fn no_pool(section: &Section<'_>) -> Diagnostic {

@@ -19,13 +19,14 @@ use crate::http::forwarding::Source;
 use crate::http::{path, request};
 use crate::l7::reject::Failure;
 use crate::policy::balance::{AnyBalancer, BackendIndex, EligibleSet};
-use crate::policy::choose::{PoolView, foresee};
+use crate::policy::canary::{Side, is_canary};
+use crate::policy::choose::{Nowhere, PoolView, foresee};
 use crate::policy::facts::{Facts, RequestFacts, SessionFacts};
 use crate::policy::judge::{Miss, judge};
 use crate::policy::persist::{AnyPersistence, Recall, Sticky};
 use crate::policy::route::RouteMatch;
 use crate::state::compile::matches;
-use crate::state::snapshot::{Pool, Snapshot};
+use crate::state::snapshot::{self, Pool, Snapshot, Split};
 use crate::upstream::generation::{PoolLoads, eligible};
 
 /// Routes that are told one by one.
@@ -41,6 +42,9 @@ struct Explanation {
     route: Option<Route>,
     /// Why it is none of the others.
     other_routes: Vec<Route>,
+    /// Why the pool is another one than the route's, or may be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ways: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<Client>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,6 +124,9 @@ struct BackendSeen {
     name: String,
     address: String,
     weight: u16,
+    /// Whether it serves only where no other can.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    backup: bool,
     effective: &'static str,
     in_flight: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -170,6 +177,7 @@ fn explain_at(snapshot: &Snapshot, listener: usize, asked: &Asked) -> Explanatio
         },
         route: None,
         other_routes: Vec::new(),
+        ways: Vec::new(),
         client: None,
         pool: None,
         outcome: Outcome::default(),
@@ -202,7 +210,7 @@ fn follow(
     let checks = snapshot.listeners[listener].path_checks;
     let path = path::normalize(head.path, &mut memory, checks).map_err(Failure::Path)?;
     told.path = text(path);
-    let mut facts = Facts {
+    let facts = Facts {
         client: source.client,
         listener,
         request: Some(RequestFacts {
@@ -217,7 +225,73 @@ fn follow(
     };
     let taken = snapshot.router.route(&facts);
     (explanation.route, explanation.other_routes) = routes(snapshot, &facts, taken);
-    let route = &snapshot.routes[taken.ok_or(Failure::NoRoute)?];
+    let mut ordinal = taken.ok_or(Failure::NoRoute)?;
+    if let Some(split) = &snapshot.routes[ordinal].canary {
+        let (way, why) = side(snapshot, ordinal, split, &facts);
+        ordinal = way;
+        explanation.ways.push(why);
+    }
+    while let Some(fallback) = at_pool(snapshot, ordinal, facts, explanation) {
+        let name = |way: usize| &*snapshot.pools[snapshot.routes[way].pool].name;
+        let (own, other) = (name(ordinal), name(fallback));
+        explanation.ways.push(format!(
+            "no backend of {own} may be chosen: {other} takes over"
+        ));
+        ordinal = fallback;
+    }
+    Ok(())
+}
+
+/// The side of a canary that the request is on, and why.
+fn side(snapshot: &Snapshot, ordinal: usize, split: &Split, facts: &Facts<'_>) -> (usize, String) {
+    let routes = [ordinal, split.way].map(|way| &snapshot.routes[way]);
+    let pools = routes.map(|route| &snapshot.pools[route.pool]);
+    let known = [0, 1].map(|at| Facts {
+        session: session(routes[at], pools[at], facts),
+        ..*facts
+    });
+    let side = |at: usize| {
+        Some(Side {
+            sticky: routes[at].sticky.as_ref()?,
+            ring: &pools[at].ring,
+            facts: &known[at],
+        })
+    };
+    let sides = side(0).zip(side(1));
+    let canary = &pools[1].name;
+    let weight = snapshot.config.routes[ordinal].canary.as_ref();
+    let weight = weight.map_or(0.0, |canary| canary.weight);
+    match sides.and_then(|(own, canary)| is_canary(split.share, &own, &canary)) {
+        Some(true) => (
+            split.way,
+            format!("the client is on the side of the canary {canary}"),
+        ),
+        Some(false) => (
+            ordinal,
+            format!("the client is not on the side of the canary {canary}"),
+        ),
+        None => (
+            ordinal,
+            format!(
+                "the canary {canary} takes {weight} % of such requests, by chance; this is of the others"
+            ),
+        ),
+    }
+}
+
+fn session(route: &snapshot::Route, pool: &Pool, facts: &Facts<'_>) -> Option<SessionFacts> {
+    let shown = route.sticky.as_ref()?.session(facts.request?.head)?;
+    Some(pool.sessions.as_ref()?.look(shown, facts.now))
+}
+
+/// Writes down what becomes of the request at the pool of a way; the way that takes over if nobody is there.
+fn at_pool(
+    snapshot: &Snapshot,
+    ordinal: usize,
+    mut facts: Facts<'_>,
+    explanation: &mut Explanation,
+) -> Option<usize> {
+    let route = &snapshot.routes[ordinal];
     let pool = &snapshot.pools[route.pool];
     let sets = eligible(pool);
     explanation.pool = Some(pool_seen(pool, &sets));
@@ -227,15 +301,14 @@ fn follow(
             sets: &sets,
             client: None,
         });
-        return Ok(());
+        return route.fallback.filter(|_| sets.fresh().list().is_empty());
     };
-    let shown = sticky.session(head).zip(pool.sessions.as_ref());
-    facts.session = shown.map(|(shown, sessions)| sessions.look(shown, facts.now));
+    facts.session = session(route, pool, &facts);
     let view = PoolView {
         balancer: &AnyBalancer::new(&pool.balancer, &pool.shared, 0, 1, 0),
         ring: &pool.ring,
         sets: &sets,
-        loads: &PoolLoads(pool),
+        loads: &PoolLoads { pool, view: None },
     };
     let (recall, place) = foresee(&view, sticky, &facts);
     explanation.client = Some(client(sticky, pool, &recall, facts.session));
@@ -248,7 +321,11 @@ fn follow(
             place,
         }),
     });
-    Ok(())
+    let is_nobody = match place {
+        None => sets.fresh().list().is_empty(),
+        Some(place) => place == Err(Nowhere::NoBackend),
+    };
+    route.fallback.filter(|_| is_nobody)
 }
 
 /// The route that is taken, and why it is none of the others.
@@ -387,6 +464,7 @@ fn pool_seen(pool: &Pool, sets: &EligibleSet) -> PoolSeen {
                 name: backend.name.to_string(),
                 address: backend.live.address.to_string(),
                 weight: backend.weight,
+                backup: backend.backup,
                 effective: Effective::of(backend).as_str(),
                 in_flight: backend.live.in_flight(),
                 sessions: pool.sessions.as_ref().map(|sessions| sessions.count(index)),

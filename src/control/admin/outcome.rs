@@ -200,6 +200,14 @@ fn nowhere_to(pool: &Pool, sticky: &Sticky, home: &Home, nowhere: Nowhere) -> Ou
             Some(503),
             format!("{state}, and the route wants no other to serve its clients"),
         ),
+        (Nowhere::Full(_), _) => {
+            let wait = duration_text(pool.queue.timeout);
+            let why = "but it has all that it may have";
+            (
+                None,
+                format!("{state}, {why}; the request waits up to {wait}"),
+            )
+        }
         (Nowhere::NoBackend | Nowhere::Ask, _) => {
             (Some(503), format!("{state}, and there is no other"))
         }

@@ -132,13 +132,24 @@ struct Route {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     alpn: Vec<String>,
     pool: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    canary: Option<Canary>,
     sticky: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Canary {
+    pool: String,
+    /// Its part of new clients, in hundredths.
+    weight: f64,
 }
 
 #[derive(Debug, Serialize)]
 struct Pool {
     name: String,
     balancer: String,
+    /// Who waits for a backend. Absent where backends have no limit.
+    queued: Option<usize>,
     /// Absent where all backends are named by the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     discovery: Option<Discovery>,
@@ -168,6 +179,9 @@ struct Backend {
     /// Who named it: the file, or the pool's discovery of this type.
     source: &'static str,
     weight: u16,
+    /// Whether it serves only where no other can.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    backup: bool,
     /// While it warms up: the part of its weight that it takes, beside those of the others. Absent where backends do not.
     share: Option<f64>,
     state: &'static str,
@@ -179,6 +193,8 @@ struct Backend {
     #[serde(skip_serializing_if = "Option::is_none")]
     passive: Option<Passive>,
     in_flight: u32,
+    /// Absent where there is no limit.
+    max_in_flight: Option<u32>,
     upgraded: u32,
     /// Absent where no route to the pool is sticky.
     sessions: Option<u32>,
@@ -304,6 +320,10 @@ fn route(route: &model::Route) -> Route {
         sni: route.sni.clone(),
         alpn: route.alpn.clone(),
         pool: route.pool.clone(),
+        canary: route.canary.as_ref().map(|canary| Canary {
+            pool: canary.pool.clone(),
+            weight: canary.weight,
+        }),
         sticky: route.sticky.is_some(),
     }
 }
@@ -330,6 +350,7 @@ fn pool(pool: &snapshot::Pool, config: &model::Pool, shared: &Shared) -> Pool {
         scale: shared.scale.of(&pool.name),
         name: pool.name.to_string(),
         balancer: pool.balancer.to_string(),
+        queued: pool.is_limited.then(|| pool.waiting.all()),
         backends: backends.collect(),
     }
 }
@@ -359,6 +380,7 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overri
         address: live.address.to_string(),
         source: CONFIG,
         weight: backend.weight,
+        backup: backend.backup,
         share: (pool.slow_start).map(|time| f64::from(share(live.warm(), time)) / f64::from(FULL)),
         state: admin.as_str(),
         set: match over {
@@ -371,6 +393,9 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overri
         effective: Effective::of(backend).as_str(),
         passive: (pool.passive.as_ref()).map(|_| passive(live.record())),
         in_flight: live.in_flight(),
+        max_in_flight: (backend.limits.as_ref())
+            .map(|limits| limits.in_flight)
+            .filter(|most| *most < u32::MAX),
         upgraded: live.upgraded(),
         sessions: None,
         sessions_held: 0,

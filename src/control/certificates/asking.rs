@@ -12,7 +12,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use super::files::Material;
-use crate::config::model::{Config, Pool, PoolProtocol, PoolTls, Protocol, Route};
+use crate::config::model::{Config, Pool, PoolProtocol, PoolTls, Protocol, Route, pools_of};
 use crate::net::tls::{HTTP1, HTTP2, WallClock, provider};
 use crate::state::tls;
 
@@ -59,7 +59,7 @@ pub(super) fn offered(config: &Config, pool: &Pool) -> Option<&'static [u8]> {
     if pool.protocol == PoolProtocol::Http2 {
         return Some(HTTP2);
     }
-    let leads_here = |route: &&Route| route.pool == pool.name;
+    let leads_here = |route: &&Route| pools_of(route, &config.pools).contains(&pool.name.as_str());
     let mut listeners =
         (config.routes.iter().filter(leads_here)).flat_map(|route| &route.listeners);
     let is_for_bytes = |name: &String| {

@@ -81,6 +81,12 @@ families! {
         "Connections and requests that met a limit of their listener or route.");
     LIMIT_CROWDED = counter("weir_limit_crowded_total", ["listener", "route", "limit"],
         "Times that a client found the table of a limit full: it shared what others had left, or was not counted.");
+    QUEUE_LENGTH = gauge("weir_pool_queue_length", ["pool"],
+        "Requests and connections that wait for a backend.");
+    QUEUED = counter("weir_pool_queued_total", ["pool"],
+        "Requests and connections that waited for a backend.");
+    SHED = counter("weir_pool_shed_total", ["pool", "cause"],
+        "Requests and connections that were turned away because every backend was busy.");
     TCP_CONNECTIONS = counter("weir_tcp_connections_total", ["listener", "route", "pool", "backend", "end"],
         "Connections of tcp listeners that ended, by who or what ended them.");
     TCP_BYTES = counter("weir_tcp_bytes_total", ["listener", "route", "pool", "backend", "direction"],

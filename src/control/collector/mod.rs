@@ -7,6 +7,7 @@ mod discovery;
 mod family;
 mod limits;
 mod passive;
+mod queues;
 mod relays;
 mod rows;
 mod scale;
@@ -164,6 +165,7 @@ impl prometheus::core::Collector for Registered {
         families.extend(store_families(&snapshot));
         families.extend(tls::families(&collector.shared.workers, &snapshot));
         families.extend(limits::families(&snapshot));
+        families.extend(queues::families(&snapshot));
         families.extend(discovery::families(&snapshot, &collector.shared.discovery));
         families.extend(scale::families(&collector.shared.scale));
         families

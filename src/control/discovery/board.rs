@@ -152,6 +152,7 @@ fn add(pool: &mut Pool, found: Vec<Backend>) {
         routes.insert(backend.route.clone());
         pool.backends.push(Backend {
             discovered: true,
+            limits: pool.limits,
             ..backend
         });
     }

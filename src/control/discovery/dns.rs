@@ -15,7 +15,7 @@ use hickory_resolver::proto::rr::{RData, RecordType};
 use tokio::time::{sleep, timeout};
 
 use super::{Answer, MOST, Provider, Sink};
-use crate::config::model::{self, AdminState, Backend, Records};
+use crate::config::model::{self, AdminState, Backend, BackendLimits, Records};
 
 /// The longest time until a name is asked for again after a failure.
 const RETRY: Duration = Duration::from_secs(30);
@@ -338,6 +338,8 @@ fn unnamed(ip: IpAddr, port: u16) -> Backend {
         address,
         weight: 1,
         state: AdminState::Ready,
+        backup: false,
+        limits: BackendLimits::default(),
         discovered: true,
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::MOST;
 use super::board::{Before, Board};
-use crate::config::model::{AdminState, Backend};
+use crate::config::model::{AdminState, Backend, BackendLimits};
 use crate::control::state_dir;
 use crate::control::task::Task;
 
@@ -153,6 +153,8 @@ fn read(path: &Path) -> Result<Before, String> {
                 route: endpoint.route,
                 weight: endpoint.weight.clamp(1, 256),
                 state: AdminState::from_word(&endpoint.state).unwrap_or(AdminState::Ready),
+                backup: false,
+                limits: BackendLimits::default(),
                 discovered: true,
             });
         ((entry.pool, entry.source), backends.collect())

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::MOST;
 use crate::config;
-use crate::config::model::{AdminState, Backend};
+use crate::config::model::{AdminState, Backend, BackendLimits};
 
 /// Bytes that a list may have.
 pub(super) const MAX_BYTES: usize = 1 << 20;
@@ -117,6 +117,8 @@ fn backend(entry: &Value) -> Result<Backend, String> {
         address,
         weight: weight(table)?,
         state: state(table)?,
+        backup: false,
+        limits: BackendLimits::default(),
         discovered: true,
     })
 }

@@ -38,7 +38,8 @@ pub fn attach(snapshot: &mut Snapshot, previous: Option<&Snapshot>) {
         .filter_map(|route| route.store.clone())
         .collect();
     let config = snapshot.config.clone();
-    for (route, from) in snapshot.routes.iter_mut().zip(&config.routes) {
+    for route in &mut snapshot.routes {
+        let from = &config.routes[route.file];
         let mode = from.sticky.as_ref().map(|sticky| &sticky.mode);
         let Some(StickyMode::Learn {
             store: Some(store), ..

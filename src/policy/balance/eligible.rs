@@ -24,6 +24,8 @@ pub struct Member {
     pub since: Option<Instant>,
     /// Whether it is ejected for what traffic showed of it, and the pool can do without it.
     pub ejected: bool,
+    /// Whether it serves only where no other can.
+    pub backup: bool,
 }
 
 /// How busy backends are at this moment.
@@ -38,6 +40,16 @@ pub trait Loads {
     fn latency(&self, _backend: BackendIndex, _now: Instant) -> u32 {
         0
     }
+
+    /// Whether any backend may have only so much at once.
+    fn is_limited(&self) -> bool {
+        false
+    }
+
+    /// Whether the backend has all that it may have.
+    fn is_full(&self, _backend: BackendIndex) -> bool {
+        false
+    }
 }
 
 /// A pool's backends sorted by what they may be chosen for. Each worker makes its own when the pool's state epoch changed.
@@ -51,25 +63,37 @@ pub struct EligibleSet {
 impl EligibleSet {
     /// Sorts the members, which come in pool order.
     ///
-    /// *Fresh* may take new clients: ready, up and not ejected; when no ready backend is up, ready and unknown. *Kept* may serve the
-    /// clients they have: the fresh ones, those that would be but are ejected, those that drain and are up, and when neither a ready nor
-    /// a draining backend is up, those that drain and are unknown.
+    /// *Fresh* may take new clients: ready, up and not ejected; when no ready backend is up, ready and unknown. Backups are fresh only
+    /// where no other is. *Kept* may serve the clients they have: the fresh ones, those that would be but are ejected or backups that are
+    /// up, those that drain and are up, and when neither a ready nor a draining backend is up, those that drain and are unknown.
     pub fn new(members: impl IntoIterator<Item = Member>) -> EligibleSet {
         let members: Vec<Member> = members.into_iter().collect();
         let is = |member: &Member, admin, health| member.admin == admin && member.health == health;
         let any = |admin| members.iter().any(|m| is(m, admin, Health::Up));
-        let ready = match any(AdminState::Ready) {
+        let ready = |backup| {
+            let mut group = members.iter().filter(|member| member.backup == backup);
+            match group.any(|member| is(member, AdminState::Ready, Health::Up)) {
+                true => Health::Up,
+                false => Health::Unknown,
+            }
+        };
+        let drain = match any(AdminState::Ready) || any(AdminState::Drain) {
             true => Health::Up,
             false => Health::Unknown,
         };
-        let drain = match ready == Health::Up || any(AdminState::Drain) {
-            true => Health::Up,
-            false => Health::Unknown,
-        };
-        let is_able = |member: &Member| is(member, AdminState::Ready, ready);
-        let fresh = Subset::new(&members, |member| is_able(member) && !member.ejected);
+        let (own, spare) = (ready(false), ready(true));
+        let is_able = |member: &Member| !member.backup && is(member, AdminState::Ready, own);
+        let is_spare = |m: &Member, health| m.backup && is(m, AdminState::Ready, health);
+        let mut fresh = Subset::new(&members, |member| is_able(member) && !member.ejected);
+        let stands_in = fresh.list.is_empty();
+        if stands_in {
+            fresh = Subset::new(&members, |m| is_spare(m, spare) && !m.ejected);
+        }
         let kept = Subset::new(&members, |member| {
-            is_able(member) || is(member, AdminState::Drain, drain)
+            is_able(member)
+                || is(member, AdminState::Drain, drain)
+                || is_spare(member, Health::Up)
+                || stands_in && is_spare(member, spare)
         });
         EligibleSet {
             members,
@@ -216,7 +240,8 @@ impl Subset {
     }
 }
 
-/// The backends that one decision may choose from: a subset without those that this request was tried at, and how busy they are.
+/// The backends that one decision may choose from: a subset without those that this request was tried at or that have all they may have,
+/// and how busy they are.
 #[derive(Debug)]
 pub struct Eligible<'a, L> {
     subset: &'a Subset,
@@ -249,22 +274,23 @@ impl<'a, L: Loads> Eligible<'a, L> {
         self.subset
     }
 
-    /// Whether this request was tried anywhere.
+    /// Whether any backend is left out.
     #[inline]
-    pub fn is_any_tried(&self) -> bool {
-        !self.tried.is_empty()
+    pub fn is_any_out(&self) -> bool {
+        let is_full = |own: &BackendIndex| self.loads.is_full(*own);
+        !self.tried.is_empty() || self.loads.is_limited() && self.subset.list.iter().any(is_full)
     }
 
-    /// Whether this request was tried there.
+    /// Whether the backend, which is of the subset, is left out.
     #[inline]
-    pub fn is_tried(&self, backend: BackendIndex) -> bool {
-        self.tried.contains(&backend)
+    pub fn is_out(&self, backend: BackendIndex) -> bool {
+        self.tried.contains(&backend) || self.loads.is_full(backend)
     }
 
     /// Whether the backend may be chosen.
     #[inline]
     pub fn contains(&self, backend: BackendIndex) -> bool {
-        self.subset.contains(backend) && !self.is_tried(backend)
+        self.subset.contains(backend) && !self.is_out(backend)
     }
 
     /// Requests in flight at the backend.
@@ -288,11 +314,11 @@ impl<'a, L: Loads> Eligible<'a, L> {
     /// The backends that may be chosen with their weights, in pool order.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = (BackendIndex, u16)> {
-        let (subset, tried) = (self.subset, self.tried);
+        let (subset, own) = (self.subset, *self);
         let pairs = subset.list.iter().zip(&subset.weights);
         pairs
             .map(|(&backend, &weight)| (backend, weight))
-            .filter(move |(backend, _)| !tried.contains(backend))
+            .filter(move |(backend, _)| !own.is_out(*backend))
     }
 
     /// Draws a backend other than `besides`, each with a chance in exact proportion to its weight.
@@ -304,6 +330,11 @@ impl<'a, L: Loads> Eligible<'a, L> {
         let subset = self.subset;
         // The next position from `from` on that is left out. Few are, so walking beats sorting.
         let next_out = |from: usize| {
+            if self.loads.is_limited() {
+                let mut list = subset.list[from..].iter();
+                let is_out = |own: &BackendIndex| besides == Some(*own) || self.is_out(*own);
+                return list.position(is_out).map(|position| from + position);
+            }
             let out = self.tried.iter().chain(&besides);
             out.filter_map(|&backend| subset.position(backend))
                 .filter(|&position| position >= from)
@@ -351,6 +382,7 @@ mod tests {
             health,
             since: None,
             ejected: false,
+            backup: false,
         }));
         let numbers = |subset: &Subset| subset.list.iter().map(|backend| backend.0).collect();
         (numbers(&sets.fresh), numbers(&sets.kept))
@@ -375,6 +407,37 @@ mod tests {
         assert_eq!(sorted(&all[4..]), (vec![], vec![0]));
         assert_eq!(sorted(&all[5..]), (vec![], vec![]));
         assert_eq!(sorted(&[]), (vec![], vec![]));
+    }
+
+    #[test]
+    fn backups_stand_in_for_all_others() {
+        let sorted = |members: &[(AdminState, Health, bool)]| {
+            let sets = EligibleSet::new(members.iter().map(|&(admin, health, backup)| Member {
+                admin,
+                health,
+                backup,
+                ..up(&[1]).next().unwrap()
+            }));
+            let numbers = |subset: &Subset| subset.list.iter().map(|own| own.0).collect::<Vec<_>>();
+            (numbers(&sets.fresh), numbers(&sets.kept))
+        };
+        let spare = (Ready, Up, true);
+        // While another one may be chosen, even one without a verdict, they keep only whom they have.
+        assert_eq!(sorted(&[(Ready, Up, false), spare]), (vec![0], vec![0, 1]));
+        assert_eq!(
+            sorted(&[(Ready, Unknown, false), spare]),
+            (vec![0], vec![0, 1])
+        );
+        assert_eq!(sorted(&[(Ready, Down, false), spare]), (vec![1], vec![1]));
+        assert_eq!(sorted(&[(Drain, Up, false), spare]), (vec![1], vec![0, 1]));
+        assert_eq!(
+            sorted(&[(Ready, Down, false), (Ready, Unknown, true)]),
+            (vec![1], vec![1])
+        );
+        assert_eq!(
+            sorted(&[(Maint, Up, false), (Ready, Down, true)]),
+            (vec![], vec![])
+        );
     }
 
     proptest! {

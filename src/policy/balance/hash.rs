@@ -29,7 +29,7 @@ enum Key {
     Source,
     Uri,
     Header(Box<str>),
-    Cookie(cookie::Name),
+    Cookie(Box<cookie::Name>),
 }
 
 impl Hash {
@@ -44,7 +44,7 @@ impl Hash {
                 HashKey::Source => Key::Source,
                 HashKey::Uri => Key::Uri,
                 HashKey::Header(name) => Key::Header(name.as_str().into()),
-                HashKey::Cookie(name) => Key::Cookie(name.as_str().into()),
+                HashKey::Cookie(name) => Key::Cookie(Box::new(name.as_str().into())),
             },
             bound,
             ring: Rendezvous::new(backends),

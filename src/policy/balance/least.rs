@@ -76,7 +76,7 @@ fn least_of_all<L: Loads>(
     let mut ties = 0_u64;
     let subset = eligible.subset();
     for (position, (&backend, &weight)) in subset.list().iter().zip(subset.weights()).enumerate() {
-        if eligible.is_tried(backend) {
+        if eligible.is_out(backend) {
             continue;
         }
         let load = load(backend, weight);

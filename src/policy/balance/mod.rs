@@ -153,6 +153,7 @@ mod tests {
             health: Health::from_u8(health),
             since: None,
             ejected: false,
+            backup: false,
         });
         proptest::collection::vec(member, 0..100)
     }

@@ -54,7 +54,7 @@ impl Balancer for RoundRobin {
         _facts: &Facts<'_>,
         rng: &mut Rng,
     ) -> Option<BackendIndex> {
-        if eligible.is_any_tried() {
+        if eligible.is_any_out() {
             return eligible.draw(None, rng).map(|(backend, _)| backend);
         }
         let turns = &mut *self.turns.borrow_mut();

@@ -32,6 +32,7 @@ pub fn up(weights: &[u16]) -> impl Iterator<Item = Member> {
         health: Health::Up,
         since: None,
         ejected: false,
+        backup: false,
     })
 }
 

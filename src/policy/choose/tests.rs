@@ -115,6 +115,7 @@ impl Pool {
     fn set(&mut self, states: [(AdminState, Health); 4]) {
         self.sets = EligibleSet::new(states.into_iter().enumerate().map(
             |(index, (admin, health))| Member {
+                backup: false,
                 weight: index as u16 + 1,
                 share: 1,
                 admin,
@@ -159,6 +160,7 @@ impl Pool {
             companions: &|| None,
             fill_secure: &mut |bytes| bytes.fill_with(|| secure.next_u64() as u8),
             patient: self.patient,
+            gives_up: false,
             asks: true,
             anew: self.anew,
             watched: self.watched,

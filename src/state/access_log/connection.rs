@@ -40,6 +40,8 @@ pub struct Connection<'a> {
     pub tries: u8,
     /// What persistence did; empty on a route that is not sticky.
     pub sticky: &'static str,
+    /// How long it waited in its pool's queue; zero: it did not.
+    pub queued: Duration,
     /// From the accept to the end.
     pub duration: Duration,
     /// Who ended it, or what.
@@ -71,6 +73,10 @@ pub(super) fn json(record: &Connection<'_>, date: &mut DateCache, out: &mut Vec<
     optional(b",\"sticky\":\"", record.sticky, out);
     out.extend_from_slice(b",\"duration\":");
     push_seconds(record.duration, out);
+    if !record.queued.is_zero() {
+        out.extend_from_slice(b",\"queued\":");
+        push_seconds(record.queued, out);
+    }
     optional(b",\"end\":\"", record.end, out);
     optional(b",\"error\":\"", record.error, out);
     out.extend_from_slice(b"}\n");
@@ -113,6 +119,7 @@ mod tests {
             backend: "pg1",
             tries: 1,
             sticky: "",
+            queued: Duration::ZERO,
             duration: Duration::from_millis(1500),
             end: "client",
             error: "",

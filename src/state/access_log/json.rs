@@ -46,6 +46,10 @@ pub(super) fn line(record: &Record<'_>, date: &mut DateCache, out: &mut Vec<u8>)
         out.extend_from_slice(b",\"held\":");
         push_seconds(record.held, out);
     }
+    if !record.queued.is_zero() {
+        out.extend_from_slice(b",\"queued\":");
+        push_seconds(record.queued, out);
+    }
     optional(b",\"error\":\"", record.error, out);
     out.extend_from_slice(b"}\n");
 }

@@ -79,6 +79,8 @@ pub struct Record<'a> {
     pub overhead: Duration,
     /// How long the request was held for its client's home; zero: it was not.
     pub held: Duration,
+    /// How long it waited in its pool's queue; zero: it did not.
+    pub queued: Duration,
     /// What went wrong, in a few words; empty: nothing.
     pub error: &'a str,
     /// `Referer` and `User-Agent`, for the combined format.
@@ -319,6 +321,7 @@ mod tests {
             duration: Duration::from_micros(1500),
             overhead: Duration::from_micros(20),
             held: Duration::ZERO,
+            queued: Duration::ZERO,
             error: "",
             referer: b"https://shop.example.com/?sid=77",
             user_agent: b"Mozilla/5.0 (X11)",
