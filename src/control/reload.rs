@@ -21,6 +21,7 @@ use crate::config::model::Config;
 use crate::config::{self, Loaded};
 use crate::policy::persist::token::Secrets;
 use crate::state::diff::{Diff, SettingsDiff};
+use crate::state::report::Report;
 use crate::state::snapshot::Snapshot;
 use crate::state::summary::summary;
 
@@ -129,6 +130,7 @@ impl Reloader {
                 config, secrets, &material, previous, sockets, workers,
             )?)
         };
+        let cost = Report::of(&previous, &config);
         // Nothing fails from here on.
         self.admin.switch(admin);
         self.secrets = secrets;
@@ -144,6 +146,9 @@ impl Reloader {
             overruled = self.overrides.overruled(&snapshot, Some(&previous));
         }
         report(cause, self.current.borrow().generation, &summary);
+        for line in cost.lines() {
+            log::info!("reload:   {line}");
+        }
         let mut warnings = self.warn(loaded.warnings.without_advice(), &config, &previous.config);
         for line in overruled {
             log::warn!("reload: {line}");
@@ -151,7 +156,7 @@ impl Reloader {
         }
         warnings.extend(self.material.problems());
         warnings.extend(self.source.warning().map(str::to_owned));
-        Ok(self.succeed(summary, warnings))
+        Ok(self.succeed(summary, warnings, cost))
     }
 
     /// Reads the files behind TLS again, and serves what they hold now under the configuration that is served already. One that
@@ -272,13 +277,15 @@ impl Reloader {
         warnings
     }
 
-    fn succeed(&self, summary: String, warnings: Vec<String>) -> Reloaded {
+    fn succeed(&self, summary: String, warnings: Vec<String>, report: Report) -> Reloaded {
         let generation = self.current.borrow().generation;
         self.status.send_replace(ReloadStatus {
             generation,
             success_wall_millis: clock::wall_millis(),
             refusal: None,
             warnings: warnings.clone(),
+            summary: summary.clone(),
+            report: report.clone(),
             secret_ephemeral: self.source.warning().is_some(),
             tls_problems: self.material.problems(),
         });
@@ -286,6 +293,7 @@ impl Reloader {
             generation,
             summary,
             warnings,
+            report,
         }
     }
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 use super::snapshot::{ListenerKey, ProtocolKey};
 use crate::config::model::{
     AccessFormat, AccessTarget, AdminBind, Backend, BalancerKind, Cidr, Config, Forwarding, Health,
-    Level, Limits, Listener, Passive, Pool, PoolTls, Protocol, ProxyVersion, Route, Timeouts,
-    Watch,
+    Level, Limits, Listener, Passive, Pool, PoolProtocol, PoolTls, Protocol, ProxyVersion, Route,
+    Timeouts, Watch,
 };
 use crate::config::schema::{self, Reload};
 
@@ -33,6 +33,8 @@ pub struct Diff {
 /// What leads from one pool to another of the same name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolDiff {
+    /// What backends speak from now on.
+    pub protocol: Option<PoolProtocol>,
     /// The new algorithm.
     pub balancer: Option<BalancerKind>,
     /// The new bound of loads.
@@ -55,6 +57,8 @@ pub struct PoolDiff {
     pub tls: Option<Option<PoolTls>>,
     /// By address.
     pub backends: ListDiff<Backend>,
+    /// The whole new pool, where anything else differs: no key may be missed because nobody thought of it here.
+    pub rest: Option<Box<Pool>>,
 }
 
 /// What leads from one ordered list to another.
@@ -180,7 +184,9 @@ impl<T: Item> ListDiff<T> {
 
 impl PoolDiff {
     fn is_empty(&self) -> bool {
-        self.balancer.is_none()
+        self.protocol.is_none()
+            && self.rest.is_none()
+            && self.balancer.is_none()
             && self.balance_factor.is_none()
             && self.proxy_protocol.is_none()
             && self.transparent.is_none()
@@ -237,7 +243,9 @@ impl Item for Pool {
     }
 
     fn change(&self, to: &Self) -> Option<PoolDiff> {
-        let diff = PoolDiff {
+        let mut diff = PoolDiff {
+            protocol: changed(&self.protocol, &to.protocol),
+            rest: None,
             balancer: changed(&self.balancer, &to.balancer),
             balance_factor: changed(&self.balance_factor, &to.balance_factor),
             proxy_protocol: changed(&self.proxy_protocol, &to.proxy_protocol),
@@ -250,10 +258,16 @@ impl Item for Pool {
             tls: changed(&self.tls, &to.tls),
             backends: ListDiff::between(&self.backends, &to.backends),
         };
+        if self != to {
+            let mut reached = self.clone();
+            reached.apply(&diff);
+            diff.rest = (reached != *to).then(|| Box::new(to.clone()));
+        }
         (!diff.is_empty()).then_some(diff)
     }
 
     fn apply(&mut self, change: &PoolDiff) {
+        assign(&mut self.protocol, &change.protocol);
         assign(&mut self.balancer, &change.balancer);
         assign(&mut self.balance_factor, &change.balance_factor);
         assign(&mut self.proxy_protocol, &change.proxy_protocol);
@@ -265,6 +279,9 @@ impl Item for Pool {
         assign(&mut self.passive, &change.passive);
         assign(&mut self.tls, &change.tls);
         change.backends.apply(&mut self.backends);
+        if let Some(rest) = &change.rest {
+            self.clone_from(rest);
+        }
     }
 }
 

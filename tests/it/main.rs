@@ -35,6 +35,7 @@ mod proxy_protocol;
 mod rebalance;
 mod regressions;
 mod reload;
+mod reports;
 mod retries;
 mod robustness;
 mod routing;
