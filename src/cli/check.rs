@@ -67,6 +67,11 @@ fn summary(loaded: &Loaded) -> String {
         counted(pools.len(), "pool"),
         counted(backends, "backend"),
     ];
+    let sources = pools.iter().filter_map(|pool| {
+        let discovery = pool.discovery.as_ref()?;
+        Some(format!("pool {} asks {discovery} for more", pool.name))
+    });
+    parts.extend(sources);
     if !loaded.warnings.is_empty() {
         parts.push(loaded.warnings.counts());
     }

@@ -10,9 +10,10 @@ use super::admin_client::AdminAddress;
 use super::print;
 
 /// Columns of the table of backends: title, key of the document, whether it is a number.
-const COLUMNS: [(&str, &str, bool); 10] = [
+const COLUMNS: [(&str, &str, bool); 11] = [
     ("BACKEND", "/name", false),
     ("ADDRESS", "/address", false),
+    ("SOURCE", "/source", false),
     ("WEIGHT", "/weight", true),
     ("STATE", "/effective", false),
     ("IN FLIGHT", "/in_flight", true),
@@ -83,8 +84,13 @@ fn page(status: &Value) -> String {
             text(&pool["name"]),
             text(&pool["balancer"])
         );
+        page += &discovery(&pool["discovery"]);
         page += &table(each(&pool["backends"]));
         page.extend(each(&pool["backends"]).filter_map(ejected));
+        let leaving = each(&pool["backends"]).filter(|backend| backend["set_by"] == "check");
+        page.extend(
+            leaving.map(|own| format!("  {}: it asks to be drained\n", text(&own["name"]))),
+        );
         let set = each(&pool["backends"]).filter(|backend| backend["set_by"] == "api");
         let line = |backend: &Value| format!("  {}", self::set(&text(&backend["name"]), backend));
         page.extend(set.map(line));
@@ -108,6 +114,23 @@ fn ejected(backend: &Value) -> Option<String> {
     Some(format!(
         "  {name}: it failed and is ejected for {left} more\n"
     ))
+}
+
+/// Where a pool's backends come from that the file does not name, and since when its last good list is there.
+fn discovery(discovery: &Value) -> String {
+    if discovery.is_null() {
+        return String::new();
+    }
+    let [source, last, problem] =
+        ["source", "last_success", "problem"].map(|key| text(&discovery[key]));
+    let mut lines = format!(
+        "  from {source}: {} backends, last good at {last}\n",
+        discovery["endpoints"]
+    );
+    if !discovery["problem"].is_null() {
+        lines += &format!("  problem: {problem}\n");
+    }
+    lines
 }
 
 /// Columns as wide as their widest cell, numbers to the right.
@@ -171,7 +194,7 @@ mod tests {
     fn a_page_shows_what_matters() {
         let backend = |name: &str, effective: &str, reused: u64| {
             json!({
-                "name": name, "address": "10.0.0.11:8080", "weight": 1, "effective": effective, "in_flight": 0, "upgraded": 2, "sessions": if reused > 9 { json!(12) } else { Value::Null },
+                "name": name, "address": "10.0.0.11:8080", "source": if reused > 9 { "config" } else { "dns" }, "weight": 1, "effective": effective, "in_flight": 0, "upgraded": 2, "sessions": if reused > 9 { json!(12) } else { Value::Null },
                 "connections": { "new": 3, "reused": reused, "failed": 0 },
             })
         };
@@ -185,6 +208,7 @@ mod tests {
             "last_reload": { "ok": false, "at": "2026-11-20T23:50:00.123Z", "error": "error[E0102]: no pool\n" },
             "listeners": [{ "name": "web", "protocol": "http", "addresses": ["0.0.0.0:80", "[::]:80"], "connections": 7 }],
             "pools": [{ "name": "was", "balancer": "round-robin",
+                        "discovery": { "source": "dns was.internal:8080", "endpoints": 1, "failures": 3, "last_success": "2026-11-20T23:50:01.000Z", "problem": "no answer within 2s" },
                         "backends": [backend("was1", "up", 1200), drained] }],
         });
         let wanted = "\
@@ -195,9 +219,11 @@ the reload at 2026-11-20T23:50:00.123Z was refused:
 listener web (http) on 0.0.0.0:80, [::]:80: 7 connections
 
 pool was (round-robin)
-  BACKEND  ADDRESS         WEIGHT  STATE  IN FLIGHT  UPGRADED  SESSIONS  NEW  REUSED  FAILED
-  was1     10.0.0.11:8080       1  up             0         2        12    3    1200       0
-  was-two  10.0.0.11:8080       1  down           0         2         -    3       5       0
+  from dns was.internal:8080: 1 backends, last good at 2026-11-20T23:50:01.000Z
+  problem: no answer within 2s
+  BACKEND  ADDRESS         SOURCE  WEIGHT  STATE  IN FLIGHT  UPGRADED  SESSIONS  NEW  REUSED  FAILED
+  was1     10.0.0.11:8080  config       1  up             0         2        12    3    1200       0
+  was-two  10.0.0.11:8080  dns          1  down           0         2         -    3       5       0
   was-two: it failed and is ejected for 1m0s more
   was-two: drain was set by api at 2026-11-20T23:51:00.000Z
 ";

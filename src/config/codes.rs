@@ -96,6 +96,7 @@ codes! {
     MixedProtocols "E0408" File "A route names listeners of different protocols."
     OtherProtocol "E0409" File "A route key that means nothing on listeners of its protocol."
     BadAlpn "E0410" Value "A protocol name that no ClientHello has room for."
+    OtherRetry "E0411" Tables "A key of `retry` that does not go with the others."
 
     StickyNeedsHttp "E0501" Value "Stickiness by a cookie or header on a listener that carries none."
     BadCookieName "E0502" Value "A cookie name that is not a token."
@@ -123,6 +124,10 @@ codes! {
     HalfPair "E0802" Tables "A certificate without a key, or a key without a certificate."
     BadServerName "E0803" Value "A name that no TLS server can have."
     BadTlsFile "E0804" Value "A file of certificates or a key that cannot be used."
+
+    OtherDiscovery "E0901" Tables "A key of discovery that does not go with its type."
+    BadDomainName "E0902" Value "A name to look up that no host can have."
+    BadUrl "E0903" Value "A URL that a list of backends cannot be asked for at."
 
     DeniedAnyway "W0303" Value "An allowed network that lies in a denied one, so that nobody of it may come in."
     ProxyUnheard "W0304" File "A listener accepts PROXY headers, and nobody is trusted to send them."

@@ -64,6 +64,7 @@ pub(super) const FILTER: Choice = words(&[
     "rate-limit",
     "compress",
 ]);
+pub(super) const RETRY_ON: Choice = words(&["connect", "reset", "5xx", "timeout"]);
 const FRAME: Choice = words(&["sameorigin", "deny", "off"]);
 pub(super) const REFERRER: Choice = words(&[
     "strict-origin-when-cross-origin",
@@ -81,6 +82,8 @@ const SCHEME: Choice = words(&["http", "https"]);
 const STATE: Choice = words(&["ready", "drain", "maint"]);
 const CHECK: Choice = words(&["tcp", "http", "grpc", "udp", "none"]);
 const POOL_PROTOCOL: Choice = words(&["http1", "http2"]);
+const DISCOVERY: Choice = words(&["dns", "file", "http"]);
+const RECORDS: Choice = words(&["auto", "a", "aaaa", "both", "srv"]);
 const INITIAL: Choice = words(&["probe", "up", "down"]);
 
 /// Every key, in the order of the reference.
@@ -248,7 +251,7 @@ pub const KEYS: &[Key] = &[
         "How long a backend that is new, or comes up again, takes to its full share of new clients, from a tenth of it on; backends that come up together share evenly at once."),
     row("pools.*.max_sessions", Kind::Count { min: 100, max: 10_000_000 }, Is("100000"), Instant, "1000000",
         "Live sessions that are kept count of, on pools that a sticky route leads to; beyond about as many the longest idle ones are forgotten first, and with the sticky mode \"learn\" their clients with them. One costs 32 to 64 bytes, used or not."),
-    row("pools.*.backends", Kind::TextOrTables(&ADDRESS), Required, Instant, "[\"10.0.0.11:8080\", { address = \"10.0.0.12:8080\", weight = 2 }]",
+    row("pools.*.backends", Kind::TextOrTables(&ADDRESS), Means("none; a pool needs some, or `discovery`"), Instant, "[\"10.0.0.11:8080\", { address = \"10.0.0.12:8080\", weight = 2 }]",
         "The servers: an address for short, or a table."),
     row("pools.*.backends[].name", Kind::Text(&BACKEND_NAME), Means("its address"), Instant, "\"was1\"",
         "What metrics, logs and cookies call it."),
@@ -260,6 +263,30 @@ pub const KEYS: &[Key] = &[
         "Its share of new work beside the others'."),
     row("pools.*.backends[].state", Kind::Choice(&STATE), Is("\"ready\""), Instant, "\"drain\"",
         "Takes new work, keeps only the clients it has, or takes nothing."),
+    row("pools.*.discovery", Kind::Table, Means("the pool has its `backends` alone"), Instant, "{ type = \"dns\", name = \"was.internal\", port = 8080 }",
+        "Where more backends come from while weir runs; they have the pool's every setting, and stand beside its `backends`. When a source fails, or names no backend, the last ones stay."),
+    row("pools.*.discovery.type", Kind::Choice(&DISCOVERY), Required, Instant, "\"dns\"",
+        "Who names them: the domain name system, files that somebody else writes, or a server that hands out a list."),
+    row("pools.*.discovery.name", Kind::Text(&DOMAIN_NAME), Means("none; \"dns\" needs it"), Instant, "\"was.internal\"",
+        "With \"dns\": the name that is looked up; a dot at its end keeps the search domains of /etc/resolv.conf away."),
+    row("pools.*.discovery.records", Kind::Choice(&RECORDS), Is("\"auto\""), Instant, "\"both\"",
+        "With \"dns\": the records that lead to backends: A, or AAAA where the name has none (\"auto\"), one of them, both, or SRV, which tell host, port and weight. A backend is called by its address; one of SRV by host and port where the host has one address."),
+    row("pools.*.discovery.port", Kind::Count { min: 1, max: 65_535 }, Means("none; \"dns\" needs it, but for SRV records"), Instant, "8080",
+        "With \"dns\": the port of every backend."),
+    row("pools.*.discovery.servers", Kind::List(&NAME_SERVER), Means("those of /etc/resolv.conf"), Instant, "[\"10.0.0.53\", \"10.0.1.53:5353\"]",
+        "With \"dns\": the name servers that are asked."),
+    row("pools.*.discovery.min_ttl", Kind::Duration { min: 100 }, Is("\"1s\""), Instant, "\"5s\"",
+        "With \"dns\": an answer is asked for again when the time to live of its records is over, not sooner than this."),
+    row("pools.*.discovery.max_ttl", Kind::Duration { min: 100 }, Is("\"1m\""), Instant, "\"10m\"",
+        "With \"dns\": and not later than this."),
+    row("pools.*.discovery.path", Kind::Text(&FILE_PATH), Means("none; \"file\" needs it"), Instant, "\"/etc/weir/was.d\"",
+        "With \"file\": a directory whose files *.json and *.toml are put together, or one such file: a list of backends, written as `backends` is, or a table with that key alone. A file that is wrong counts as it was before."),
+    row("pools.*.discovery.url", Kind::Text(&LIST_URL), Means("none; \"http\" needs it"), Instant, "\"http://10.0.0.5:8500/backends.json\"",
+        "With \"http\": where a GET is answered with such a list as JSON, of at most 1 MiB."),
+    row("pools.*.discovery.interval", Kind::Duration { min: 100 }, Is("\"5s\""), Instant, "\"30s\"",
+        "With \"http\": between two questions, spread by up to a tenth; a list that did not change since (ETag) is not sent again."),
+    row("pools.*.discovery.timeout", Kind::Duration { min: 10 }, Is("\"2s\""), Instant, "\"500ms\"",
+        "With \"dns\" and \"http\": how long one answer is waited for."),
     row("pools.*.health", Kind::Table, Means("a tcp check with the defaults below"), Instant, "{ type = \"http\", path = \"/healthz\" }",
         "The active check of every backend of the pool."),
     row("pools.*.health.type", Kind::Choice(&CHECK), Is("\"tcp\""), Instant, "\"http\"",
@@ -274,6 +301,10 @@ pub const KEYS: &[Key] = &[
         "With \"udp\": the datagram that is sent; here a DNS query for the name servers of the root."),
     row("pools.*.health.expect", Kind::Text(&EXPECT), Means("\"200-399\"; any answer with \"udp\""), Instant, "\"200,204\"",
         "The status codes that mean health to an http check; with \"udp\" the bytes that the answer must begin with, such as \"hex:1234\"."),
+    row("pools.*.health.drain_on_status", Kind::Text(&STATUSES), Means("no status does"), Instant, "\"404\"",
+        "The status codes by which a backend says to an http check that it wants to be drained: it is up, keeps the clients that it has, and gets no new ones until it answers as `expect` says."),
+    row("pools.*.health.expect_body", Kind::Text(&ANY_TEXT), Means("any body will do"), Instant, "\"status: ok\"",
+        "Text that the body of the answer to an http check must have in it, within its first 16 KiB."),
     row("pools.*.health.interval", Kind::Duration { min: 10 }, Is("\"2s\""), Instant, "\"5s\"",
         "Between the starts of two checks of one backend, spread by up to a tenth; at most 500ms until the first one has passed."),
     row("pools.*.health.fast_interval", Kind::Duration { min: 10 }, Means("`interval`"), Instant, "\"500ms\"",
@@ -354,6 +385,20 @@ pub const KEYS: &[Key] = &[
     again("routes[].timeouts.upgrade_idle", "\"24h\"", "See timeouts.upgrade_idle."),
     again("routes[].timeouts.udp_idle", "\"10s\"", "See timeouts.udp_idle."),
     again("routes[].timeouts.upstream_idle", "\"1s\"", "See timeouts.upstream_idle."),
+    row("routes[].retry", Kind::Table, Means("only what is always tried again, twice at most: connections that do not come about, and pooled ones that turn out to be closed"), Instant, "{ attempts = 3, on = [\"connect\", \"reset\", \"5xx\", \"timeout\"] }",
+        "When requests are tried at another backend beyond what is always done. What a backend has seen of a request is sent again only if the method is idempotent (RFC 9110 section 9.2.2), if all of the body is at hand (64 KiB at most), and if nothing of an answer was passed on; never for a client whose local session is there. When tries end, the answer of the last one is the client's."),
+    row("routes[].retry.attempts", Kind::Count { min: 1, max: 6 }, Is("3"), Instant, "2",
+        "Tries of a request, the first one too."),
+    row("routes[].retry.on", Kind::List(&RETRY_CAUSES), Means("[\"connect\", \"reset\"], and \"timeout\" with a try_timeout"), Instant, "[\"connect\", \"5xx\", \"timeout\"]",
+        "After what: a connection that did not come about, one that was closed before the first byte of an answer, an answer of class 5xx, or none in time."),
+    row("routes[].retry.budget", Kind::Fraction { max: 1 }, Is("0.2"), Instant, "0.1",
+        "The part of the pool's requests in flight that may be on such a retry at once, so that retries do not bury a pool that is ill; three always may."),
+    row("routes[].retry.idempotency_key", Kind::Flag, Is("false"), Instant, "true",
+        "Whether a request that has an Idempotency-Key header counts as idempotent, because the application knows a repeated one by it."),
+    row("routes[].retry.try_timeout", WAIT, Means("timeouts.response"), Instant, "\"2s\"",
+        "With \"timeout\": how long the answer to one try may take to begin while another try can follow; the last one has all of timeouts.response."),
+    row("routes[].retry.total_timeout", WAIT, Means("no bound beside the others"), Instant, "\"10s\"",
+        "How long after its complete head a request must have the beginning of its answer, over all tries; else it is answered 504."),
     row("routes[].sticky", Kind::Table, Means("not sticky"), Instant, "{ mode = \"insert\" }",
         "Keeps a client on the backend that it already has."),
     row("routes[].sticky.mode", Kind::Choice(&MODE), Required, Instant, "\"insert\"",
@@ -505,12 +550,10 @@ pub const LATER: &[&str] = &[
     "discovery",
     "datapath",
     "listeners.*.sni",
-    "pools.*.discovery",
     "pools.*.queue",
     "routes[].rewrite",
     "routes[].redirect",
     "routes[].limits",
-    "routes[].retries",
 ];
 
 const WAIT: Kind = Kind::Duration { min: 1 };

@@ -3,11 +3,13 @@
 //! The walk goes on in `lower/listeners.rs`, `lower/tls.rs`, `lower/pools.rs`, `lower/routes.rs`, and then in `check.rs`.
 
 mod balancer;
+mod discovery;
 mod filters;
 mod listeners;
 mod passive;
 mod pools;
 mod protection;
+mod retry;
 mod routes;
 mod sticky;
 mod tls;

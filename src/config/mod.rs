@@ -20,6 +20,7 @@ mod values;
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -127,6 +128,26 @@ pub fn default_admin() -> Admin {
 /// What is wrong with it and how to mend it, in words.
 pub fn duration(text: &str) -> Result<Duration, String> {
     values::duration(text, Duration::ZERO).map_err(|flaw| format!("{}; {}", flaw.label, flaw.help))
+}
+
+/// The address of a backend, as the file writes it.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn backend_address(text: &str) -> Result<SocketAddr, String> {
+    values::addresses::backend(text).map_err(|flaw| in_words(text, &flaw))
+}
+
+/// The name or route of a backend, as the file writes it.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn backend_name(text: &str) -> Result<String, String> {
+    values::names::backend_name(text).map_err(|flaw| in_words(text, &flaw))
+}
+
+fn in_words(text: &str, flaw: &values::Flaw) -> String {
+    format!("\"{}\" {}; {}", values::brief(text), flaw.says, flaw.help)
 }
 
 /// Reads at most one byte more than a file may have.

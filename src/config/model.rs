@@ -4,10 +4,12 @@
 
 mod balancer;
 mod cidr;
+mod discovery;
 mod filters;
 mod passive;
 mod protection;
 mod proxy_protocol;
+mod retry;
 mod sticky;
 mod tls;
 
@@ -18,6 +20,7 @@ use std::time::Duration;
 
 pub use balancer::{BalancerKind, HashKey};
 pub use cidr::Cidr;
+pub use discovery::{Discovery, Dns, HttpList, Records};
 pub use filters::{
     Algorithm, BasicAuth, Compress, Cors, ErrorPage, Filter, HeaderEdits, MAX_REGEX, Origins, Part,
     Piece, Redirect, Respond, Rewrite, Scheme, SecurityHeaders, Template, Variable,
@@ -25,6 +28,7 @@ pub use filters::{
 pub use passive::Passive;
 pub use protection::{Access, LimitKey, Rate, RateLimit};
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
+pub use retry::{Retry, RetryOn};
 pub use sticky::{
     Cookie, InsertTimes, OnFailure, Rebalance, SameSite, Secure, Sessions, Sticky, StickyMode,
     Store,
@@ -313,6 +317,8 @@ pub struct Route {
     pub max_body: Option<u64>,
     /// The file's timeouts with the route's own over them.
     pub timeouts: Timeouts,
+    /// When its requests are tried again, beyond what always is.
+    pub retry: Option<Retry>,
 }
 
 /// A condition on a request header field.
@@ -345,8 +351,10 @@ pub struct Pool {
     pub slow_start: Option<Duration>,
     /// Live sessions that are kept count of.
     pub max_sessions: usize,
-    /// At least one; names and addresses are unique within the pool.
+    /// At least one, unless they are discovered; names and addresses are unique within the pool.
     pub backends: Vec<Backend>,
+    /// Where more of them come from; absent: from nowhere.
+    pub discovery: Option<Discovery>,
     /// The active check.
     pub health: Health,
     /// What of the traffic is held against a backend; absent: nothing.
@@ -377,6 +385,8 @@ pub struct Backend {
     pub weight: u16,
     /// What the operator wants of it.
     pub state: AdminState,
+    /// Whether the pool's discovery named it, and not the file.
+    pub discovered: bool,
 }
 
 /// Administrative state of a backend.
@@ -447,6 +457,10 @@ pub enum Check {
         host: Option<String>,
         /// Status codes that mean health, as inclusive ranges.
         expect: Vec<(u16, u16)>,
+        /// Status codes by which a backend asks to be drained, as inclusive ranges; they mean health too.
+        drain_on: Vec<(u16, u16)>,
+        /// Text that the body of a healthy answer has in it; absent: any body will do.
+        body: Option<String>,
     },
     /// A call of the gRPC health service, version 1.
     Grpc {

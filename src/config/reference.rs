@@ -29,11 +29,19 @@ const HEAD: &str = "\
 #   WEIR_REWRITE=1 cargo test --test config
 ";
 
-/// Shown as their examples always: the keys of an http check could not stand beside the default, and the route needs its pool.
-const ALWAYS: [&str; 2] = ["pools.*.health.type", "routes[].pool"];
+/// Shown as their examples always: the keys of an http check could not stand beside the default, the route needs its pool, and discovery its name.
+const ALWAYS: [&str; 4] = [
+    "pools.*.discovery.name",
+    "pools.*.discovery.port",
+    "pools.*.health.type",
+    "routes[].pool",
+];
 
 /// Comments always: they could not stand beside the mode or the protocol that the reference has.
-const OF_OTHER_MODES: [&str; 15] = [
+const OF_OTHER_MODES: [&str; 18] = [
+    "pools.*.discovery.path",
+    "pools.*.discovery.url",
+    "pools.*.discovery.interval",
     "pools.*.proxy_protocol",
     "pools.*.transparent",
     "listeners.*.max_flows",

@@ -1,6 +1,6 @@
 //! Text of single values to typed ones: durations, sizes and status codes here, addresses and names beside it.
 //! Nothing here knows where in the file a value stands; a value that is refused comes back as a flaw in plain words.
-//! The walk goes on in `values/addresses.rs`, `values/names.rs`, `values/cookies.rs`, `values/hello.rs`, `values/rates.rs`, `values/store.rs` and `values/template.rs`.
+//! The walk goes on in `values/addresses.rs`, `values/names.rs`, `values/places.rs`, `values/cookies.rs`, `values/hello.rs`, `values/rates.rs`, `values/store.rs` and `values/template.rs`.
 
 pub mod addresses;
 pub mod cookies;
@@ -8,6 +8,7 @@ pub mod hello;
 pub mod names;
 pub mod origins;
 pub mod payload;
+pub mod places;
 pub mod rates;
 pub mod store;
 pub mod template;

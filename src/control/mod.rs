@@ -8,6 +8,7 @@ pub mod apply;
 pub mod bind_failure;
 pub mod certificates;
 pub mod collector;
+pub mod discovery;
 pub mod drain;
 pub mod drains;
 pub mod effective;

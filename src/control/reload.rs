@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::apply::{self, Running};
 use super::certificates::Material;
+use super::discovery;
 use super::drains::{Mark, Subject};
 use super::overrides::Overrides;
 use super::secrets::SecretSource;
@@ -53,6 +54,8 @@ pub struct Reloader {
     pub overrides: Arc<Overrides>,
     /// What the served generation's file makes weir warn about, without advice.
     pub warnings: Diagnostics,
+    /// Where backends come from that the file does not name.
+    pub discovery: discovery::Sources,
     /// What the served generation acts on.
     pub running: Running,
     /// The admin server.
@@ -92,6 +95,8 @@ impl Reloader {
             Err(error) => Err(Problem::from(format!("the file was not read: {error}"))),
         };
         let outcome = outcome.map_err(|problem| self.refuse(problem));
+        // Those of a file that was refused end.
+        self.discovery.settle(&self.config());
         systemd::ready();
         outcome
     }
@@ -102,7 +107,8 @@ impl Reloader {
         material: Material,
         cause: Cause,
     ) -> Result<Reloaded, Problem> {
-        let config = Arc::new(loaded.config);
+        self.discovery.follow(&loaded.config).await;
+        let config = Arc::new(self.discovery.board().merged(loaded.config));
         let secrets = self.source.load(&config)?;
         // Its token may have changed although the file did not.
         let admin = admin::Prepared::new(&config.admin, Some(&self.admin), None)
@@ -228,6 +234,40 @@ impl Reloader {
             kept,
             connections: meant.map(|it| it.connections.load(Relaxed)).sum(),
         })
+    }
+
+    /// Serves what discovery says by now, under the configuration that is served already.
+    pub async fn rediscover(&mut self) {
+        let began = clock::now();
+        self.discovery.serving();
+        let previous = self.current.borrow().clone();
+        let config = (self.discovery.board()).merged(Config::clone(&previous.config));
+        let summary = summary(&Diff::between(&previous.config, &config), &previous.config);
+        if summary.is_empty() {
+            return;
+        }
+        let (config, secrets) = (Arc::new(config), self.secrets.as_ref());
+        let workers = self.running.workers.count();
+        let (before, drains) = (Some(&*previous), self.overrides.drains());
+        let sockets = (&self.running.sockets, &drains);
+        match apply::prepare(config, secrets, &self.material, before, sockets, workers) {
+            Ok(prepared) => {
+                let snapshot = prepared.snapshot.clone();
+                self.serve(prepared).await;
+                if self.overrides.settle(&snapshot) {
+                    self.overrides.keep().await;
+                }
+                let generation = snapshot.generation;
+                log::info!("discovery: generation {generation}: {summary}");
+                self.status
+                    .send_modify(|status| status.generation = generation);
+                self.discovery.served(clock::now() - began);
+            }
+            Err(why) => {
+                log::error!("discovery: the backends stay as they were: {why}");
+                self.discovery.retry();
+            }
+        }
     }
 
     async fn serve(&mut self, prepared: apply::Prepared) {

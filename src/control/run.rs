@@ -17,6 +17,7 @@ use super::apply::{self, Prepared, Running};
 use super::certificates::Material;
 use super::certificates::watch::CertificateWatch;
 use super::collector::Metrics;
+use super::discovery::{self, Board};
 use super::drain::{self, Patience};
 use super::overrides::Overrides;
 use super::reload::{Cause, Reloader};
@@ -123,6 +124,7 @@ enum Event {
     Signal(Request),
     FileChanged,
     CertificatesChanged,
+    Discovered,
     Requested(ReloadRequest),
     Ordered(Order),
     WorkerDied(usize),
@@ -137,7 +139,8 @@ impl Process {
     ) -> Result<Self, String> {
         let born = (clock::now(), clock::wall_millis());
         let signals = Signals::new().map_err(|error| format!("signals: {error}"))?;
-        let config = Arc::new(loaded.config);
+        let (discovery, config) = discovery::Sources::start(loaded.config).await;
+        let (board, config) = (discovery.board(), Arc::new(config));
         let warnings = loaded.warnings.without_advice();
         let begun = Begun::new(&config, &material, inheritance).await?;
         let (first, source) = (begun.first, begun.source);
@@ -157,6 +160,7 @@ impl Process {
             workers: begun.running.workers.counts(),
             budget: begun.running.budget.clone(),
             overrides: begun.overrides.clone(),
+            discovery: board.clone(),
             reload_requests,
             orders: order_sender,
             upgrade: upgrades.failed(),
@@ -172,7 +176,7 @@ impl Process {
         let admin = admin::Server::start(begun.admin, Context { shared, metrics });
         tokio::spawn(slow_start::warm_up(current.subscribe()));
         tokio::spawn(passive::look_after(current.subscribe()));
-        tokio::spawn(become_ready(current.subscribe(), lifecycle.clone()));
+        tokio::spawn(become_ready(current.subscribe(), board, lifecycle.clone()));
         if !inheritance.serves() {
             systemd::ready();
         }
@@ -187,6 +191,7 @@ impl Process {
                 material,
                 overrides: begun.overrides,
                 warnings,
+                discovery,
                 running: begun.running,
                 admin,
                 current,
@@ -233,6 +238,10 @@ impl Process {
                     Some(()) => continue,
                     None => break Ending::Stop(ExitCode::SUCCESS),
                 },
+                Event::Discovered => match self.rediscover().await {
+                    Some(()) => continue,
+                    None => break Ending::Stop(ExitCode::SUCCESS),
+                },
                 Event::Requested(request) => (Cause::Request, vec![request]),
             };
             if self.reload(cause, requests).await.is_none() {
@@ -252,6 +261,7 @@ impl Process {
             index = died(&self.reloader.running.workers) => Event::WorkerDied(index),
             () = self.file.changed() => Event::FileChanged,
             () = self.certificates.changed() => Event::CertificatesChanged,
+            () = self.reloader.discovery.changed() => Event::Discovered,
             Some(request) = self.requests.recv() => Event::Requested(request),
             Some(order) = self.orders.recv() => Event::Ordered(order),
         }
@@ -303,6 +313,15 @@ impl Process {
         }
         self.watch_certificates();
         Some(())
+    }
+
+    /// Nothing when told to stop meanwhile.
+    async fn rediscover(&mut self) -> Option<()> {
+        tokio::select! {
+            biased;
+            () = self.reloader.rediscover() => Some(()),
+            () = self.signals.stop() => None,
+        }
     }
 
     fn watch_certificates(&mut self) {
@@ -497,11 +516,13 @@ async fn holds(condition: impl Fn() -> bool) {
     }
 }
 
-/// Waits for the first verdict on every backend. A pool that is dead then does not matter: that is a verdict too.
+/// Waits for the first answer of every source of backends, for a while, and for the first verdict on every backend. A pool that is dead then does not matter: that is a verdict too.
 async fn become_ready(
     current: watch::Receiver<Arc<Snapshot>>,
+    board: Arc<Board>,
     lifecycle: watch::Sender<Lifecycle>,
 ) {
+    discovery::answered(&board).await;
     // Not the first generation's alone: a reload may add backends meanwhile.
     holds(|| verdicts_in(&current.borrow())).await;
     let became_ready = lifecycle.send_if_modified(|lifecycle| {

@@ -14,6 +14,7 @@ use super::admin::{self, Context};
 use super::apply::{self, Running};
 use super::certificates;
 use super::collector::Metrics;
+use super::discovery::{self, Board};
 use super::drains::Drains;
 use super::overrides::Overrides;
 use super::probes;
@@ -191,6 +192,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
     let first = prepared.snapshot.clone();
     let overrides = Arc::new(Overrides::load(&started.state_dir));
     overrides.adopt(&first);
+    let discovery = discovery::Sources::new(&started.state_dir);
     let (queue, batches) = Queue::new();
     let nowhere = Place::open(&AccessTarget::Off).expect("nothing to open");
     let running = Running {
@@ -214,6 +216,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         workers: running.workers.counts(),
         budget: running.budget.clone(),
         overrides: overrides.clone(),
+        discovery: discovery.board(),
         reload_requests: mpsc::channel(1).0,
         orders: mpsc::channel(1).0,
         upgrade: watch::channel(None).1,
@@ -233,6 +236,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         material,
         overrides,
         warnings: loaded.warnings.without_advice(),
+        discovery,
         running,
         admin,
         current,
@@ -289,6 +293,7 @@ pub fn shared(pools: &[(&str, &[SocketAddr])]) -> (Arc<Shared>, Ends) {
         workers: vec![Arc::default(), Arc::default()],
         budget,
         overrides: Arc::new(Overrides::load(Path::new("/proc/nowhere"))),
+        discovery: Arc::<Board>::default(),
         reload_requests,
         orders: mpsc::channel(1).0,
         upgrade: watch::channel(None).1,

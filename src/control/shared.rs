@@ -9,6 +9,7 @@ use std::time::Instant;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::discovery::Board;
 use super::drains::{Mark, Subject};
 use super::overrides::Overrides;
 use crate::config::model::Check;
@@ -35,6 +36,8 @@ pub struct Shared {
     pub budget: Arc<Budget>,
     /// The administrative states that were set over the file's.
     pub overrides: Arc<Overrides>,
+    /// What the sources of backends said.
+    pub discovery: Arc<Board>,
     /// Asks for a reload.
     pub reload_requests: mpsc::Sender<ReloadRequest>,
     /// Asks for anything else that the process as a whole does.

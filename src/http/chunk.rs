@@ -30,6 +30,20 @@ pub fn frame(memory: &mut [u8], count: usize) -> Range<usize> {
     start..end + AFTER
 }
 
+/// The data as one chunk, with the last chunk behind it if it `is_whole`; of no data there is no chunk.
+pub fn framed(data: &[u8], is_whole: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    if !data.is_empty() {
+        out.resize(BEFORE, 0);
+        out.extend_from_slice(data);
+        close(&mut out, 0);
+    }
+    if is_whole {
+        out.extend_from_slice(b"0\r\n\r\n");
+    }
+    out
+}
+
 /// Makes a chunk of what stands behind [`BEFORE`] bytes at `start`, to the end of `out`; of nothing it makes none.
 pub fn close(out: &mut Vec<u8>, start: usize) {
     let count = out.len() - start - BEFORE;
@@ -46,6 +60,14 @@ pub fn close(out: &mut Vec<u8>, start: usize) {
 mod tests {
     use super::*;
     use crate::http::framing::{Chunked, Framing, TrailerLimits};
+
+    #[test]
+    fn kept_data_is_framed_as_far_as_it_goes() {
+        assert_eq!(framed(b"", false), b"");
+        assert_eq!(framed(b"hello world", false), b"b\r\nhello world\r\n");
+        assert_eq!(framed(b"hi", true), b"2\r\nhi\r\n0\r\n\r\n");
+        assert_eq!(framed(b"", true), b"0\r\n\r\n");
+    }
 
     #[test]
     fn what_is_framed_is_read_again() {

@@ -24,7 +24,7 @@ use crate::net::timer::Timer;
 use crate::net::tls::handshake::{Handshake, Refusal};
 use crate::policy::balance::BackendIndex;
 use crate::policy::health::passive::{Fault, Verdict};
-use crate::policy::retry::MAX_RETRIES;
+use crate::policy::retry::{self, MAX_RETRIES};
 use crate::state::backend::{Backend, ConnectionLease};
 use crate::state::snapshot::{Pool, Route};
 use crate::upstream::connect::connect;
@@ -175,7 +175,7 @@ impl Connection {
             }
             self.story.failure = Some(failure);
             tried.push(choice.backend);
-            counts.retries.increment();
+            counts.retries[retry::Failure::Connect as usize].increment();
         }
     }
 

@@ -105,6 +105,9 @@ impl Exchange<'_> {
             if self.is_session_over(&answer.head) {
                 return Err(Failure::SessionOver);
             }
+            if self.is_tried_again(answer.head.status) {
+                return Err(Failure::ErrorStatus(answer.head.status));
+            }
             self.compose(&answer, edits, out);
             let end = self.gather(cx, bytes, from..count);
             return self

@@ -4,8 +4,9 @@
 
 use std::task::{Context, Poll, ready};
 
-use super::exchange::{Coding, Exchange, Upstream};
+use super::exchange::{Coding, Exchange};
 use super::reject::Failure;
+use super::retry::MAX_REPLAYED;
 use super::side::Side;
 use crate::http::framing::Framing;
 use crate::http::{chunk, fields};
@@ -68,7 +69,7 @@ impl Exchange<'_> {
         .map_err(Failure::Request)?;
         self.facts.bytes_in += taken as u64;
         if self.upload_coding == Coding::AsIs {
-            keep(&self.backend, &mut self.received, &body[..taken]);
+            self.keep(&body[..taken]);
         }
         // Decoded data moved to the front; what follows the body stands where it was.
         self.client.early.extend_from_slice(&body[taken..count]);
@@ -109,11 +110,7 @@ impl Exchange<'_> {
         if count == 0 {
             return self.poll_upload_end(cx);
         }
-        keep(
-            &self.backend,
-            &mut self.received,
-            &memory[room.start..][..count],
-        );
+        self.keep(&memory[room.start..][..count]);
         let framed = match self.upload_coding {
             Coding::Encode => chunk::frame(memory, count),
             _ => room.start..room.start + count,
@@ -126,6 +123,20 @@ impl Exchange<'_> {
                 .is_err();
         }
         Poll::Ready(self.took_piece(cx))
+    }
+
+    /// Keeps the next bytes of a body for another attempt, if all before them were kept. Without rules for retries only a backend of HTTP/2
+    /// can say that it did nothing with what it got.
+    fn keep(&mut self, piece: &[u8]) {
+        let is_http2 = || (self.backend.as_ref()).is_some_and(|own| own.stream.is_http2());
+        let most = match () {
+            () if self.may_be_replayed() => MAX_REPLAYED,
+            () if is_http2() => MAX_KEPT,
+            () => return,
+        };
+        if self.received.len() + piece.len() <= most {
+            self.received.extend_from_slice(piece);
+        }
     }
 
     /// Waits on after a piece of the body, unless the client brings them too slowly.
@@ -149,6 +160,8 @@ impl Exchange<'_> {
                 trailers if self.upload_coding == Coding::Encode => {
                     let mut last = Vec::new();
                     fields::write_trailers(trailers.as_ref(), &mut last);
+                    // They are not kept for another attempt.
+                    self.facts.bytes_in += trailers.map_or(0, |trailers| trailers.len()) as u64;
                     upstream.deaf = (upstream.backlog)
                         .send(&mut upstream.stream, cx, &last, &[])
                         .is_err();
@@ -169,7 +182,7 @@ impl Exchange<'_> {
     /// Begins the wait after the head: for the backend, when the client holds its body back until it is asked for it.
     pub(super) fn await_first(&self, cx: &mut Context<'_>) {
         match self.head.is_some_and(|head| head.expects_continue) {
-            true => self.wait(cx, self.timeouts().response),
+            true => self.wait(cx, self.response_wait()),
             false => self.await_upload(cx),
         }
     }
@@ -182,7 +195,7 @@ impl Exchange<'_> {
             self.time_client(self.answer.status == 0 && !self.is_backend_behind());
         }
         let wait = match self.answer.status {
-            0 if is_done || self.is_backend_behind() => timeouts.response,
+            0 if is_done || self.is_backend_behind() => self.response_wait(),
             // Who streams calls speaks when there is something to say.
             0 if self.is_call_of_http2() => timeouts.response_idle,
             0 => timeouts.body_idle,
@@ -311,13 +324,5 @@ impl Exchange<'_> {
         }
         self.answer.body = Framing::NONE;
         Ok(())
-    }
-}
-
-/// Keeps the next bytes of a body for another attempt, if all before them were kept. In HTTP/1 no backend can say that it did nothing.
-fn keep(upstream: &Option<Upstream>, received: &mut Vec<u8>, piece: &[u8]) {
-    let may_be_refused = (upstream.as_ref()).is_some_and(|upstream| upstream.stream.is_http2());
-    if may_be_refused && received.len() + piece.len() <= MAX_KEPT {
-        received.extend_from_slice(piece);
     }
 }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use super::exchange::{Coding, Exchange};
 use super::reject::Failure;
+use super::retry::MAX_REPLAYED;
 use crate::http::framing::Framing;
 use crate::net::duplex::Duplex;
 
@@ -100,6 +101,14 @@ impl Exchange<'_> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<(), Failure>>> {
+        // One that fits is copied to be kept.
+        let keeps = |left: u64| self.received.len() as u64 + left <= MAX_REPLAYED as u64;
+        if let Framing::Length(left) = self.upload
+            && self.may_be_replayed()
+            && keeps(left)
+        {
+            return Poll::Ready(None);
+        }
         let (Framing::Length(left @ LEAST..), Coding::AsIs, Some(upstream)) =
             (&mut self.upload, self.upload_coding, &mut self.backend)
         else {

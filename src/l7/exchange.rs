@@ -17,9 +17,11 @@ use super::handshake::name_fault;
 use super::head::Head;
 use super::pace::Pace;
 use super::reject::Failure;
+use super::retry::Retrying;
 use super::session::Shown;
 use crate::clock;
 use crate::config::model::{PoolProtocol, Timeouts};
+use crate::http::chunk;
 use crate::http::fault::Fault;
 use crate::http::fields;
 use crate::http::framing::Framing;
@@ -63,6 +65,8 @@ pub struct Exchange<'c> {
     pub(super) switched: Option<UpgradeLease>,
     /// There when the request is a gRPC call.
     pub(super) call: Option<Box<Call>>,
+    /// There when its route has rules for retries.
+    pub(super) retrying: Option<Box<Retrying>>,
     /// There on routes with filters.
     pub(super) filtered: Option<Box<Filtered>>,
 }
@@ -207,6 +211,7 @@ impl<'c> Exchange<'c> {
             facts,
             switched: None,
             call: None,
+            retrying: None,
             filtered: None,
         }
     }
@@ -459,6 +464,12 @@ impl<'c> Exchange<'c> {
             return Err(Failure::BackendClosed);
         };
         let mut body = self.received.get(facts.length..).unwrap_or_default();
+        let framed;
+        if self.client.stream.is_http2() && facts.is_open() {
+            // What is kept of a body of HTTP/2 for another attempt has no framing.
+            framed = chunk::framed(body, self.upload.is_done());
+            body = &framed;
+        }
         if body.len() <= JOIN {
             head.extend_from_slice(body);
             body = &[];
@@ -502,14 +513,14 @@ impl<'c> Exchange<'c> {
         if uploaded.is_ready() || self.client.stream.is_http2() {
             self.watch_client(cx)?;
         }
-        if self.client.timer.has_fired() {
-            return Poll::Ready(Err(self.overdue_or(self.overdue())));
+        match self.client.timer.has_fired() {
+            true => self.poll_overdue(cx).map(Err),
+            false => Poll::Pending,
         }
-        Poll::Pending
     }
 
     /// Who is to blame for a wait that took too long before the answer.
-    fn overdue(&self) -> Failure {
+    pub(super) fn overdue(&self) -> Failure {
         let client_waits = self.head.is_some_and(|head| head.expects_continue)
             && !self.answer.continued
             && self.is_replayable();

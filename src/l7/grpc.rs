@@ -74,7 +74,7 @@ fn tell(failure: Failure, fields: &mut HeaderMap) {
 }
 
 impl Exchange<'_> {
-    /// Begins a wait of the request; that of a call ends at its deadline.
+    /// Begins a wait of the request; that of a call ends at its deadline, and one before the answer at that of all tries.
     #[inline]
     pub(super) fn wait(&self, cx: &mut Context<'_>, wait: Duration) {
         let wait = match self.deadline() {
@@ -85,13 +85,20 @@ impl Exchange<'_> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.call.as_ref()?.deadline
+        let of_call = self.call.as_ref().and_then(|call| call.deadline);
+        match &self.retrying {
+            Some(retrying) if self.answer.status == 0 => {
+                of_call.into_iter().chain(retrying.until()).min()
+            }
+            _ => of_call,
+        }
     }
 
     /// What a wait that took too long comes to.
     pub(super) fn overdue_or(&self, failure: Failure) -> Failure {
-        match self.deadline() {
+        match self.call.as_ref().and_then(|call| call.deadline) {
             Some(deadline) if deadline <= clock::now() => Failure::DeadlineExceeded,
+            _ if self.is_out_of_time() => Failure::TotalTimeout,
             _ => failure,
         }
     }

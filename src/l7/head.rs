@@ -66,6 +66,11 @@ impl Head {
         self.declared.map_or_else(chunked, Framing::Length)
     }
 
+    /// Whether the length of the body is not known.
+    pub(super) fn is_open(&self) -> bool {
+        self.declared.is_none()
+    }
+
     /// Whether all of it stands in the buffer as it is: a few targets do not, and are read again.
     pub(super) fn is_whole(&self) -> bool {
         self.path_and_query != Span::default() && self.path != Span::default()

@@ -6,17 +6,11 @@ use super::client::Next;
 use super::exchange::{Exchange, Plan};
 use super::reject::Failure;
 use crate::policy::health::passive::{Fault, Verdict};
-use crate::state::backend::Backend;
 use crate::upstream::verdict;
 
 /// Judges a try whose answer was passed on, or broke off.
 #[inline]
-pub(super) fn judge_answer(
-    exchange: &Exchange<'_>,
-    plan: &Plan,
-    backend: &Backend,
-    relayed: &Result<Next, Failure>,
-) {
+pub(super) fn judge_answer(exchange: &Exchange<'_>, plan: &Plan, relayed: &Result<Next, Failure>) {
     let pool = &exchange.generation.snapshot.pools[plan.pool];
     let Some(passive) = &pool.passive else {
         return;
@@ -25,6 +19,7 @@ pub(super) fn judge_answer(
         Ok(_) => Some(verdict::of_status(passive, exchange.answer.status)),
         Err(failure) => verdict_of(*failure),
     };
+    let backend = &pool.backends[plan.backend.index()];
     verdict
         .into_iter()
         .for_each(|verdict| verdict::take(pool, backend, verdict));
@@ -34,12 +29,15 @@ pub(super) fn judge_answer(
 /// a backend of HTTP/2 says that it did nothing for a request.
 pub(super) fn judge_failure(exchange: &Exchange<'_>, plan: &Plan, failure: Failure) {
     let pool = &exchange.generation.snapshot.pools[plan.pool];
-    if pool.passive.is_none() {
+    let Some(passive) = &pool.passive else {
         return;
-    }
+    };
     let is_stale = failure == Failure::BackendClosed && is_stale(exchange);
     let backend = &pool.backends[plan.backend.index()];
-    let verdict = verdict_of(failure).filter(|_| !is_stale);
+    let verdict = match failure {
+        Failure::ErrorStatus(status) => Some(verdict::of_status(passive, status)),
+        failure => verdict_of(failure).filter(|_| !is_stale),
+    };
     verdict
         .into_iter()
         .for_each(|verdict| verdict::take(pool, backend, verdict));

@@ -27,6 +27,7 @@ pub mod proxy;
 mod record;
 pub mod reject;
 mod respond;
+mod retry;
 mod session;
 pub mod side;
 mod trailers;

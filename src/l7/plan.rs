@@ -14,6 +14,7 @@ use super::head::Head;
 use super::judge::judge_failure;
 use super::protect;
 use super::reject::Failure;
+use super::retry::Retrying;
 use super::session::{Shown, look_up};
 use crate::clock;
 use crate::config::model::{Limits, OnFailure, PoolProtocol};
@@ -27,7 +28,7 @@ use crate::policy::balance::BackendIndex;
 use crate::policy::choose::{Choice, Nowhere, PoolView, StickyView, choose};
 use crate::policy::facts::{Facts, RequestFacts};
 use crate::policy::persist::{Chosen, Scope, Stickiness, Sticky, Told};
-use crate::policy::retry::{self, MAX_RETRIES, Retry, Try};
+use crate::policy::retry::{self, MAX_ATTEMPTS, Retry, Try};
 use crate::rng;
 use crate::state::backend::Backend;
 use crate::state::flights::Flight;
@@ -37,8 +38,8 @@ use crate::upstream::generation::{Generation, PoolLoads};
 /// The attempts that failed so far.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
-    tried: [BackendIndex; MAX_RETRIES as usize + 1],
-    count: usize,
+    tried: [BackendIndex; MAX_ATTEMPTS as usize],
+    count: u8,
     retries: u8,
     led_by: Option<Retry>,
     /// Whether the choice before stands.
@@ -84,7 +85,7 @@ impl Attempts {
 
     /// Backends that are of no more use to this request.
     fn tried(&self) -> &[BackendIndex] {
-        &self.tried[..self.count]
+        &self.tried[..usize::from(self.count)]
     }
 
     /// Whether, and where, another attempt may follow; the failure itself when none may.
@@ -95,46 +96,40 @@ impl Attempts {
         failure: Failure,
     ) -> Result<(), Failure> {
         judge_failure(exchange, plan, failure);
-        let sent = exchange
-            .backend
-            .as_ref()
-            .is_some_and(|upstream| upstream.sent);
+        let kind = kind_of(failure, exchange);
         let chosen = exchange.facts.choice.and_then(|choice| choice.sticky);
         let is_kept = chosen.is_some_and(|chosen| chosen.stickiness == Stickiness::Kept);
         let snapshot = &*exchange.generation.snapshot;
         let route = exchange.facts.route.map(|route| &snapshot.routes[route]);
         let patient = |route| self.is_patient(route, exchange.facts.started);
         let retry = retry::after(Try {
-            failure: kind_of(failure, exchange),
-            idempotent: exchange.head.is_some_and(|head| head.is_idempotent),
-            sent,
-            replayable: exchange.is_replayable(),
-            retries: self.retries,
             led_by: self.led_by,
             patient: is_kept && route.is_some_and(patient),
+            ..exchange.failed(kind, self.retries)
         });
         match retry {
             Retry::Never => return Err(failure),
             Retry::Later => {
                 self.repeats = false;
-                exchange.backend = None;
+                exchange.begin_retry();
                 self.failure = Some(failure);
                 self.held = Some(Held::Pause);
                 return Ok(());
             }
             Retry::SameBackendFresh => self.repeats = true,
-            Retry::Elsewhere | Retry::Anew => {
+            Retry::IfAffordable if !exchange.afford() => return Err(failure),
+            Retry::Elsewhere | Retry::IfAffordable | Retry::Anew => {
                 self.repeats = false;
                 self.anew |= retry == Retry::Anew;
-                self.tried[self.count] = plan.backend;
+                self.tried[usize::from(self.count)] = plan.backend;
                 self.count += 1;
             }
         }
         self.retries += 1;
         self.failure = Some(failure);
         self.led_by = Some(retry);
-        exchange.backend = None;
-        exchange.count_retry();
+        exchange.begin_retry();
+        exchange.count_retry(kind);
         Ok(())
     }
 
@@ -195,6 +190,8 @@ fn kind_of(failure: Failure, exchange: &Exchange<'_>) -> retry::Failure {
         Failure::BackendClosed if exchange.facts.reused => retry::Failure::ReusedClosed,
         Failure::BackendClosed => retry::Failure::NewClosed,
         Failure::SessionOver => retry::Failure::SessionOver,
+        Failure::ErrorStatus(_) => retry::Failure::ErrorStatus,
+        Failure::ResponseTimeout if !answered => retry::Failure::Timeout,
         _ => retry::Failure::Other,
     }
 }
@@ -242,6 +239,7 @@ pub(super) fn plan(
     let ordinal = snapshot.router.route(&facts).ok_or(Failure::NoRoute)?;
     let route = &snapshot.routes[ordinal];
     exchange.facts.route = Some(ordinal);
+    Retrying::begin(&mut exchange.retrying, route.retry, head, started);
     let edits = &mut scratch.edits;
     edits.clear();
     (route.sticky.iter()).for_each(|sticky| sticky.conceal(head, edits));
@@ -481,12 +479,10 @@ impl Exchange<'_> {
     }
 
     /// Counts a request that is tried again.
-    fn count_retry(&self) {
-        if let Some(route) = self.facts.route {
-            self.generation
-                .route_counts(&self.client.local.rows, route)
-                .retries
-                .increment();
+    fn count_retry(&self, failure: retry::Failure) {
+        if let Some((route, cause)) = self.facts.route.zip(failure.cause()) {
+            let counts = self.generation.route_counts(&self.client.local.rows, route);
+            counts.retries[cause].increment();
         }
     }
 }

@@ -53,7 +53,7 @@ async fn forward(exchange: &mut Exchange<'_>) -> Result<Next, Failure> {
             Ok(()) => {
                 drop(arrival);
                 let relayed = exchange.relay(&plan).await;
-                judge_answer(exchange, &plan, backend, &relayed);
+                judge_answer(exchange, &plan, &relayed);
                 return relayed;
             }
             Err(failure) => attempts.after(exchange, &plan, failure)?,

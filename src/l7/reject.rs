@@ -41,6 +41,10 @@ pub enum Failure {
     Switched,
     /// The backend did not answer in time, or stopped in the middle.
     ResponseTimeout,
+    /// The backend answered with this status of class 5xx. It leads to another attempt.
+    ErrorStatus(u16),
+    /// No answer began in the time that all attempts together have.
+    TotalTimeout,
     /// The backend, which drains, does not know the client's session any more. It leads to another attempt.
     SessionOver,
     /// A filter answered, as it was told to: nothing failed, and nothing is counted.
@@ -88,7 +92,7 @@ const fn row(reason: &'static str, status: u16, text: &'static str) -> Row {
 }
 
 /// Every reason, in the order of [`Failure::ordinal`].
-pub const TABLE: [Row; 46] = [
+pub const TABLE: [Row; 48] = [
     row("start_line", 400, "The request line is malformed."),
     row("version", 505, "This server speaks HTTP/1.0 and HTTP/1.1."),
     row("target", 400, "The request target is malformed."),
@@ -195,6 +199,12 @@ pub const TABLE: [Row; 46] = [
         503,
         "Too many passwords are being checked at the moment.",
     ),
+    row("error_status", 502, "The server failed."),
+    row(
+        "total_timeout",
+        504,
+        "The request was not answered in time.",
+    ),
 ];
 
 impl Failure {
@@ -244,6 +254,8 @@ impl Failure {
             Failure::Limited(_) => 38,
             Failure::Unauthorized => 44,
             Failure::DoorBusy => 45,
+            Failure::ErrorStatus(_) => 46,
+            Failure::TotalTimeout => 47,
             Failure::BodyTooSlow => 39,
             Failure::DeadlineExceeded => 40,
             Failure::TlsHere => 41,

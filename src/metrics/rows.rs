@@ -34,8 +34,10 @@ pub struct RouteCounts {
     pub overhead: Histogram,
     /// What persistence did, by `Stickiness` as a number.
     pub sticky: [Counter; 8],
-    /// Requests tried again.
-    pub retries: Counter,
+    /// Requests tried again, by the number of the cause.
+    pub retries: [Counter; 6],
+    /// Requests that were not, because too many were already.
+    pub unaffordable: Counter,
     /// Requests that were held for a home, by [`Hold`] as a number.
     pub holds: [Counter; 4],
 }

@@ -72,6 +72,7 @@ pub fn compile(
             limits,
             store: None,
             timeouts: from.timeouts,
+            retry: from.retry,
             replies: from.replies,
             max_body: from.max_body.unwrap_or(u64::MAX),
         });
@@ -192,6 +193,7 @@ fn pool(from: &model::Pool, known: &Known<'_>, workers: usize, now: Instant) -> 
         epoch: epoch.clone(),
         sessions: None,
         flights: None,
+        retries: known.map_or_else(Arc::default, |known| known.retries.clone()),
         passive: from.passive.clone().map(|rules| Passive {
             rules,
             turn: (known.and_then(|known| known.passive.as_ref()))
@@ -242,6 +244,7 @@ fn nobody(now: Instant) -> Pool {
         epoch: Arc::default(),
         sessions: None,
         flights: None,
+        retries: Arc::default(),
         passive: None,
         tls: None,
         moves: Arc::new(Moves::new(now)),

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use super::snapshot::{ListenerKey, ProtocolKey};
 use crate::config::model::{
-    AccessFormat, AccessTarget, AdminBind, Backend, BalancerKind, Cidr, Config, Forwarding, Health,
-    Level, Limits, Listener, Passive, Pool, PoolProtocol, PoolTls, Protocol, ProxyVersion, Route,
-    Timeouts, Watch,
+    AccessFormat, AccessTarget, AdminBind, Backend, BalancerKind, Cidr, Config, Discovery,
+    Forwarding, Health, Level, Limits, Listener, Passive, Pool, PoolProtocol, PoolTls, Protocol,
+    ProxyVersion, Route, Timeouts, Watch,
 };
 use crate::config::schema::{self, Reload};
 
@@ -55,6 +55,8 @@ pub struct PoolDiff {
     pub passive: Option<Option<Passive>>,
     /// How TLS is spoken from now on, which may be not at all.
     pub tls: Option<Option<PoolTls>>,
+    /// Where backends come from from now on, which may be nowhere.
+    pub discovery: Option<Option<Discovery>>,
     /// By address.
     pub backends: ListDiff<Backend>,
     /// The whole new pool, where anything else differs: no key may be missed because nobody thought of it here.
@@ -196,6 +198,7 @@ impl PoolDiff {
             && self.health.is_none()
             && self.passive.is_none()
             && self.tls.is_none()
+            && self.discovery.is_none()
             && self.backends.is_empty()
     }
 }
@@ -256,6 +259,7 @@ impl Item for Pool {
             health: changed(&self.health, &to.health),
             passive: changed(&self.passive, &to.passive),
             tls: changed(&self.tls, &to.tls),
+            discovery: changed(&self.discovery, &to.discovery),
             backends: ListDiff::between(&self.backends, &to.backends),
         };
         if self != to {
@@ -278,6 +282,7 @@ impl Item for Pool {
         assign(&mut self.health, &change.health);
         assign(&mut self.passive, &change.passive);
         assign(&mut self.tls, &change.tls);
+        assign(&mut self.discovery, &change.discovery);
         change.backends.apply(&mut self.backends);
         if let Some(rest) = &change.rest {
             self.clone_from(rest);

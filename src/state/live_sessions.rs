@@ -2,8 +2,8 @@
 //! It is an index and nothing more; what it indexes outlives it.
 //! The walk goes on in `l7/plan.rs`, which looks a session up, and `l7/session.rs`, which writes down what became of it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::sessions::{News, Pace, Sessions, Slot};
@@ -23,11 +23,21 @@ const TERMS: u32 = 4;
 pub struct LiveSessions {
     sessions: Arc<Sessions>,
     /// Every name that has a number, by that number. A backend that comes back finds its sessions again.
-    names: Arc<[Arc<str>]>,
+    names: Arc<[Named]>,
     slots: Box<[Slot]>,
+    /// Keeps the numbers of the backends from being given to others: a request may outlive its generation, and then note a session.
+    _held: Arc<[Arc<()>]>,
     backends: Box<[Option<BackendIndex>]>,
     idle: Duration,
     is_local: bool,
+}
+
+/// Who has a number.
+#[derive(Clone, Debug)]
+struct Named {
+    name: Arc<str>,
+    /// The generations that may write under it.
+    holders: Weak<()>,
 }
 
 impl LiveSessions {
@@ -47,7 +57,7 @@ impl LiveSessions {
             Some(known) => Arc::new(known.resized(capacity, now)),
             None => Arc::new(Sessions::new(capacity, now)),
         };
-        let (names_by_slot, slots) = number(previous, names);
+        let (names_by_slot, slots, held) = number(previous, names);
         let mut backends = vec![None; names_by_slot.len()];
         for (slot, index) in slots.iter().zip(0..=u16::MAX) {
             backends[usize::from(slot.0)] = Some(BackendIndex(index));
@@ -56,6 +66,7 @@ impl LiveSessions {
             sessions,
             names: names_by_slot.into(),
             slots: slots.into(),
+            _held: held.into(),
             backends: backends.into(),
             idle,
             is_local,
@@ -103,7 +114,7 @@ impl LiveSessions {
 
     /// Notes a session that another weir knows: which backend has it, and how old it is. Nothing if the pool has no such backend.
     pub fn adopt(&self, key: u64, backend: &str, age: Duration, now: Instant) {
-        let name = |slot: &&Slot| &*self.names[usize::from(slot.0)] == backend;
+        let name = |slot: &&Slot| &*self.names[usize::from(slot.0)].name == backend;
         if let Some(slot) = self.slots.iter().find(name) {
             self.sessions.open(key, *slot, age, self.pace(), now);
         }
@@ -169,7 +180,7 @@ impl LiveSessions {
     /// The name of the backend that news are about.
     pub fn name(&self, news: &News) -> &str {
         let name = self.names.get(usize::from(news.slot.0));
-        name.map_or("", |name| name)
+        name.map_or("", |named| &named.name)
     }
 
     /// How long a store has to keep a session that this weir may still know.
@@ -231,29 +242,45 @@ pub fn grain(idle: Duration) -> Duration {
     (idle / GRAIN).max(Duration::from_secs(1))
 }
 
-/// A number for every name: the one that it had before, else one that nobody needs, else a new one.
-fn number(previous: Option<&LiveSessions>, names: &[Arc<str>]) -> (Vec<Arc<str>>, Vec<Slot>) {
+/// A number for every name, and what holds it: the one that it had before, else one that nobody needs, else a new one.
+fn number(
+    previous: Option<&LiveSessions>,
+    names: &[Arc<str>],
+) -> (Vec<Named>, Vec<Slot>, Vec<Arc<()>>) {
     let mut by_slot = previous.map_or_else(Vec::new, |known| known.names.to_vec());
-    let mut known: HashMap<Arc<str>, u16> = by_slot.iter().cloned().zip(0..=u16::MAX).collect();
-    let count = |slot| previous.map_or(0, |known| known.sessions.count(Slot(slot)));
-    let wanted: std::collections::HashSet<&Arc<str>> = names.iter().collect();
-    let mut free: Vec<u16> = (0..by_slot.len() as u16)
-        .filter(|slot| !wanted.contains(&by_slot[usize::from(*slot)]) && count(*slot) == 0)
+    let mut known: HashMap<Arc<str>, u16> = by_slot
+        .iter()
+        .map(|named| named.name.clone())
+        .zip(0..=u16::MAX)
         .collect();
+    let count = |slot| previous.map_or(0, |known| known.sessions.count(Slot(slot)));
+    let wanted: HashSet<&Arc<str>> = names.iter().collect();
+    let is_free = |(slot, named): &(u16, &Named)| {
+        !wanted.contains(&named.name) && named.holders.strong_count() == 0 && count(*slot) == 0
+    };
+    let numbered = (0..=u16::MAX).zip(&by_slot);
+    let mut free: Vec<u16> = numbered.filter(is_free).map(|(slot, _)| slot).collect();
+    let mut held = Vec::with_capacity(names.len());
     let slots = names.iter().map(|name| {
         let slot = known.get(name).copied().unwrap_or_else(|| {
-            let slot = free.pop().unwrap_or_else(|| {
-                by_slot.push(name.clone());
+            free.pop().unwrap_or_else(|| {
+                by_slot.push(Named {
+                    name: name.clone(),
+                    holders: Weak::new(),
+                });
                 (by_slot.len() - 1).min(usize::from(Slot::MAX.0)) as u16
-            });
-            by_slot[usize::from(slot)] = name.clone();
-            slot
+            })
         });
+        let named = &mut by_slot[usize::from(slot)];
+        named.name = name.clone();
+        let holder = named.holders.upgrade().unwrap_or_default();
+        named.holders = Arc::downgrade(&holder);
+        held.push(holder);
         known.insert(name.clone(), slot);
         Slot(slot)
     });
     let slots = slots.collect();
-    (by_slot, slots)
+    (by_slot, slots, held)
 }
 
 #[cfg(test)]
@@ -299,6 +326,19 @@ mod tests {
             "numbers are used again: {:?}",
             three.names
         );
+    }
+
+    #[test]
+    fn a_request_that_outlives_its_generation_writes_under_no_other_name() {
+        let now = clock::now();
+        let one = live_sessions(None, &["a", "gone"]);
+        let two = live_sessions(Some(&one), &["a"]);
+        let three = live_sessions(Some(&two), &["a", "new"]);
+        one.open(one.key(b"1"), BackendIndex(1), now);
+        assert_eq!(three.count(BackendIndex(1)), 0);
+        let back = live_sessions(Some(&three), &["gone"]);
+        let known = back.look(b"1", now).known.map(|known| known.backend);
+        assert_eq!(known, Some(Some(BackendIndex(0))));
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod rate_limit;
 pub mod rates;
 pub mod refusals;
 pub mod report;
+pub mod retries;
 pub mod route_limits;
 pub mod sessions;
 pub mod snapshot;

@@ -101,6 +101,7 @@ fn route(name: &str, pool: &str, path: &str) -> Route {
         replies: None,
         max_body: None,
         timeouts: timeouts(10),
+        retry: None,
     }
 }
 
@@ -142,6 +143,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
         slow_start: None,
         max_sessions: 1000,
         backends: backends.iter().map(|address| backend(*address)).collect(),
+        discovery: None,
         health: Health {
             check: Check::Tcp,
             interval: Duration::from_secs(2),
@@ -163,6 +165,7 @@ fn backend(address: SocketAddr) -> Backend {
         address,
         weight: 1,
         state: AdminState::Ready,
+        discovered: false,
     }
 }
 

@@ -13,13 +13,14 @@ use super::door::Door;
 use super::flights::Flights;
 use super::gate::Gate;
 use super::live_sessions::LiveSessions;
+use super::retries::Retries;
 use super::route_limits::RouteLimits;
 use super::standing::Turn;
 use super::store::StoreEnd;
 use super::tls::{ListenerTls, PoolTls, TlsFile};
 use crate::config::model::{
     self, AdminState, BalancerKind, Config, PathChecks, PoolProtocol, Protocol, ProxyProtocol,
-    ProxyVersion, Timeouts,
+    ProxyVersion, Retry, Timeouts,
 };
 use crate::policy::balance::Shared;
 use crate::policy::filter::{Files, Filters};
@@ -121,6 +122,8 @@ pub struct Route {
     pub store: Option<Arc<StoreEnd>>,
     /// Every wait of its requests.
     pub timeouts: Timeouts,
+    /// When its requests are tried again, beyond what always is.
+    pub retry: Option<Retry>,
     /// On udp listeners: datagrams that answer one of a client's.
     pub replies: Option<u32>,
     /// Bytes a request body may have; `u64::MAX`: no limit.
@@ -167,6 +170,8 @@ pub struct Pool {
     pub moves: Arc<Moves>,
     /// What of the traffic is held against its backends; absent: nothing.
     pub passive: Option<Passive>,
+    /// Requests of it that are being tried again by the rules of their routes; survives reloads under the same name.
+    pub retries: Arc<Retries>,
     /// What TLS is spoken to its backends with, where it is; control gives it.
     pub tls: Option<PoolTls>,
     /// Its live sessions, which survive reloads; absent where no route to it is sticky.

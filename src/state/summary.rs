@@ -138,6 +138,7 @@ fn pool(change: &PoolDiff, old: &[Backend]) -> String {
         change.health.as_ref().map(|_| "health".to_owned()),
         change.passive.as_ref().map(|_| "passive".to_owned()),
         change.tls.as_ref().map(|_| "tls".to_owned()),
+        change.discovery.as_ref().map(|_| "discovery".to_owned()),
         change.rest.as_ref().map(|_| "settings".to_owned()),
     ];
     let mut parts = shown(added.chain(removed).chain(changed));
@@ -155,6 +156,13 @@ fn backend(from: &Backend, to: &Backend) -> String {
     }
     if from.weight != to.weight {
         words.push(format!("weight {}", to.weight));
+    }
+    if from.discovered != to.discovered {
+        let whence = match to.discovered {
+            true => "discovered now",
+            false => "named by the file now",
+        };
+        words.push(whence.to_owned());
     }
     if from.state != to.state {
         words.push(

@@ -113,10 +113,10 @@ impl Worker {
             None,
             1,
             1,
-            weir::clock::now(),
+            clock::now(),
         );
         for backend in &snapshot.pools[0].backends {
-            backend.live.set_health(Health::Up, weir::clock::now());
+            backend.live.set_health(Health::Up, clock::now());
         }
         Worker {
             generation: Generation::new(Arc::new(snapshot), &mut IdleStacks::default(), 0, 1),

@@ -55,13 +55,13 @@ fn statuses_in_a_row_eject_until_a_trial_that_goes_well() {
     let (ill, well) = (moody("ill", &is_ill, BUSY), Origin::named("well"));
     let weir = Weir::start(&pool(
         &[&ill, &well],
-        "consecutive_errors = 3\nejection = \"700ms\"\n",
+        "consecutive_errors = 3\nejection = \"1s\"\n",
     ));
     let mut client = weir.client();
     let mut ask = || client.ask(get("/")).status();
     let first: Vec<u16> = (0..6).map(|_| ask()).collect();
     assert_eq!(first.iter().filter(|status| **status == 503).count(), 3);
-    assert_eq!(standing(&weir, 0), "ejected");
+    await_standing(&weir, 0, "ejected");
     let hits = ill.hits();
     let later: Vec<u16> = (0..20).map(|_| ask()).collect();
     assert_eq!(
@@ -76,7 +76,7 @@ fn statuses_in_a_row_eject_until_a_trial_that_goes_well() {
     assert_eq!(weir.metric("weir_backend_state", &state), 1.0);
     assert!(
         weir.stderr()
-            .contains("health: was/b0 is ejected for 700ms: 3 errors in a row")
+            .contains("health: was/b0 is ejected for 1s: 3 errors in a row")
     );
 
     // The first failure on trial ejects it again, for longer.
@@ -86,7 +86,7 @@ fn statuses_in_a_row_eject_until_a_trial_that_goes_well() {
         failed += u32::from(ask() == 503);
         (failed == 1).then_some(())
     });
-    assert_eq!(standing(&weir, 0), "ejected");
+    await_standing(&weir, 0, "ejected");
     let trial = [("backend", "b0"), ("cause", "trial")];
     assert_eq!(weir.metric("weir_backend_ejections_total", &trial), 1.0);
 
@@ -98,7 +98,8 @@ fn statuses_in_a_row_eject_until_a_trial_that_goes_well() {
     });
     let hits = ill.hits();
     (0..20).for_each(|_| assert_eq!(ask(), 200));
-    assert_eq!(ill.hits() - hits, 10, "it has its share again");
+    let share = ill.hits() - hits;
+    assert!((9..=11).contains(&share), "it has its share again: {share}");
     assert!(weir.stderr().contains("health: was/b0 is back"));
 }
 
@@ -113,7 +114,7 @@ fn connections_that_close_before_an_answer_count_and_stale_ones_do_not() {
         .collect();
     statuses.sort_unstable();
     assert_eq!(statuses.iter().filter(|status| **status == 502).count(), 4);
-    assert_eq!(standing(&weir, 0), "ejected");
+    await_standing(&weir, 0, "ejected");
     drop(weir);
 
     // Each connection is closed after its first answer, without a word: that is not held against anybody.
@@ -152,7 +153,7 @@ fn slow_counts_apart_from_dead() {
     until("the fourth one", || {
         (weir.get("/").status() == 504).then_some(())
     });
-    assert_eq!(standing(&weir, 0), "ejected");
+    await_standing(&weir, 0, "ejected");
     let cause = [("backend", "b0"), ("cause", "timeouts")];
     assert_eq!(weir.metric("weir_backend_ejections_total", &cause), 1.0);
 }
@@ -164,15 +165,15 @@ fn at_most_one_of_two_is_ejected_and_panic_uses_the_last() {
     let weir = Weir::start(&pool(&[&ill[0], &ill[1]], "consecutive_errors = 2\n"));
     let mut client = weir.client();
     (0..30).for_each(|_| assert_eq!(client.ask(get("/")).status(), 503));
-    let ejected = weir.metric("weir_backend_ejected", &[]);
-    assert_eq!((ejected, weir.metric("weir_pool_panic", &[])), (1.0, 0.0));
+    weir.settles("weir_backend_ejected", &[], 1.0);
+    weir.settles("weir_pool_panic", &[], 0.0);
     drop(weir);
     let weir = Weir::start(&pool(&[&ill[0]], "consecutive_errors = 2\n"));
     is_ill.store(true, SeqCst);
     let mut client = weir.client();
     (0..5).for_each(|_| assert_eq!(client.ask(get("/")).status(), 503));
-    assert_eq!(weir.metric("weir_backend_ejected", &[]), 1.0);
-    assert_eq!(weir.metric("weir_pool_panic", &[]), 1.0);
+    weir.settles("weir_backend_ejected", &[], 1.0);
+    weir.settles("weir_pool_panic", &[], 1.0);
     is_ill.store(false, SeqCst);
     assert_eq!(client.ask(get("/")).status(), 200, "the only one there is");
 }
@@ -207,7 +208,7 @@ fn a_kept_client_stays_at_an_ejected_home_and_a_new_one_does_not_go_there() {
     is_ill.store(true, SeqCst);
     let mut client = weir.client();
     (0..2).for_each(|_| assert_eq!(at_home(&mut client).status(), 503));
-    assert_eq!(standing(&weir, 0), "ejected");
+    await_standing(&weir, 0, "ejected");
     is_ill.store(false, SeqCst);
     for _ in 0..10 {
         assert_eq!(at_home(&mut client).text(), "x", "its session is there");

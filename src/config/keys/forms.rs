@@ -13,6 +13,18 @@ pub(super) const ADDRESS: Form = form(
     "an address such as \"192.0.2.10:80\" or \"[2001:db8::10]:80\"",
     r"^([0-9.]+|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]+$",
 );
+pub(super) const DOMAIN_NAME: Form = form(
+    "a name such as \"was.internal\"",
+    r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?$",
+);
+pub(super) const NAME_SERVER: Form = form(
+    "the address of a name server, such as \"10.0.0.53\" or \"10.0.0.53:5353\"",
+    r"^([0-9.]+(:[0-9]+)?|[0-9A-Fa-f:.]+|\[[0-9A-Fa-f:.]+\](:[0-9]+)?)$",
+);
+pub(super) const LIST_URL: Form = form(
+    "a URL such as \"http://10.0.0.5:8500/backends.json\"",
+    "^http://.+",
+);
 pub(super) const ADMIN_ADDRESS: Form = form(
     "an address such as \"127.0.0.1:9900\", or \"unix:/run/weir/admin.sock\"",
     r"^(unix:.+|([0-9.]+|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]+)$",
@@ -80,6 +92,10 @@ pub(super) const RATE: Form = form("a rate such as \"10/s\"", "^[0-9]+/[smh]$");
 pub(super) const EXPECT: Form = form(
     "status codes such as \"200-399\" or \"200,204\", or with a udp check bytes",
     "^.+$",
+);
+pub(super) const RETRY_CAUSES: Form = form(
+    "\"connect\", \"reset\", \"5xx\" or \"timeout\"",
+    "^(connect|reset|5xx|timeout)$",
 );
 pub(super) const STATUSES: Form = form(
     "status codes such as \"502-504\" or \"500,503\"",

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use toml::de::{DeTable, DeValue};
 
+use super::discovery;
 use super::tls::{self, Files};
 use super::{At, PoolPlaces, Report, Section, balancer, passive};
 use crate::config::codes::Code;
@@ -70,6 +71,7 @@ pub(super) fn lower(
             slow_start: section.duration(report, "slow_start"),
             max_sessions: section.count(report, "max_sessions").unwrap_or_default() as usize,
             backends: backends(report, &name, &section),
+            discovery: discovery::lower(report, &section),
             health: health(report, &check, protocol),
             passive: passive::lower(report, &section),
             tls,
@@ -115,15 +117,18 @@ struct Placed {
 }
 
 fn backends(report: &mut Report, pool: &At<String>, section: &Section<'_>) -> Vec<Backend> {
+    let is_discovered = section.value("discovery").is_some();
     let Some(value) = section.value("backends") else {
-        report.push(no_backends(pool, section));
+        if !is_discovered {
+            report.push(no_backends(pool, section));
+        }
         return Vec::new();
     };
     let DeValue::Array(entries) = value.value else {
         report.push(value.wrong_type());
         return Vec::new();
     };
-    if entries.is_empty() {
+    if entries.is_empty() && !is_discovered {
         report.push(no_backends(pool, section));
     }
     let empty = DeTable::new();
@@ -157,7 +162,7 @@ fn no_backends(pool: &At<String>, section: &Section<'_>) -> Diagnostic {
         format!("the pool `{}` has no backends", values::brief(&pool.value)),
         "requests that come here could go nowhere",
     )
-    .help("add backends = [\"10.0.0.11:8080\"], with the addresses of the servers")
+    .help("add backends = [\"10.0.0.11:8080\"], with the addresses of the servers, or say with `discovery` where they come from")
 }
 
 /// A backend from its table, which is empty when the file gives the address alone. Without an address there is none.
@@ -195,6 +200,7 @@ fn backend(
             address,
             weight,
             state,
+            discovered: false,
         },
     })
 }
@@ -303,12 +309,26 @@ fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> 
     let service = section.text(report, "service", names::service);
     let others: &[(&'static str, &str)] = match kind {
         Type::Http => &[("service", "grpc"), ("send", "udp")],
-        Type::Grpc => &[("path", "http"), ("expect", "http"), ("send", "udp")],
-        Type::Udp => &[("path", "http"), ("host", "http"), ("service", "grpc")],
+        Type::Grpc => &[
+            ("path", "http"),
+            ("expect", "http"),
+            ("drain_on_status", "http"),
+            ("expect_body", "http"),
+            ("send", "udp"),
+        ],
+        Type::Udp => &[
+            ("path", "http"),
+            ("host", "http"),
+            ("drain_on_status", "http"),
+            ("expect_body", "http"),
+            ("service", "grpc"),
+        ],
         Type::Tcp | Type::None => &[
             ("path", "http"),
             ("host", "http"),
             ("expect", "http"),
+            ("drain_on_status", "http"),
+            ("expect_body", "http"),
             ("service", "grpc"),
             ("send", "udp"),
         ],
@@ -327,6 +347,10 @@ fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> 
             expect: section
                 .text(report, "expect", values::statuses)
                 .unwrap_or_else(|| vec![SOUND]),
+            drain_on: section
+                .text(report, "drain_on_status", values::statuses)
+                .unwrap_or_default(),
+            body: section.text(report, "expect_body", |text| Ok(text.to_owned())),
             http2: protocol == PoolProtocol::Http2,
         },
         Type::Grpc => Check::Grpc {

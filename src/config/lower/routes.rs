@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use toml::de::{DeTable, DeValue};
 
-use super::{At, Report, RoutePlaces, Section, filters, read_timeouts, sticky, values_of};
+use super::{At, Report, RoutePlaces, Section, filters, read_timeouts, retry, sticky, values_of};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{Filter, HeaderMatch, Listener, Protocol, Route, Timeouts};
@@ -15,8 +15,8 @@ use crate::config::value::Value;
 use crate::config::values::{hello, names};
 
 /// The keys that not every protocol has a use for.
-const OF_SOME_PROTOCOLS: [&str; 9] = [
-    "hosts", "path", "methods", "headers", "filters", "max_body", "sni", "alpn", "replies",
+const OF_SOME_PROTOCOLS: [&str; 10] = [
+    "hosts", "path", "methods", "headers", "filters", "max_body", "retry", "sni", "alpn", "replies",
 ];
 
 /// All routes in file order.
@@ -104,6 +104,7 @@ fn lower_one(
         replies: (section.count(report, "replies")).map(|count| count as u32),
         max_body: section.size(report, "max_body"),
         timeouts: read_timeouts(report, &own_timeouts, Some(timeouts)),
+        retry: retry::lower(report, &section),
     };
     places.sound = report.len() == problems;
     (route, places)

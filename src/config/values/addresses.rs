@@ -150,7 +150,7 @@ pub fn backend(text: &str) -> Read<SocketAddr> {
                 Code::HostNameBackend,
                 "is a host name, and a backend is given by its IP address",
                 "a host name",
-                "write \"IP:port\", such as \"10.0.0.11:8080\"; host names come with DNS discovery, in a later version",
+                "write \"IP:port\", such as \"10.0.0.11:8080\"; the addresses of a host name are looked up with discovery = { type = \"dns\", name = \"was.internal\", port = 8080 }",
             ));
         }
         other => other?,

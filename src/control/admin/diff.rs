@@ -1,5 +1,5 @@
 //! `/api/v1/diff`: what a reload would change, told without changing anything.
-//! It compares the file that a reload would read, or one in the body of a POST; it binds nothing and looks at no secret.
+//! It compares the file that a reload would read, or one in the body of a POST; it binds nothing, looks at no secret and asks no source of backends.
 //! The walk goes on in `state/diff.rs`, `state/summary.rs` and `state/losses.rs`.
 
 use hyper::StatusCode;
@@ -71,8 +71,10 @@ async fn compare(
         .map_err(|error| refused(&format!("the file was not read: {error}")))?
         .map_err(|problems| refused(problems.render(false).trim_end()))?;
     let snapshot = shared.current.borrow().clone();
-    let diff = Diff::between(&snapshot.config, &loaded.config);
-    let (served, config) = (snapshot.clone(), loaded.config.clone());
+    // What sources said last holds for both.
+    let candidate = shared.discovery.merged(loaded.config);
+    let diff = Diff::between(&snapshot.config, &candidate);
+    let (served, config) = (snapshot.clone(), candidate.clone());
     // It tries thousands of keys.
     let report = tokio::task::spawn_blocking(move || Report::of(&served, &config)).await;
     let report = report.unwrap_or_default();
@@ -81,7 +83,7 @@ async fn compare(
         generation: snapshot.generation,
         summary: summary(&diff, &snapshot.config),
         restart: diff.settings.restart_keys(),
-        warnings: losses(&snapshot.config, &loaded.config),
+        warnings: losses(&snapshot.config, &candidate),
         costs: report.lines(),
         report,
     };

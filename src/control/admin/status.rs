@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::clock::{self, Rfc3339};
 use crate::config::model::{self, AdminState};
+use crate::control::discovery::Standing;
 use crate::control::drains::{Drains, Mark};
 use crate::control::effective::Effective;
 use crate::control::overrides::Overrides;
@@ -19,6 +20,9 @@ use crate::state::report::Report;
 use crate::state::snapshot;
 use crate::state::standing::Record;
 use crate::state::tls::{Shown, TlsFile};
+
+/// Who named a backend that was not discovered.
+const CONFIG: &str = "config";
 
 /// The whole document.
 #[derive(Debug, Serialize)]
@@ -130,13 +134,31 @@ struct Route {
 struct Pool {
     name: String,
     balancer: String,
+    /// Absent where all backends are named by the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    discovery: Option<Discovery>,
     backends: Vec<Backend>,
+}
+
+/// Where more backends come from.
+#[derive(Debug, Serialize)]
+struct Discovery {
+    /// Its type and whom it asks.
+    source: String,
+    /// Those of the last good list; some may be named by the file, too.
+    endpoints: usize,
+    last_success: Option<String>,
+    failures: u64,
+    /// What is wrong with it now; the last good list is in force.
+    problem: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
 struct Backend {
     name: String,
     address: String,
+    /// Who named it: the file, or the pool's discovery of this type.
+    source: &'static str,
     weight: u16,
     /// While it warms up: the part of its weight that it takes, beside those of the others. Absent where backends do not.
     share: Option<f64>,
@@ -181,11 +203,9 @@ struct Connections {
 /// The status as of now.
 pub(super) fn status(shared: &Shared) -> Status {
     let snapshot = shared.current.borrow().clone();
-    let pools = snapshot
-        .pools
-        .iter()
-        .filter(|from| !from.backends.is_empty());
-    let pools = pools.map(|from| pool(from, &shared.overrides));
+    // The one of routes that lead nowhere is not among the file's.
+    let pools = snapshot.pools.iter().zip(&snapshot.config.pools);
+    let pools = pools.map(|(from, config)| pool(from, config, shared));
     let drains = shared.overrides.drains();
     let uptime = clock::now().saturating_duration_since(shared.started);
     Status {
@@ -282,14 +302,39 @@ fn route(route: &model::Route) -> Route {
     }
 }
 
-fn pool(pool: &snapshot::Pool, overrides: &Overrides) -> Pool {
+fn pool(pool: &snapshot::Pool, config: &model::Pool, shared: &Shared) -> Pool {
     let backends = pool.backends.iter().zip(0..=u16::MAX);
-    let backends = backends
-        .map(|(from, index)| sessions(pool, BackendIndex(index), backend(pool, from, overrides)));
+    let backends = backends.map(|(from, index)| {
+        sessions(
+            pool,
+            BackendIndex(index),
+            backend(pool, from, &shared.overrides),
+        )
+    });
+    // Both are in one order.
+    let backends = backends.zip(&config.backends).map(|(backend, from)| {
+        let kind = config.discovery.as_ref().filter(|_| from.discovered);
+        Backend {
+            source: kind.map_or(CONFIG, model::Discovery::kind),
+            ..backend
+        }
+    });
     Pool {
+        discovery: shared.discovery.of(config).map(discovery),
         name: pool.name.to_string(),
         balancer: pool.balancer.to_string(),
         backends: backends.collect(),
+    }
+}
+
+fn discovery(standing: Standing) -> Discovery {
+    let at = standing.success_wall_millis;
+    Discovery {
+        source: standing.source,
+        endpoints: standing.endpoints,
+        last_success: at.map(|at| Rfc3339(at).to_string()),
+        failures: standing.failures,
+        problem: standing.problem,
     }
 }
 
@@ -305,10 +350,18 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overri
     Backend {
         name: backend.name.to_string(),
         address: live.address.to_string(),
+        source: CONFIG,
         weight: backend.weight,
         share: (pool.slow_start).map(|time| f64::from(share(live.warm(), time)) / f64::from(FULL)),
         state: admin.as_str(),
-        set: Setting::of(over.as_ref().map(|over| &over.mark)),
+        set: Setting {
+            set_by: match &over {
+                _ if backend.set() != admin => "check",
+                Some(_) => "api",
+                None => "file",
+            },
+            ..Setting::of(over.as_ref().map(|over| &over.mark))
+        },
         health: health.as_str(),
         effective: Effective::of(backend).as_str(),
         passive: (pool.passive.as_ref()).map(|_| passive(live.record())),

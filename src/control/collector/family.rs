@@ -97,8 +97,10 @@ families! {
         "Bytes in datagrams of flows: in from clients, out to them.");
     UDP_LOST = counter("weir_udp_lost_total", ["listener", "route", "pool", "backend", "reason"],
         "Datagrams that were lost at weir, by why.");
-    RETRIES = counter("weir_retries_total", ["route", "pool"],
-        "Requests and connections that were tried again, at the same backend or another.");
+    RETRIES = counter("weir_retries_total", ["route", "pool", "cause"],
+        "Requests and connections that were tried again, at the same backend or another, by what failed before.");
+    UNAFFORDABLE = counter("weir_retry_budget_exhausted_total", ["route", "pool"],
+        "Requests that were not tried again because too many of their pool were being tried again already.");
     STICKY = counter("weir_sticky_total", ["route", "result"],
         "What persistence did with the requests of sticky routes.");
     STICKY_SECRET_EPHEMERAL = gauge("weir_sticky_secret_ephemeral", [],
@@ -149,6 +151,12 @@ families! {
         "Requests sent to the backend on a new connection or on a reused one.");
     BACKEND_CONNECT_ERRORS = counter("weir_backend_connect_errors_total", ["pool", "backend"],
         "Attempts to connect to the backend that failed.");
+    DISCOVERY_ENDPOINTS = gauge("weir_discovery_endpoints", ["pool", "type"],
+        "Backends that the source of a pool named last.");
+    DISCOVERY_SUCCESS = gauge("weir_discovery_last_success_timestamp_seconds", ["pool", "type"],
+        "When the source of a pool last gave a list that was good as a whole, Unix time; 0: not since the start.");
+    DISCOVERY_FAILURES = counter("weir_discovery_failures_total", ["pool", "type"],
+        "Times that the source of a pool could not be asked, or that its answer could not be used as a whole.");
     PROBES = counter("weir_probe_total", ["pool", "backend", "result"],
         "Health checks of the backend, by result.");
     ACCESS_LOG_DROPPED = counter("weir_access_log_dropped_total", [],

@@ -3,6 +3,7 @@
 //! Read `family.rs` (the metrics by name) and `rows.rs` (summing over workers).
 
 mod datagrams;
+mod discovery;
 mod family;
 mod limits;
 mod passive;
@@ -31,6 +32,7 @@ use crate::metrics::worker::ProxyFailure;
 use crate::policy::balance::BackendIndex;
 use crate::policy::health::Health;
 use crate::policy::persist::Stickiness;
+use crate::policy::retry::Failure;
 use crate::state::access_log;
 use crate::state::backend::Backend;
 use crate::state::live_sessions::LiveSessions;
@@ -151,6 +153,7 @@ impl prometheus::core::Collector for Registered {
         families.extend(store_families(&snapshot));
         families.extend(tls::families(&collector.shared.workers, &snapshot));
         families.extend(limits::families(&snapshot));
+        families.extend(discovery::families(&snapshot, &collector.shared.discovery));
         families
     }
 }
@@ -180,7 +183,7 @@ impl Collector {
                 requests.push(metric::HTTP_REQUESTS.sample(&labels, count as f64));
             }
         }
-        let (mut durations, mut retries) = (Vec::new(), Vec::new());
+        let (mut durations, mut retries, mut denials) = (Vec::new(), Vec::new(), Vec::new());
         let mut by_route: BTreeMap<&str, ByRoute> = BTreeMap::new();
         for (labels, sum) in table.routes() {
             let values = [&*labels.route, &labels.pool];
@@ -188,7 +191,11 @@ impl Collector {
                 let times = metric::HTTP_DURATION.times(&values, &sum.duration, DURATION_BOUNDS);
                 durations.push(times);
             }
-            retries.push(metric::RETRIES.sample(&values, sum.retries as f64));
+            for (cause, count) in Failure::CAUSES.into_iter().zip(sum.retries) {
+                let labels = [values[0], values[1], cause];
+                retries.push(metric::RETRIES.sample(&labels, count as f64));
+            }
+            denials.push(metric::UNAFFORDABLE.sample(&values, sum.unaffordable as f64));
             let all = by_route.entry(&labels.route).or_default();
             all.overhead.merge(&sum.overhead);
             add(&mut all.sticky, &sum.sticky);
@@ -209,6 +216,7 @@ impl Collector {
             metric::HTTP_REQUESTS.of(requests),
             metric::HTTP_DURATION.of(durations),
             metric::RETRIES.of(retries),
+            metric::UNAFFORDABLE.of(denials),
             metric::HTTP_OVERHEAD.of(overheads),
             metric::STICKY.of(stickies),
             metric::STICKY_HOLDS.of(holds),
@@ -470,7 +478,7 @@ mod tests {
             route.duration.record(Duration::from_millis(3));
             route.overhead.record(Duration::from_micros(20));
             route.sticky[Stickiness::Kept as usize].add(2);
-            route.retries.increment();
+            route.retries[0].increment();
             route.holds[Hold::Over as usize].increment();
         }
         let row = |row: &reject::Row| row.reason == "no_backend";
@@ -501,7 +509,7 @@ mod tests {
             r#"weir_http_overhead_seconds_bucket{route="cart",le="0.000032768"} 2"#,
             r#"weir_sticky_total{route="cart",result="kept"} 4"#,
             r#"weir_sticky_holds_total{route="cart",result="over"} 2"#,
-            r#"weir_retries_total{route="cart",pool="was"} 2"#,
+            r#"weir_retries_total{route="cart",pool="was",cause="connect"} 2"#,
             r#"weir_http_refused_total{reason="no_backend"} 3"#,
             r#"weir_http_refused_total{reason="no_route"} 0"#,
             r#"weir_backend_up{pool="was",backend="127.0.0.1:1"} 1"#,
@@ -542,10 +550,16 @@ mod tests {
             .open(&snapshot.pools[0].name, address);
         probes.count(&Ok(()));
         let text = String::from_utf8(metrics.gather().unwrap()).unwrap();
-        // Those of files have rows where a listener speaks TLS: `it tls` has them.
-        let of_files = ["weir_tls_certificate_", "weir_tls_file_"];
-        let is_of_files = |name: &str| of_files.iter().any(|start| name.starts_with(start));
-        for family in ALL.iter().filter(|family| !is_of_files(family.name)) {
+        // Those of files have rows where a listener speaks TLS, those of ejections where a pool has rules for them: `it tls` and
+        // `it passive` have them.
+        let elsewhere = [
+            "weir_tls_certificate_",
+            "weir_tls_file_",
+            "weir_backend_eject",
+            "weir_pool_panic",
+        ];
+        let is_elsewhere = |name: &str| elsewhere.iter().any(|start| name.starts_with(start));
+        for family in ALL.iter().filter(|family| !is_elsewhere(family.name)) {
             let help = format!("# HELP {} {}", family.name, family.help);
             assert!(text.contains(&help), "no {help}");
         }

@@ -42,7 +42,8 @@ pub(super) struct Route {
     pub(super) duration: Times,
     pub(super) overhead: Times,
     pub(super) sticky: [u64; 8],
-    pub(super) retries: u64,
+    pub(super) retries: [u64; 6],
+    pub(super) unaffordable: u64,
     pub(super) holds: [u64; 4],
 }
 
@@ -200,7 +201,10 @@ impl Sum<RouteCounts> for Route {
         for (sum, result) in self.sticky.iter_mut().zip(&row.sticky) {
             *sum += result.value();
         }
-        self.retries += row.retries.value();
+        for (sum, retries) in self.retries.iter_mut().zip(&row.retries) {
+            *sum += retries.value();
+        }
+        self.unaffordable += row.unaffordable.value();
         for (sum, result) in self.holds.iter_mut().zip(&row.holds) {
             *sum += result.value();
         }

@@ -249,6 +249,12 @@ impl<'a, L: Loads> Eligible<'a, L> {
         self.subset
     }
 
+    /// Whether this request was tried anywhere.
+    #[inline]
+    pub fn is_any_tried(&self) -> bool {
+        !self.tried.is_empty()
+    }
+
     /// Whether this request was tried there.
     #[inline]
     pub fn is_tried(&self, backend: BackendIndex) -> bool {

@@ -5,7 +5,6 @@
 use std::cell::RefCell;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
 
 use super::{BackendIndex, Balancer, Eligible, Loads, Subset};
 use crate::policy::facts::Facts;
@@ -20,6 +19,10 @@ use crate::rng::Rng;
 ///
 /// When only weights change, as those of backends that warm up do every moment, the round goes on where it is: whose weight stayed
 /// keeps its turn, and the others wait on for as much longer or shorter as their turns are further apart or closer.
+///
+/// A second try is no turn: it goes to any other backend, drawn in proportion to weight. If it took the next turn, the first tries of
+/// a pool of two would all be at the one that fails, and if that one kept the turns that it was passed over in, it would get
+/// them all at once when it is back.
 #[derive(Debug)]
 pub struct RoundRobin {
     turns: RefCell<Turns>,
@@ -39,7 +42,6 @@ impl RoundRobin {
                 built_for: None,
                 last: None,
                 next: BinaryHeap::new(),
-                passed_over: Vec::new(),
             }),
         }
     }
@@ -52,11 +54,14 @@ impl Balancer for RoundRobin {
         _facts: &Facts<'_>,
         rng: &mut Rng,
     ) -> Option<BackendIndex> {
+        if eligible.is_any_tried() {
+            return eligible.draw(None, rng).map(|(backend, _)| backend);
+        }
         let turns = &mut *self.turns.borrow_mut();
         if turns.built_for != Some(eligible.subset().stamp()) {
             turns.follow(eligible.subset(), rng);
         }
-        turns.next(|backend| !eligible.is_tried(backend))
+        turns.next()
     }
 }
 
@@ -69,8 +74,6 @@ struct Turns {
     /// The turn that was taken last.
     last: Option<Turn>,
     next: BinaryHeap<Reverse<Turn>>,
-    /// Turns of tried backends, set aside during one pick.
-    passed_over: Vec<Reverse<Turn>>,
 }
 
 impl Turns {
@@ -123,22 +126,13 @@ impl Turns {
         self.last = None;
     }
 
-    /// The backend whose turn is next among the allowed ones; the others keep their turns.
-    fn next(&mut self, allowed: impl Fn(BackendIndex) -> bool) -> Option<BackendIndex> {
-        let picked = loop {
-            let Some(mut first) = self.next.peek_mut() else {
-                break None;
-            };
-            if allowed(first.0.backend) {
-                let turn = first.0;
-                first.0.advance();
-                self.last = Some(turn);
-                break Some(turn.backend);
-            }
-            self.passed_over.push(PeekMut::pop(first));
-        };
-        self.next.extend(self.passed_over.drain(..));
-        picked
+    /// The backend whose turn is next.
+    fn next(&mut self) -> Option<BackendIndex> {
+        let mut first = self.next.peek_mut()?;
+        let turn = first.0;
+        first.0.advance();
+        self.last = Some(turn);
+        Some(turn.backend)
     }
 }
 
@@ -272,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tried_backend_keeps_its_turn() {
+    fn second_tries_are_no_turns() {
         let sets = EligibleSet::new(up(&[1, 1, 1]));
         let balancer = RoundRobin::new(0, 1, 0);
         let mut rng = Rng::from_seed(0);
@@ -282,13 +276,25 @@ mod tests {
             balancer.pick(&eligible, &facts(), &mut rng)
         };
         let first = pick(&[]).unwrap().0;
-        let next = |by| Some(BackendIndex((first + by) % 3));
-        assert_eq!(pick(&[BackendIndex((first + 1) % 3)]), next(2));
-        assert_eq!(pick(&[]), next(1));
-        assert_eq!(pick(&[]), next(0));
+        let next = |by| BackendIndex((first + by) % 3);
+        let mut counts = [0; 3];
+        for turn in 1..=3000 {
+            let picked = pick(&[]).unwrap();
+            assert_eq!(picked, next(turn));
+            // The first one of all fails every time.
+            if picked == next(0) {
+                counts[pick(&[picked]).unwrap().index()] += 1;
+            }
+        }
+        let others = [1, 2].map(|by| counts[next(by).index()]);
+        assert!(
+            others.iter().all(|count| (400..=600).contains(count)),
+            "{counts:?}"
+        );
+        assert_eq!(others.iter().sum::<i32>(), 1000);
         let all: Vec<_> = (0..3).map(BackendIndex).collect();
         assert_eq!(pick(&all), None);
-        assert_eq!(pick(&[]), next(1));
+        assert_eq!(pick(&[]), Some(next(1)));
     }
 
     proptest! {

@@ -1,0 +1,427 @@
+//! A real DNS server, Debian's dnsmasq, as the source of a pool: its answers change, it dies and comes back, and no request fails.
+//! It must leave nothing running, and call what is missing skipped.
+//! Its own runner, so that what is missing is a skipped scenario. `WEIR_FULL=1` changes the answer 200 times, else 12 times.
+
+#[allow(dead_code)]
+#[path = "ports.rs"]
+mod ports;
+#[allow(dead_code)]
+#[path = "process.rs"]
+mod process;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use process::{Process, wait};
+
+/// Everything that is waited for happens within this time.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Clients that ask all the time.
+const CLIENTS: usize = 4;
+
+/// What is looked up.
+const NAME: &str = "was.shop.test";
+
+/// The last numbers of the servers' addresses, 127.0.0.N.
+const SERVERS: std::ops::Range<u8> = 11..15;
+
+/// A scenario and what it shows.
+type Claim = (&'static str, fn(&Path));
+
+const CLAIMS: [Claim; 2] = [
+    ("discovery::addresses", addresses),
+    ("discovery::services", services),
+];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let mut filters = words.iter().filter(|word| !word.starts_with('-'));
+    let filter = filters.next().map_or("", String::as_str);
+    let claims = || CLAIMS.iter().filter(|(name, _)| name.contains(filter));
+    if words.iter().any(|word| word == "--list") {
+        claims().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    println!("\nrunning {} tests", claims().count());
+    let (mut passed, mut failed, mut ignored) = (0, 0, 0);
+    let directory = std::env::temp_dir().join(format!("weir-discovery-dns-{}", std::process::id()));
+    for (name, scenario) in claims() {
+        fs::create_dir_all(&directory).expect("a folder");
+        if dnsmasq().is_none() {
+            println!("test {name} ... ignored, no dnsmasq here");
+            ignored += 1;
+            continue;
+        }
+        let verdict = match catch_unwind(|| scenario(&directory)) {
+            Ok(()) => "ok",
+            Err(_) => "FAILED",
+        };
+        println!("test {name} ... {verdict}");
+        match verdict {
+            "ok" => passed += 1,
+            _ => failed += 1,
+        }
+        let _ = fs::remove_dir_all(&directory);
+    }
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {verdict}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; 0 filtered out\n"
+    );
+    ExitCode::from(u8::from(failed > 0))
+}
+
+/// Where dnsmasq is.
+fn dnsmasq() -> Option<PathBuf> {
+    let places = ["/usr/sbin/dnsmasq", "/usr/bin/dnsmasq", "/sbin/dnsmasq"];
+    places
+        .map(PathBuf::from)
+        .into_iter()
+        .find(|path| path.exists())
+}
+
+/// A name server for the hosts of a file, which it reads again on SIGHUP.
+struct NameServer {
+    process: Process,
+    address: SocketAddr,
+    hosts: PathBuf,
+    directory: PathBuf,
+    more: Vec<String>,
+}
+
+impl NameServer {
+    fn start(directory: &Path, more: &[String]) -> NameServer {
+        let address = ports::free();
+        let hosts = directory.join("hosts");
+        fs::write(&hosts, "").expect("a file");
+        NameServer {
+            process: NameServer::process(directory, &hosts, address, more),
+            address,
+            hosts,
+            directory: directory.to_owned(),
+            more: more.to_vec(),
+        }
+    }
+
+    fn process(directory: &Path, hosts: &Path, address: SocketAddr, more: &[String]) -> Process {
+        let mut arguments = vec![
+            "--keep-in-foreground".to_owned(),
+            "--conf-file=/dev/null".to_owned(),
+            "--no-resolv".to_owned(),
+            "--no-hosts".to_owned(),
+            "--bind-interfaces".to_owned(),
+            "--pid-file=".to_owned(),
+            "--user=root".to_owned(),
+            "--local=/shop.test/".to_owned(),
+            "--listen-address=127.0.0.1".to_owned(),
+            format!("--port={}", address.port()),
+            format!("--addn-hosts={}", hosts.display()),
+        ];
+        arguments.extend_from_slice(more);
+        let program = dnsmasq().expect("it was looked for");
+        let log = directory.join("dnsmasq.log");
+        let process = Process::start(&program.to_string_lossy(), &arguments, &log);
+        // It takes connections, too.
+        wait("dnsmasq", PATIENCE, || TcpStream::connect(address).ok());
+        process
+    }
+
+    fn says(&self, lines: &[String]) {
+        fs::write(&self.hosts, lines.join("\n") + "\n").expect("a file");
+        let id = self.process.id().to_string();
+        let sent = Command::new("kill").args(["-HUP", &id]).status();
+        assert!(sent.is_ok_and(|status| status.success()));
+    }
+
+    /// That the name has these servers' addresses.
+    fn names(&self, servers: &[u8]) {
+        let lines = servers.iter().map(|n| format!("127.0.0.{n} {NAME}"));
+        self.says(&lines.collect::<Vec<_>>());
+    }
+
+    fn restart(&mut self) {
+        self.process = NameServer::process(&self.directory, &self.hosts, self.address, &self.more);
+    }
+}
+
+/// Servers on one port of several addresses, each of which says its number.
+fn servers() -> u16 {
+    let listeners = || {
+        let port = ports::free().port();
+        let bind = |number| TcpListener::bind(SocketAddr::from(([127, 0, 0, number], port)));
+        let all: Result<Vec<_>, _> = SERVERS.map(bind).collect();
+        all.ok().map(|all| (port, all))
+    };
+    let (port, all) = wait("a port of all addresses", PATIENCE, listeners);
+    for (listener, number) in all.into_iter().zip(SERVERS) {
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                thread::spawn(move || serve(stream, number));
+            }
+        });
+    }
+    port
+}
+
+fn serve(stream: TcpStream, number: u8) {
+    let mut reader = BufReader::new(&stream);
+    let mut line = String::new();
+    while reader.read_line(&mut line).is_ok_and(|read| read > 0) {
+        let is_end = line == "\r\n";
+        line.clear();
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{number}");
+        if is_end && (&stream).write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// A client that keeps its connection.
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    fn new(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).expect("weir accepts");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        Client(BufReader::new(stream))
+    }
+
+    /// The status and the body.
+    fn ask(&mut self, target: &str) -> (u16, String) {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let sent = self.0.get_mut().write_all(request.as_bytes());
+        sent.expect("weir reads");
+        let (mut status, mut length) = (0, 0);
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line).expect("weir answers");
+            let lower = line.trim().to_ascii_lowercase();
+            if let Some(rest) = lower.strip_prefix("http/1.1 ") {
+                status = rest[..3].parse().expect("a status");
+            }
+            if let Some(rest) = lower.strip_prefix("content-length: ") {
+                length = rest.parse().expect("a length");
+            }
+            assert!(!line.is_empty(), "weir closed the connection");
+            if lower.is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).expect("a whole body");
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+}
+
+struct Weir {
+    _process: Process,
+    web: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Weir {
+    fn start(directory: &Path, server: SocketAddr, discovery: &str) -> Weir {
+        let (web, admin) = (ports::free(), ports::free());
+        let text = format!(
+            "workers = 2\nstate_dir = \"{}\"\n[admin]\nbind = \"{admin}\"\n[log]\naccess = \"off\"\n\
+             [listeners.web]\nbind = [\"{web}\"]\n[[routes]]\npool = \"was\"\n[pools.was.discovery]\n\
+             type = \"dns\"\nservers = [\"{server}\"]\nmin_ttl = \"100ms\"\n{discovery}\n",
+            directory.join("state").display()
+        );
+        let file = directory.join("weir.toml");
+        fs::write(&file, text).expect("a file");
+        let binary =
+            std::env::var("WEIR_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_weir").to_owned());
+        let arguments = ["run", "-c", &file.to_string_lossy()].map(str::to_owned);
+        let weir = Weir {
+            _process: Process::start(&binary, &arguments, &directory.join("weir.log")),
+            web,
+            admin,
+        };
+        wait("weir", PATIENCE, || TcpStream::connect(admin).ok());
+        wait("weir to be ready", PATIENCE, || {
+            (weir.admin("/readyz").0 == 200).then_some(())
+        });
+        weir
+    }
+
+    fn admin(&self, target: &str) -> (u16, String) {
+        Client::new(self.admin).ask(target)
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let status: serde_json::Value =
+            serde_json::from_str(&self.admin("/api/v1/status").1).expect("JSON");
+        status["pools"][0].clone()
+    }
+
+    /// Waits until the pool has backends of these names, all of them up; how long that took.
+    fn has(&self, names: &[String]) -> Duration {
+        let began = Instant::now();
+        let mut last = serde_json::Value::Null;
+        let mut wanted = names.to_vec();
+        wanted.sort();
+        let mut look = || {
+            last = self.status();
+            let backends = last["backends"].as_array()?;
+            let mut found: Vec<_> = backends
+                .iter()
+                .filter(|own| own["effective"] == "up")
+                .filter_map(|own| Some(own["name"].as_str()?.to_owned()))
+                .collect();
+            found.sort();
+            (found == wanted && backends.len() == wanted.len()).then_some(())
+        };
+        while look().is_none() {
+            assert!(began.elapsed() < PATIENCE, "not {names:?}: {last:#}");
+            thread::sleep(Duration::from_millis(5));
+        }
+        began.elapsed()
+    }
+}
+
+/// Clients that ask until told to stop. Whatever is not a 200 is a failure.
+struct Load {
+    stop: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+    clients: Vec<thread::JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(web: SocketAddr) -> Load {
+        let (stop, asked) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let client = |_| {
+            let (stop, asked) = (stop.clone(), asked.clone());
+            thread::spawn(move || {
+                let mut client = Client::new(web);
+                while !stop.load(SeqCst) {
+                    let (status, body) = client.ask("/");
+                    assert_eq!(status, 200, "{body}");
+                    asked.fetch_add(1, SeqCst);
+                }
+            })
+        };
+        Load {
+            clients: (0..CLIENTS).map(client).collect(),
+            stop,
+            asked,
+        }
+    }
+
+    fn stop(self) -> usize {
+        self.stop.store(true, SeqCst);
+        for client in self.clients {
+            client.join().expect("no request failed");
+        }
+        self.asked.load(SeqCst)
+    }
+}
+
+fn changes() -> usize {
+    match std::env::var_os("WEIR_FULL") {
+        Some(_) => 200,
+        None => 12,
+    }
+}
+
+fn addresses(directory: &Path) {
+    let port = servers();
+    let mut server = NameServer::start(directory, &[]);
+    server.names(&[11, 12]);
+    let weir = Weir::start(
+        directory,
+        server.address,
+        &format!("name = \"{NAME}\"\nport = {port}"),
+    );
+    let named = |numbers: &[u8]| -> Vec<String> {
+        let names = numbers.iter().map(|n| format!("127.0.0.{n}:{port}"));
+        names.collect()
+    };
+    weir.has(&named(&[11, 12]));
+    let load = Load::start(weir.web);
+    let sets: [&[u8]; 5] = [&[11, 12, 13], &[12, 13, 14], &[14], &[11, 14], &[13, 11]];
+    let mut times: Vec<Duration> = (0..changes())
+        .map(|round| {
+            let set = sets[round % sets.len()];
+            server.names(set);
+            weir.has(&named(set))
+        })
+        .collect();
+    times.sort();
+
+    let last = sets[(changes() - 1) % sets.len()];
+    // The name is gone (NXDOMAIN), then the server is; who was there last stays.
+    server.says(&[]);
+    let complains = |words: &str| {
+        wait(words, PATIENCE, || {
+            let problem = weir.status()["discovery"]["problem"].clone();
+            problem.as_str()?.contains(words).then_some(())
+        });
+    };
+    complains("it names no backend");
+    weir.has(&named(last));
+    server.process.kill();
+    complains("no answer");
+    weir.has(&named(last));
+    server.names_for_later(&[11, 12, 13, 14]);
+    server.restart();
+    weir.has(&named(&[11, 12, 13, 14]));
+    let asked = load.stop();
+    println!(
+        "{asked} requests, none failed; {} changes, from the server's to all checked: median {:?}",
+        times.len(),
+        times[times.len() / 2]
+    );
+    assert!(asked > 100, "{asked}");
+}
+
+impl NameServer {
+    /// What it says when it starts again.
+    fn names_for_later(&self, servers: &[u8]) {
+        let lines = servers.iter().map(|n| format!("127.0.0.{n} {NAME}\n"));
+        fs::write(&self.hosts, lines.collect::<String>()).expect("a file");
+    }
+}
+
+/// SRV records: a target that moves keeps its name, and no request fails.
+fn services(directory: &Path) {
+    let port = servers();
+    let service = format!("_http._tcp.{NAME}");
+    let record = |target: &str| format!("--srv-host={service},{target}.shop.test,{port},1,1");
+    let server = NameServer::start(directory, &[record("one"), record("two")]);
+    let host = |target: &str, number: u8| format!("127.0.0.{number} {target}.shop.test");
+    server.says(&[host("one", 11), host("two", 12)]);
+    let weir = Weir::start(
+        directory,
+        server.address,
+        &format!("name = \"{service}\"\nrecords = \"srv\""),
+    );
+    let names = [
+        format!("one.shop.test:{port}"),
+        format!("two.shop.test:{port}"),
+    ];
+    weir.has(&names);
+    let load = Load::start(weir.web);
+    for number in [13, 14, 12, 13] {
+        server.says(&[host("one", 11), host("two", number)]);
+        let moved = format!("127.0.0.{number}:{port}");
+        wait("the target to move", PATIENCE, || {
+            let backends = weir.status()["backends"].clone();
+            let mut backends = backends.as_array()?.iter();
+            let two = backends.find(|own| own["name"] == *names[1])?;
+            (two["address"] == *moved).then_some(())
+        });
+        weir.has(&names);
+    }
+    let asked = load.stop();
+    println!("{asked} requests, none failed; a target moved 4 times");
+    assert!(asked > 100, "{asked}");
+}
