@@ -50,6 +50,9 @@ fn page(diff: &Value) -> String {
         return format!("{}: would change nothing\n", text("file"));
     }
     let mut page = format!("{}: would change: {}\n", text("file"), text("summary"));
+    for cost in lines("costs") {
+        page += &format!("cost: {cost}\n");
+    }
     for key in lines("restart") {
         page += &format!("note: `{key}` takes effect at the next start\n");
     }

@@ -21,6 +21,14 @@ pub fn reload(address: &AdminAddress) -> ExitCode {
             reloaded["generation"],
             summary.unwrap_or("nothing changed")
         );
+        let costs = &reloaded["report"];
+        let (closing, lost) = (&costs["connections_closing"], &costs["sessions_lost"]);
+        if [closing, lost]
+            .iter()
+            .any(|count| count.as_u64().unwrap_or_default() > 0)
+        {
+            text += &format!("cost: {closing} connections close, {lost} live sessions are lost\n");
+        }
         for warning in reloaded["warnings"].as_array().into_iter().flatten() {
             text += &format!("{}\n", warning.as_str().unwrap_or_default());
         }

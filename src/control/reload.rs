@@ -22,6 +22,7 @@ use crate::config::model::Config;
 use crate::config::{self, Loaded};
 use crate::policy::persist::token::Secrets;
 use crate::state::diff::{Diff, SettingsDiff};
+use crate::state::report::Report;
 use crate::state::snapshot::Snapshot;
 use crate::state::summary::summary;
 
@@ -135,6 +136,7 @@ impl Reloader {
                 config, secrets, &material, previous, sockets, workers,
             )?)
         };
+        let cost = Report::of(&previous, &config);
         // Nothing fails from here on.
         self.admin.switch(admin);
         self.secrets = secrets;
@@ -150,6 +152,9 @@ impl Reloader {
             overruled = self.overrides.overruled(&snapshot, Some(&previous));
         }
         report(cause, self.current.borrow().generation, &summary);
+        for line in cost.lines() {
+            log::info!("reload:   {line}");
+        }
         let mut warnings = self.warn(loaded.warnings.without_advice(), &config, &previous.config);
         for line in overruled {
             log::warn!("reload: {line}");
@@ -157,7 +162,7 @@ impl Reloader {
         }
         warnings.extend(self.material.problems());
         warnings.extend(self.source.warning().map(str::to_owned));
-        Ok(self.succeed(summary, warnings))
+        Ok(self.succeed(summary, warnings, cost))
     }
 
     /// Reads the files behind TLS again, and serves what they hold now under the configuration that is served already. One that
@@ -185,40 +190,6 @@ impl Reloader {
                 self.tell_of_material();
             }
             Err(why) => log::error!("reload: the certificates stay as they were: {why}"),
-        }
-    }
-
-    /// Serves what discovery says by now, under the configuration that is served already.
-    pub async fn rediscover(&mut self) {
-        let began = clock::now();
-        self.discovery.serving();
-        let previous = self.current.borrow().clone();
-        let config = (self.discovery.board()).merged(Config::clone(&previous.config));
-        let summary = summary(&Diff::between(&previous.config, &config), &previous.config);
-        if summary.is_empty() {
-            return;
-        }
-        let (config, secrets) = (Arc::new(config), self.secrets.as_ref());
-        let workers = self.running.workers.count();
-        let drains = self.overrides.drains();
-        let (before, sockets) = (Some(&*previous), (&self.running.sockets, &drains));
-        match apply::prepare(config, secrets, &self.material, before, sockets, workers) {
-            Ok(prepared) => {
-                let snapshot = prepared.snapshot.clone();
-                self.serve(prepared).await;
-                if self.overrides.settle(&snapshot) {
-                    self.overrides.keep().await;
-                }
-                let generation = snapshot.generation;
-                log::info!("discovery: generation {generation}: {summary}");
-                self.status
-                    .send_modify(|status| status.generation = generation);
-                self.discovery.served(clock::now() - began);
-            }
-            Err(why) => {
-                log::error!("discovery: the backends stay as they were: {why}");
-                self.discovery.retry();
-            }
         }
     }
 
@@ -263,6 +234,40 @@ impl Reloader {
             kept,
             connections: meant.map(|it| it.connections.load(Relaxed)).sum(),
         })
+    }
+
+    /// Serves what discovery says by now, under the configuration that is served already.
+    pub async fn rediscover(&mut self) {
+        let began = clock::now();
+        self.discovery.serving();
+        let previous = self.current.borrow().clone();
+        let config = (self.discovery.board()).merged(Config::clone(&previous.config));
+        let summary = summary(&Diff::between(&previous.config, &config), &previous.config);
+        if summary.is_empty() {
+            return;
+        }
+        let (config, secrets) = (Arc::new(config), self.secrets.as_ref());
+        let workers = self.running.workers.count();
+        let (before, drains) = (Some(&*previous), self.overrides.drains());
+        let sockets = (&self.running.sockets, &drains);
+        match apply::prepare(config, secrets, &self.material, before, sockets, workers) {
+            Ok(prepared) => {
+                let snapshot = prepared.snapshot.clone();
+                self.serve(prepared).await;
+                if self.overrides.settle(&snapshot) {
+                    self.overrides.keep().await;
+                }
+                let generation = snapshot.generation;
+                log::info!("discovery: generation {generation}: {summary}");
+                self.status
+                    .send_modify(|status| status.generation = generation);
+                self.discovery.served(clock::now() - began);
+            }
+            Err(why) => {
+                log::error!("discovery: the backends stay as they were: {why}");
+                self.discovery.retry();
+            }
+        }
     }
 
     async fn serve(&mut self, prepared: apply::Prepared) {
@@ -312,13 +317,15 @@ impl Reloader {
         warnings
     }
 
-    fn succeed(&self, summary: String, warnings: Vec<String>) -> Reloaded {
+    fn succeed(&self, summary: String, warnings: Vec<String>, report: Report) -> Reloaded {
         let generation = self.current.borrow().generation;
         self.status.send_replace(ReloadStatus {
             generation,
             success_wall_millis: clock::wall_millis(),
             refusal: None,
             warnings: warnings.clone(),
+            summary: summary.clone(),
+            report: report.clone(),
             secret_ephemeral: self.source.warning().is_some(),
             tls_problems: self.material.problems(),
         });
@@ -326,6 +333,7 @@ impl Reloader {
             generation,
             summary,
             warnings,
+            report,
         }
     }
 

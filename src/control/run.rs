@@ -478,6 +478,7 @@ fn first_status(
         secret_ephemeral: warning.is_some(),
         warnings: warnings.lines().chain(warning).collect(),
         tls_problems: Vec::new(),
+        ..ReloadStatus::default()
     }
 }
 

@@ -17,6 +17,7 @@ use crate::config::model::Check;
 use crate::metrics::rows::Budget;
 use crate::metrics::worker::WorkerCounts;
 use crate::policy::health::Health;
+use crate::state::report::Report;
 use crate::state::snapshot::Snapshot;
 
 /// What probes, admin and the collector may look at. Cheap to share behind an `Arc`; it lives as long as the process.
@@ -66,7 +67,7 @@ pub enum Lifecycle {
 }
 
 /// How reloads went so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReloadStatus {
     /// The generation that is served.
     pub generation: u64,
@@ -78,6 +79,10 @@ pub struct ReloadStatus {
     pub warnings: Vec<String>,
     /// Whether cookies are sealed with a secret that lives in memory only, and will be no good after a restart.
     pub secret_ephemeral: bool,
+    /// What changed with the last success, on one line.
+    pub summary: String,
+    /// What that cost whoever was served.
+    pub report: Report,
     /// Those of the warnings that speak of files behind TLS, which are served as they were before.
     pub tls_problems: Vec<String>,
 }
@@ -144,7 +149,7 @@ pub struct Upgraded {
 }
 
 /// What a reload that was not refused did, as the API tells it too.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Reloaded {
     /// The generation that is served now.
     pub generation: u64,
@@ -152,6 +157,8 @@ pub struct Reloaded {
     pub summary: String,
     /// What the file makes weir warn about, a line each.
     pub warnings: Vec<String>,
+    /// What it cost whoever was served.
+    pub report: Report,
 }
 
 impl ReloadStatus {

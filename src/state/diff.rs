@@ -12,8 +12,8 @@ use std::time::Duration;
 use super::snapshot::{ListenerKey, ProtocolKey};
 use crate::config::model::{
     AccessFormat, AccessTarget, AdminBind, Backend, BackendLimits, BalancerKind, Cidr, Config,
-    Discovery, Forwarding, Health, Level, Limits, Listener, Passive, Pool, PoolTls, Protocol,
-    ProxyVersion, Queue, Route, Scale, Timeouts, Watch,
+    Discovery, Forwarding, Health, Level, Limits, Listener, Passive, Pool, PoolProtocol, PoolTls,
+    Protocol, ProxyVersion, Queue, Route, Scale, Timeouts, Watch,
 };
 use crate::config::schema::{self, Reload};
 
@@ -33,6 +33,8 @@ pub struct Diff {
 /// What leads from one pool to another of the same name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolDiff {
+    /// What backends speak from now on.
+    pub protocol: Option<PoolProtocol>,
     /// The new algorithm.
     pub balancer: Option<BalancerKind>,
     /// The new bound of loads.
@@ -65,6 +67,8 @@ pub struct PoolDiff {
     pub scale: Option<Option<Scale>>,
     /// By address.
     pub backends: ListDiff<Backend>,
+    /// The whole new pool, where anything else differs: no key may be missed because nobody thought of it here.
+    pub rest: Option<Box<Pool>>,
 }
 
 /// What leads from one ordered list to another.
@@ -190,7 +194,9 @@ impl<T: Item> ListDiff<T> {
 
 impl PoolDiff {
     fn is_empty(&self) -> bool {
-        self.balancer.is_none()
+        self.protocol.is_none()
+            && self.rest.is_none()
+            && self.balancer.is_none()
             && self.balance_factor.is_none()
             && self.queue.is_none()
             && self.limits.is_none()
@@ -252,7 +258,9 @@ impl Item for Pool {
     }
 
     fn change(&self, to: &Self) -> Option<PoolDiff> {
-        let diff = PoolDiff {
+        let mut diff = PoolDiff {
+            protocol: changed(&self.protocol, &to.protocol),
+            rest: None,
             balancer: changed(&self.balancer, &to.balancer),
             balance_factor: changed(&self.balance_factor, &to.balance_factor),
             queue: changed(&self.queue, &to.queue),
@@ -270,10 +278,16 @@ impl Item for Pool {
             scale: changed(&self.scale, &to.scale),
             backends: ListDiff::between(&self.backends, &to.backends),
         };
+        if self != to {
+            let mut reached = self.clone();
+            reached.apply(&diff);
+            diff.rest = (reached != *to).then(|| Box::new(to.clone()));
+        }
         (!diff.is_empty()).then_some(diff)
     }
 
     fn apply(&mut self, change: &PoolDiff) {
+        assign(&mut self.protocol, &change.protocol);
         assign(&mut self.balancer, &change.balancer);
         assign(&mut self.balance_factor, &change.balance_factor);
         assign(&mut self.queue, &change.queue);
@@ -290,6 +304,9 @@ impl Item for Pool {
         assign(&mut self.discovery, &change.discovery);
         assign(&mut self.scale, &change.scale);
         change.backends.apply(&mut self.backends);
+        if let Some(rest) = &change.rest {
+            self.clone_from(rest);
+        }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod losses;
 pub mod rate_limit;
 pub mod rates;
 pub mod refusals;
+pub mod report;
 pub mod retries;
 pub mod route_limits;
 pub mod sessions;

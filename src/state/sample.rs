@@ -306,23 +306,28 @@ fn any_pools() -> impl Strategy<Value = Vec<Pool>> {
     let balancer = select(vec![BalancerKind::RoundRobin, BalancerKind::RandomTwo]);
     let check = select(vec![Check::None, Check::Tcp]);
     let slow_start = select(vec![None, Some(Duration::from_secs(30))]);
+    let protocol = select(vec![PoolProtocol::Http1, PoolProtocol::Http2]);
+    let transparent = any::<bool>();
     let rest = (balancer, check, 0..2usize, slow_start, any_backends());
+    let rest = (rest, protocol, transparent);
     (shuffled_subset(vec!["a", "b", "c"]), vec(rest, 3)).prop_map(|(names, rest)| {
-        let build =
-            |(name, (balancer, check, max_idle, slow_start, backends)): (&str, (_, _, _, _, _))| {
-                let base = pool(name, &[]);
-                Pool {
-                    balancer,
-                    max_idle,
-                    slow_start,
-                    backends,
-                    health: Health {
-                        check,
-                        ..base.health.clone()
-                    },
-                    ..base
-                }
-            };
+        let build = |(name, (rest, protocol, transparent)): (&str, ((_, _, _, _, _), _, _))| {
+            let (balancer, check, max_idle, slow_start, backends) = rest;
+            let base = pool(name, &[]);
+            Pool {
+                protocol,
+                transparent,
+                balancer,
+                max_idle,
+                slow_start,
+                backends,
+                health: Health {
+                    check,
+                    ..base.health.clone()
+                },
+                ..base
+            }
+        };
         names.into_iter().zip(rest).map(build).collect()
     })
 }

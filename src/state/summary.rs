@@ -125,6 +125,8 @@ fn pool(change: &PoolDiff, old: &[Backend]) -> String {
         Some(backend(from, to))
     });
     let settings = [
+        change.protocol.map(|_| "protocol".to_owned()),
+        change.transparent.map(|_| "transparent".to_owned()),
         change.balancer.as_ref().map(|_| "balancer".to_owned()),
         change
             .balance_factor
@@ -138,6 +140,7 @@ fn pool(change: &PoolDiff, old: &[Backend]) -> String {
         change.tls.as_ref().map(|_| "tls".to_owned()),
         change.discovery.as_ref().map(|_| "discovery".to_owned()),
         change.scale.as_ref().map(|_| "scale".to_owned()),
+        change.rest.as_ref().map(|_| "settings".to_owned()),
     ];
     let mut parts = shown(added.chain(removed).chain(changed));
     parts.extend(settings.into_iter().flatten());

@@ -42,6 +42,7 @@ mod queue;
 mod rebalance;
 mod regressions;
 mod reload;
+mod reports;
 mod retries;
 mod retry;
 mod robustness;

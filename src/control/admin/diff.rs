@@ -11,6 +11,7 @@ use crate::config::{self, Loaded};
 use crate::control::shared::Shared;
 use crate::state::diff::Diff;
 use crate::state::losses::losses;
+use crate::state::report::Report;
 use crate::state::summary::summary;
 
 #[derive(Serialize)]
@@ -25,6 +26,10 @@ struct Outcome {
     restart: Vec<String>,
     /// What the change would cost, a line each.
     warnings: Vec<String>,
+    /// What it would cost whoever is served at this moment.
+    report: Report,
+    /// The same as text, a line for each listener and pool.
+    costs: Vec<String>,
 }
 
 /// A file that is not in place yet.
@@ -69,12 +74,18 @@ async fn compare(
     // What sources said last holds for both.
     let candidate = shared.discovery.merged(loaded.config);
     let diff = Diff::between(&snapshot.config, &candidate);
+    let (served, config) = (snapshot.clone(), candidate.clone());
+    // It tries thousands of keys.
+    let report = tokio::task::spawn_blocking(move || Report::of(&served, &config)).await;
+    let report = report.unwrap_or_default();
     let outcome = Outcome {
         file,
         generation: snapshot.generation,
         summary: summary(&diff, &snapshot.config),
         restart: diff.settings.restart_keys(),
         warnings: losses(&snapshot.config, &candidate),
+        costs: report.lines(),
+        report,
     };
     Ok(json(StatusCode::OK, &outcome))
 }

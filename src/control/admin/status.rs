@@ -17,6 +17,7 @@ use crate::control::shared::{Lifecycle, ReloadStatus, Shared};
 use crate::policy::balance::BackendIndex;
 use crate::policy::health::slow_start::{FULL, share};
 use crate::state::backend;
+use crate::state::report::Report;
 use crate::state::snapshot;
 use crate::state::standing::Record;
 use crate::state::tls::{Shown, TlsFile};
@@ -51,6 +52,10 @@ struct LastReload {
     at: String,
     error: Option<String>,
     warnings: Vec<String>,
+    /// What changed with the last success; empty: nothing.
+    summary: String,
+    /// What that cost whoever was served.
+    report: Report,
 }
 
 #[derive(Debug, Serialize)]
@@ -276,6 +281,8 @@ fn last_reload(reload: &ReloadStatus) -> LastReload {
         at: Rfc3339(at).to_string(),
         error: reload.refusal.as_ref().map(|refusal| refusal.text.clone()),
         warnings: reload.warnings.clone(),
+        summary: reload.summary.clone(),
+        report: reload.report.clone(),
     }
 }
 

@@ -184,6 +184,7 @@ async fn a_reload_waits_for_its_outcome() {
         generation: 2,
         summary: "pool was: 1 backend added".into(),
         warnings: Vec::new(),
+        report: Default::default(),
     };
     let refusal = Refusal {
         text: "error[E0101]: no such pool".into(),
