@@ -328,34 +328,8 @@ fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> 
     let path = section.text(report, "path", names::target);
     let host = section.text(report, "host", names::authority);
     let service = section.text(report, "service", names::service);
-    let others: &[(&'static str, &str)] = match kind {
-        Type::Http => &[("service", "grpc"), ("send", "udp")],
-        Type::Grpc => &[
-            ("path", "http"),
-            ("expect", "http"),
-            ("drain_on_status", "http"),
-            ("expect_body", "http"),
-            ("send", "udp"),
-        ],
-        Type::Udp => &[
-            ("path", "http"),
-            ("host", "http"),
-            ("drain_on_status", "http"),
-            ("expect_body", "http"),
-            ("service", "grpc"),
-        ],
-        Type::Tcp | Type::None => &[
-            ("path", "http"),
-            ("host", "http"),
-            ("expect", "http"),
-            ("drain_on_status", "http"),
-            ("expect_body", "http"),
-            ("service", "grpc"),
-            ("send", "udp"),
-        ],
-    };
     report.extend(
-        others
+        of_others(kind)
             .iter()
             .filter_map(|(name, of)| of_another_check(section, name, of)),
     );
@@ -388,6 +362,36 @@ fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> 
                 expect: bytes("expect").unwrap_or_default(),
             }
         }
+    }
+}
+
+/// Keys that a check of this kind does not have, with the kind that has each.
+fn of_others(kind: Type) -> &'static [(&'static str, &'static str)] {
+    match kind {
+        Type::Http => &[("service", "grpc"), ("send", "udp")],
+        Type::Grpc => &[
+            ("path", "http"),
+            ("expect", "http"),
+            ("drain_on_status", "http"),
+            ("expect_body", "http"),
+            ("send", "udp"),
+        ],
+        Type::Udp => &[
+            ("path", "http"),
+            ("host", "http"),
+            ("drain_on_status", "http"),
+            ("expect_body", "http"),
+            ("service", "grpc"),
+        ],
+        Type::Tcp | Type::None => &[
+            ("path", "http"),
+            ("host", "http"),
+            ("expect", "http"),
+            ("drain_on_status", "http"),
+            ("expect_body", "http"),
+            ("service", "grpc"),
+            ("send", "udp"),
+        ],
     }
 }
 

@@ -259,7 +259,7 @@ mod tests {
     async fn answer(files: &mut Option<Files>) -> (Vec<String>, Option<String>, bool) {
         let own = files.take().expect("a source");
         let seen = own.settled().await.expect("a directory");
-        let own = own.read(seen).await.ok().expect("no panic");
+        let own = own.read(seen).await.expect("no panic");
         let answer = own.answer();
         *files = Some(own);
         let names = answer.backends.iter().map(|own| own.name.clone());
