@@ -85,6 +85,7 @@ fn page(status: &Value) -> String {
             text(&pool["balancer"])
         );
         page += &discovery(&pool["discovery"]);
+        page += &scale(&pool["scale"]);
         page += &table(each(&pool["backends"]));
         page.extend(each(&pool["backends"]).filter_map(ejected));
         let leaving = each(&pool["backends"]).filter(|backend| backend["set_by"] == "check");
@@ -128,6 +129,23 @@ fn discovery(discovery: &Value) -> String {
         discovery["endpoints"]
     );
     if !discovery["problem"].is_null() {
+        lines += &format!("  problem: {problem}\n");
+    }
+    lines
+}
+
+/// How large a pool should be, and what is done about it.
+fn scale(scale: &Value) -> String {
+    if scale.is_null() {
+        return String::new();
+    }
+    let mut lines = format!(
+        "  scale: {} serve, {} wanted: {}\n",
+        scale["serving"],
+        scale["wanted"],
+        text(&scale["doing"])
+    );
+    if let Some(problem) = scale["problem"].as_str() {
         lines += &format!("  problem: {problem}\n");
     }
     lines

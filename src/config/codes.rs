@@ -127,7 +127,8 @@ codes! {
 
     OtherDiscovery "E0901" Tables "A key of discovery that does not go with its type."
     BadDomainName "E0902" Value "A name to look up that no host can have."
-    BadUrl "E0903" Value "A URL that a list of backends cannot be asked for at."
+    BadUrl "E0903" Value "A URL that weir cannot ask."
+    OtherScale "E0904" Tables "A key of scale that does not go with the others."
 
     DeniedAnyway "W0303" Value "An allowed network that lies in a denied one, so that nobody of it may come in."
     ProxyUnheard "W0304" File "A listener accepts PROXY headers, and nobody is trusted to send them."

@@ -2,89 +2,19 @@
 //! It holds data only. A key that is not in it does not exist; a key that does nothing yet must not be in it.
 //! The walk goes on in `section.rs`, which reads a file against this table.
 
+mod choices;
 mod forms;
 
 use super::schema::Default::{Is, Means, Required};
 use super::schema::Reload::{Instant, NewConnections, Rebind, Restart};
-use super::schema::{Choice, Default, Key, Kind, Reload};
+use super::schema::{Default, Key, Kind, Reload};
+use choices::*;
 use forms::*;
+
+pub(super) use choices::{ALGORITHM, BALANCER, FILTER, MODE, REFERRER, RETRY_ON};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
-
-const WATCH: Choice = words(&["auto", "poll", "off"]);
-const LEVEL: Choice = words(&["error", "warn", "info", "debug"]);
-const ACCESS_FORMAT: Choice = words(&["json", "combined"]);
-const PROTOCOL: Choice = words(&["http", "tcp", "udp"]);
-const PROXY_PROTOCOL: Choice = words(&["off", "accept", "require"]);
-const PROXY_VERSION: Choice = words(&["off", "v1", "v2"]);
-const PATH_CHECKS: Choice = words(&["strict", "off"]);
-pub(super) const MODE: Choice = words(&[
-    "insert",
-    "cookie-hash",
-    "route",
-    "learn",
-    "source",
-    "header",
-]);
-const SESSIONS: Choice = words(&["local", "replicated", "shared"]);
-const REBALANCE: Choice = words(&["off", "idle"]);
-const ON_FAILURE: Choice = words(&["temporary", "permanent", "wait", "error"]);
-const SAME_SITE: Choice = words(&["lax", "strict", "none"]);
-const SECURE: Choice = words(&["auto", "always", "never"]);
-pub(super) const BALANCER: Choice = Choice {
-    words: &[
-        "round-robin",
-        "least-connections",
-        "least-sessions",
-        "random-two",
-        "peak-ewma",
-        "hash source",
-        "hash uri",
-        "hash header:NAME",
-        "hash cookie:NAME",
-        "maglev",
-    ],
-    open: &["hash header:", "hash cookie:"],
-};
-const TLS_VERSION: Choice = words(&["1.2", "1.3"]);
-const CLIENT_AUTH: Choice = words(&["off", "request", "require"]);
-pub(super) const FILTER: Choice = words(&[
-    "request-headers",
-    "response-headers",
-    "rewrite-path",
-    "redirect",
-    "respond",
-    "request-id",
-    "cors",
-    "security-headers",
-    "error-pages",
-    "basic-auth",
-    "access",
-    "rate-limit",
-    "compress",
-]);
-pub(super) const RETRY_ON: Choice = words(&["connect", "reset", "5xx", "timeout"]);
-const FRAME: Choice = words(&["sameorigin", "deny", "off"]);
-pub(super) const REFERRER: Choice = words(&[
-    "strict-origin-when-cross-origin",
-    "no-referrer",
-    "no-referrer-when-downgrade",
-    "origin",
-    "origin-when-cross-origin",
-    "same-origin",
-    "strict-origin",
-    "unsafe-url",
-    "off",
-]);
-pub(super) const ALGORITHM: Choice = words(&["zstd", "br", "gzip"]);
-const SCHEME: Choice = words(&["http", "https"]);
-const STATE: Choice = words(&["ready", "drain", "maint"]);
-const CHECK: Choice = words(&["tcp", "http", "grpc", "udp", "none"]);
-const POOL_PROTOCOL: Choice = words(&["http1", "http2"]);
-const DISCOVERY: Choice = words(&["dns", "file", "http"]);
-const RECORDS: Choice = words(&["auto", "a", "aaaa", "both", "srv"]);
-const INITIAL: Choice = words(&["probe", "up", "down"]);
 
 /// Every key, in the order of the reference.
 #[rustfmt::skip]
@@ -287,6 +217,32 @@ pub const KEYS: &[Key] = &[
         "With \"http\": between two questions, spread by up to a tenth; a list that did not change since (ETag) is not sent again."),
     row("pools.*.discovery.timeout", Kind::Duration { min: 10 }, Is("\"2s\""), Instant, "\"500ms\"",
         "With \"dns\" and \"http\": how long one answer is waited for."),
+    row("pools.*.scale", Kind::Table, Means("the pool has the backends that it has"), Instant, "{ min = 2, max = 10, target_in_flight = 50, command = [\"/etc/weir/scale\"] }",
+        "How many backends the pool should have (weir_scale_wanted), and who starts and stops servers. New ones come by `discovery`, or by an edit of this file."),
+    row("pools.*.scale.min", Kind::Count { min: 1, max: 4096 }, Required, Instant, "2",
+        "Backends that there are at least."),
+    row("pools.*.scale.max", Kind::Count { min: 1, max: 4096 }, Required, Instant, "10",
+        "And at most, those that are down among them."),
+    row("pools.*.scale.target_in_flight", Kind::Count { min: 1, max: 1_000_000 }, Means("not measured"), Instant, "50",
+        "Requests and connections that each backend should have, on the average."),
+    row("pools.*.scale.target_sessions", Kind::Count { min: 1, max: 10_000_000 }, Means("not measured"), Instant, "500",
+        "Live sessions that each backend should have, on pools that a sticky route leads to."),
+    row("pools.*.scale.target_latency", Kind::Duration { min: 1 }, Means("not measured"), Instant, "\"200ms\"",
+        "The mean time of a request, from its complete head to the last byte of the answer. One of the three targets is needed."),
+    row("pools.*.scale.interval", Kind::Duration { min: 200 }, Is("\"10s\""), Instant, "\"30s\"",
+        "What is measured is averaged over so long, and then it is decided."),
+    row("pools.*.scale.cool_down", Kind::Duration { min: 0 }, Is("\"1m\""), Instant, "\"3m\"",
+        "So long after servers were asked for no more are: as long as one takes to serve."),
+    row("pools.*.scale.hold", Kind::Duration { min: 0 }, Is("\"5m\""), Instant, "\"30m\"",
+        "A server is given up when fewer were enough for so long, one at a time."),
+    row("pools.*.scale.drain_deadline", Kind::Duration { min: 0 }, Is("\"30m\""), Instant, "\"2h\"",
+        "A server that is given up drains before it is stopped: what is open there, and sessions that live in its memory, may last so long."),
+    row("pools.*.scale.command", Kind::List(&ANY_TEXT), Means("nobody starts or stops servers"), Instant, "[\"/etc/weir/scale\", \"was\"]",
+        "A program with its arguments that does it: it reads JSON on its standard input, with the `pool`, the `action` (\"out\" or \"in\"), how many backends are `wanted`, and the one to stop as `backend`; it ends with exit code 0. One at a time runs for a pool."),
+    row("pools.*.scale.webhook", Kind::Text(&LIST_URL), Means("nobody starts or stops servers"), Instant, "\"http://127.0.0.1:9000/scale\"",
+        "The same, as a POST that is answered with a status of 200 to 299."),
+    row("pools.*.scale.timeout", Kind::Duration { min: 10 }, Is("\"1m\""), Instant, "\"5m\"",
+        "How long the program or the answer may take; then it is ended."),
     row("pools.*.health", Kind::Table, Means("a tcp check with the defaults below"), Instant, "{ type = \"http\", path = \"/healthz\" }",
         "The active check of every backend of the pool."),
     row("pools.*.health.type", Kind::Choice(&CHECK), Is("\"tcp\""), Instant, "\"http\"",
@@ -580,8 +536,4 @@ const fn row(
 const fn again(path: &'static str, example: &'static str, doc: &'static str) -> Key {
     let default = Means("that of the file");
     row(path, WAIT, default, NewConnections, example, doc)
-}
-
-const fn words(words: &'static [&'static str]) -> Choice {
-    Choice { words, open: &[] }
 }

@@ -11,6 +11,7 @@ mod pools;
 mod protection;
 mod retry;
 mod routes;
+mod scale;
 mod sticky;
 mod tls;
 

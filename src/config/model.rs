@@ -10,6 +10,7 @@ mod passive;
 mod protection;
 mod proxy_protocol;
 mod retry;
+mod scale;
 mod sticky;
 mod tls;
 
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 pub use balancer::{BalancerKind, HashKey};
 pub use cidr::Cidr;
-pub use discovery::{Discovery, Dns, HttpList, Records};
+pub use discovery::{Discovery, Dns, HttpList, HttpPlace, Records};
 pub use filters::{
     Algorithm, BasicAuth, Compress, Cors, ErrorPage, Filter, HeaderEdits, MAX_REGEX, Origins, Part,
     Piece, Redirect, Respond, Rewrite, Scheme, SecurityHeaders, Template, Variable,
@@ -29,6 +30,7 @@ pub use passive::Passive;
 pub use protection::{Access, LimitKey, Rate, RateLimit};
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
 pub use retry::{Retry, RetryOn};
+pub use scale::{Actor, Scale, Target};
 pub use sticky::{
     Cookie, InsertTimes, OnFailure, Rebalance, SameSite, Secure, Sessions, Sticky, StickyMode,
     Store,
@@ -355,6 +357,8 @@ pub struct Pool {
     pub backends: Vec<Backend>,
     /// Where more of them come from; absent: from nowhere.
     pub discovery: Option<Discovery>,
+    /// How many there should be; absent: as many as there are.
+    pub scale: Option<Scale>,
     /// The active check.
     pub health: Health,
     /// What of the traffic is held against a backend; absent: nothing.

@@ -29,8 +29,9 @@ const HEAD: &str = "\
 #   WEIR_REWRITE=1 cargo test --test config
 ";
 
-/// Shown as their examples always: the keys of an http check could not stand beside the default, the route needs its pool, and discovery its name.
-const ALWAYS: [&str; 4] = [
+/// Shown as their examples always: the keys of an http check could not stand beside the default, the route needs its pool, discovery its name, and scale a target.
+const ALWAYS: [&str; 5] = [
+    "pools.*.scale.target_in_flight",
     "pools.*.discovery.name",
     "pools.*.discovery.port",
     "pools.*.health.type",
@@ -38,7 +39,10 @@ const ALWAYS: [&str; 4] = [
 ];
 
 /// Comments always: they could not stand beside the mode or the protocol that the reference has.
-const OF_OTHER_MODES: [&str; 18] = [
+const OF_OTHER_MODES: [&str; 21] = [
+    "pools.*.scale.target_sessions",
+    "pools.*.scale.target_latency",
+    "pools.*.scale.webhook",
     "pools.*.discovery.path",
     "pools.*.discovery.url",
     "pools.*.discovery.interval",

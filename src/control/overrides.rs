@@ -242,7 +242,10 @@ impl Overrides {
         let before = table.get(&key(pool, &backend.name)).map(|over| over.state);
         let over = Some(state).filter(|_| !is_moot(state, backend));
         if before == over {
-            return false;
+            // Something else may have changed it, such as the pool's `scale`: who asks stands over that.
+            let differs = backend.set() != state;
+            backend.set_over(over);
+            return differs;
         }
         match over {
             Some(state) => insert(&mut table, key(pool, &backend.name), state, mark),

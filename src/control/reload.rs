@@ -193,6 +193,40 @@ impl Reloader {
         }
     }
 
+    /// Serves what discovery says by now, under the configuration that is served already.
+    pub async fn rediscover(&mut self) {
+        let began = clock::now();
+        self.discovery.serving();
+        let previous = self.current.borrow().clone();
+        let config = (self.discovery.board()).merged(Config::clone(&previous.config));
+        let summary = summary(&Diff::between(&previous.config, &config), &previous.config);
+        if summary.is_empty() {
+            return;
+        }
+        let (config, secrets) = (Arc::new(config), self.secrets.as_ref());
+        let workers = self.running.workers.count();
+        let drains = self.overrides.drains();
+        let (before, sockets) = (Some(&*previous), (&self.running.sockets, &drains));
+        match apply::prepare(config, secrets, &self.material, before, sockets, workers) {
+            Ok(prepared) => {
+                let snapshot = prepared.snapshot.clone();
+                self.serve(prepared).await;
+                if self.overrides.settle(&snapshot) {
+                    self.overrides.keep().await;
+                }
+                let generation = snapshot.generation;
+                log::info!("discovery: generation {generation}: {summary}");
+                self.status
+                    .send_modify(|status| status.generation = generation);
+                self.discovery.served(clock::now() - began);
+            }
+            Err(why) => {
+                log::error!("discovery: the backends stay as they were: {why}");
+                self.discovery.retry();
+            }
+        }
+    }
+
     /// Lets a listener or the process drain, or serve again: a generation more, under the configuration that is served already. What
     /// came of it.
     ///
@@ -234,40 +268,6 @@ impl Reloader {
             kept,
             connections: meant.map(|it| it.connections.load(Relaxed)).sum(),
         })
-    }
-
-    /// Serves what discovery says by now, under the configuration that is served already.
-    pub async fn rediscover(&mut self) {
-        let began = clock::now();
-        self.discovery.serving();
-        let previous = self.current.borrow().clone();
-        let config = (self.discovery.board()).merged(Config::clone(&previous.config));
-        let summary = summary(&Diff::between(&previous.config, &config), &previous.config);
-        if summary.is_empty() {
-            return;
-        }
-        let (config, secrets) = (Arc::new(config), self.secrets.as_ref());
-        let workers = self.running.workers.count();
-        let (before, drains) = (Some(&*previous), self.overrides.drains());
-        let sockets = (&self.running.sockets, &drains);
-        match apply::prepare(config, secrets, &self.material, before, sockets, workers) {
-            Ok(prepared) => {
-                let snapshot = prepared.snapshot.clone();
-                self.serve(prepared).await;
-                if self.overrides.settle(&snapshot) {
-                    self.overrides.keep().await;
-                }
-                let generation = snapshot.generation;
-                log::info!("discovery: generation {generation}: {summary}");
-                self.status
-                    .send_modify(|status| status.generation = generation);
-                self.discovery.served(clock::now() - began);
-            }
-            Err(why) => {
-                log::error!("discovery: the backends stay as they were: {why}");
-                self.discovery.retry();
-            }
-        }
     }
 
     async fn serve(&mut self, prepared: apply::Prepared) {

@@ -29,7 +29,7 @@ use super::supervisor::Supervisor;
 use super::upgrade::attempt::{Reply, Upgrades};
 use super::upgrade::take_over::Inheritance;
 use super::watch::{FileWatch, Identity};
-use super::{passive, probes, process_log, sessions, slow_start, store, systemd};
+use super::{passive, probes, process_log, scale, sessions, slow_start, store, systemd};
 use crate::clock;
 use crate::config::Loaded;
 use crate::config::diagnostic::{Diagnostics, counted};
@@ -140,7 +140,7 @@ impl Process {
         let born = (clock::now(), clock::wall_millis());
         let signals = Signals::new().map_err(|error| format!("signals: {error}"))?;
         let (discovery, config) = discovery::Sources::start(loaded.config).await;
-        let (board, config) = (discovery.board(), Arc::new(config));
+        let config = Arc::new(config);
         let warnings = loaded.warnings.without_advice();
         let begun = Begun::new(&config, &material, inheritance).await?;
         let (first, source) = (begun.first, begun.source);
@@ -160,7 +160,8 @@ impl Process {
             workers: begun.running.workers.counts(),
             budget: begun.running.budget.clone(),
             overrides: begun.overrides.clone(),
-            discovery: board.clone(),
+            discovery: discovery.board(),
+            scale: Arc::default(),
             reload_requests,
             orders: order_sender,
             upgrade: upgrades.failed(),
@@ -171,12 +172,8 @@ impl Process {
         let ledger = begun.running.probes.ledger();
         let metrics = Metrics::new(shared.clone(), begun.rows, ledger, begun.lines)
             .map_err(|error| format!("metrics: {error}"))?;
-        tokio::spawn(metrics.clone().sweep());
-        tokio::spawn(sessions::sweep(current.subscribe()));
+        accompany(&shared, &metrics, &lifecycle);
         let admin = admin::Server::start(begun.admin, Context { shared, metrics });
-        tokio::spawn(slow_start::warm_up(current.subscribe()));
-        tokio::spawn(passive::look_after(current.subscribe()));
-        tokio::spawn(become_ready(current.subscribe(), board, lifecycle.clone()));
         if !inheritance.serves() {
             systemd::ready();
         }
@@ -452,6 +449,18 @@ async fn set_up(
     let verdicts = holds(|| verdicts_in(snapshot) && store::all_judged(snapshot));
     let _ = timeout(FIRST_VERDICTS, verdicts).await;
     Ok((running, new_rows, queue))
+}
+
+/// Starts what looks after the served generation by itself, until the process ends.
+fn accompany(shared: &Arc<Shared>, metrics: &Metrics, lifecycle: &watch::Sender<Lifecycle>) {
+    let current = || shared.current.clone();
+    tokio::spawn(metrics.clone().sweep());
+    tokio::spawn(sessions::sweep(current()));
+    tokio::spawn(slow_start::warm_up(current()));
+    tokio::spawn(passive::look_after(current()));
+    tokio::spawn(scale::look_after(shared.clone(), metrics.clone()));
+    let board = shared.discovery.clone();
+    tokio::spawn(become_ready(current(), board, lifecycle.clone()));
 }
 
 /// How the start went, as the first reload.

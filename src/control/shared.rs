@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::discovery::Board;
 use super::drains::{Mark, Subject};
 use super::overrides::Overrides;
+use super::scale;
 use crate::config::model::Check;
 use crate::metrics::rows::Budget;
 use crate::metrics::worker::WorkerCounts;
@@ -36,6 +37,8 @@ pub struct Shared {
     pub budget: Arc<Budget>,
     /// The administrative states that were set over the file's.
     pub overrides: Arc<Overrides>,
+    /// How many backends pools should have, and what is done about it.
+    pub scale: Arc<scale::Board>,
     /// What the sources of backends said.
     pub discovery: Arc<Board>,
     /// Asks for a reload.

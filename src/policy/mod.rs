@@ -17,3 +17,4 @@ pub mod rebalance;
 pub mod rendezvous;
 pub mod retry;
 pub mod route;
+pub mod scale;

@@ -13,7 +13,7 @@ use super::snapshot::{ListenerKey, ProtocolKey};
 use crate::config::model::{
     AccessFormat, AccessTarget, AdminBind, Backend, BalancerKind, Cidr, Config, Discovery,
     Forwarding, Health, Level, Limits, Listener, Passive, Pool, PoolProtocol, PoolTls, Protocol,
-    ProxyVersion, Route, Timeouts, Watch,
+    ProxyVersion, Route, Scale, Timeouts, Watch,
 };
 use crate::config::schema::{self, Reload};
 
@@ -57,6 +57,8 @@ pub struct PoolDiff {
     pub tls: Option<Option<PoolTls>>,
     /// Where backends come from from now on, which may be nowhere.
     pub discovery: Option<Option<Discovery>>,
+    /// How many backends there should be from now on, which may be left open.
+    pub scale: Option<Option<Scale>>,
     /// By address.
     pub backends: ListDiff<Backend>,
     /// The whole new pool, where anything else differs: no key may be missed because nobody thought of it here.
@@ -199,6 +201,7 @@ impl PoolDiff {
             && self.passive.is_none()
             && self.tls.is_none()
             && self.discovery.is_none()
+            && self.scale.is_none()
             && self.backends.is_empty()
     }
 }
@@ -260,6 +263,7 @@ impl Item for Pool {
             passive: changed(&self.passive, &to.passive),
             tls: changed(&self.tls, &to.tls),
             discovery: changed(&self.discovery, &to.discovery),
+            scale: changed(&self.scale, &to.scale),
             backends: ListDiff::between(&self.backends, &to.backends),
         };
         if self != to {
@@ -283,6 +287,7 @@ impl Item for Pool {
         assign(&mut self.passive, &change.passive);
         assign(&mut self.tls, &change.tls);
         assign(&mut self.discovery, &change.discovery);
+        assign(&mut self.scale, &change.scale);
         change.backends.apply(&mut self.backends);
         if let Some(rest) = &change.rest {
             self.clone_from(rest);

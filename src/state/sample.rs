@@ -144,6 +144,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
         max_sessions: 1000,
         backends: backends.iter().map(|address| backend(*address)).collect(),
         discovery: None,
+        scale: None,
         health: Health {
             check: Check::Tcp,
             interval: Duration::from_secs(2),

@@ -139,6 +139,7 @@ fn pool(change: &PoolDiff, old: &[Backend]) -> String {
         change.passive.as_ref().map(|_| "passive".to_owned()),
         change.tls.as_ref().map(|_| "tls".to_owned()),
         change.discovery.as_ref().map(|_| "discovery".to_owned()),
+        change.scale.as_ref().map(|_| "scale".to_owned()),
         change.rest.as_ref().map(|_| "settings".to_owned()),
     ];
     let mut parts = shown(added.chain(removed).chain(changed));

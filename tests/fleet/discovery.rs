@@ -1,7 +1,10 @@
-//! A real DNS server, Debian's dnsmasq, as the source of a pool: its answers change, it dies and comes back, and no request fails.
+//! A real DNS server, Debian's dnsmasq, as the source of a pool: its answers change, it dies and comes back, and no request fails. And
+//! the example whose fleet grows and shrinks with its load.
 //! It must leave nothing running, and call what is missing skipped.
 //! Its own runner, so that what is missing is a skipped scenario. `WEIR_FULL=1` changes the answer 200 times, else 12 times.
 
+#[path = "claims.rs"]
+mod claims;
 #[allow(dead_code)]
 #[path = "ports.rs"]
 mod ports;
@@ -12,7 +15,6 @@ mod process;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use claims::Claim;
 use process::{Process, wait};
 
 /// Everything that is waited for happens within this time.
@@ -34,49 +37,23 @@ const NAME: &str = "was.shop.test";
 /// The last numbers of the servers' addresses, 127.0.0.N.
 const SERVERS: std::ops::Range<u8> = 11..15;
 
-/// A scenario and what it shows.
-type Claim = (&'static str, fn(&Path));
-
-const CLAIMS: [Claim; 2] = [
-    ("discovery::addresses", addresses),
-    ("discovery::services", services),
+const CLAIMS: [Claim; 3] = [
+    ("discovery::addresses", missing, addresses),
+    ("discovery::services", missing, services),
+    ("scale::example", missing_python, example),
 ];
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let mut filters = words.iter().filter(|word| !word.starts_with('-'));
-    let filter = filters.next().map_or("", String::as_str);
-    let claims = || CLAIMS.iter().filter(|(name, _)| name.contains(filter));
-    if words.iter().any(|word| word == "--list") {
-        claims().for_each(|(name, _)| println!("{name}: test"));
-        return ExitCode::SUCCESS;
-    }
-    println!("\nrunning {} tests", claims().count());
-    let (mut passed, mut failed, mut ignored) = (0, 0, 0);
-    let directory = std::env::temp_dir().join(format!("weir-discovery-dns-{}", std::process::id()));
-    for (name, scenario) in claims() {
-        fs::create_dir_all(&directory).expect("a folder");
-        if dnsmasq().is_none() {
-            println!("test {name} ... ignored, no dnsmasq here");
-            ignored += 1;
-            continue;
-        }
-        let verdict = match catch_unwind(|| scenario(&directory)) {
-            Ok(()) => "ok",
-            Err(_) => "FAILED",
-        };
-        println!("test {name} ... {verdict}");
-        match verdict {
-            "ok" => passed += 1,
-            _ => failed += 1,
-        }
-        let _ = fs::remove_dir_all(&directory);
-    }
-    let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    println!(
-        "\ntest result: {verdict}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; 0 filtered out\n"
-    );
-    ExitCode::from(u8::from(failed > 0))
+    claims::run(&CLAIMS)
+}
+
+fn missing() -> Option<String> {
+    dnsmasq().is_none().then(|| "no dnsmasq here".to_owned())
+}
+
+fn missing_python() -> Option<String> {
+    let found = Command::new("python3").arg("--version").output();
+    (!found.is_ok_and(|found| found.status.success())).then(|| "no python3 here".to_owned())
 }
 
 /// Where dnsmasq is.
@@ -184,19 +161,26 @@ fn serve(stream: TcpStream, number: u8) {
     }
 }
 
-/// A client that keeps its connection.
-struct Client(BufReader<TcpStream>);
+/// A client that keeps its connection and its cookies.
+struct Client(BufReader<TcpStream>, Vec<(String, String)>);
 
 impl Client {
     fn new(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).expect("weir accepts");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        Client(BufReader::new(stream))
+        Client(BufReader::new(stream), Vec::new())
     }
 
     /// The status and the body.
     fn ask(&mut self, target: &str) -> (u16, String) {
-        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let cookies: Vec<String> = (self.1.iter())
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let cookies = match cookies.is_empty() {
+            true => String::new(),
+            false => format!("Cookie: {}\r\n", cookies.join("; ")),
+        };
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{cookies}\r\n");
         let sent = self.0.get_mut().write_all(request.as_bytes());
         sent.expect("weir reads");
         let (mut status, mut length) = (0, 0);
@@ -209,6 +193,13 @@ impl Client {
             }
             if let Some(rest) = lower.strip_prefix("content-length: ") {
                 length = rest.parse().expect("a length");
+            }
+            if lower.starts_with("set-cookie: ")
+                && let Some((name, rest)) = line["set-cookie: ".len()..].split_once('=')
+            {
+                let value = rest.split(';').next().unwrap_or_default().trim();
+                self.1.retain(|(known, _)| known != name);
+                self.1.push((name.to_owned(), value.to_owned()));
             }
             assert!(!line.is_empty(), "weir closed the connection");
             if lower.is_empty() {
@@ -236,6 +227,10 @@ impl Weir {
              type = \"dns\"\nservers = [\"{server}\"]\nmin_ttl = \"100ms\"\n{discovery}\n",
             directory.join("state").display()
         );
+        Weir::run(directory, &text, web, admin)
+    }
+
+    fn run(directory: &Path, text: &str, web: SocketAddr, admin: SocketAddr) -> Weir {
         let file = directory.join("weir.toml");
         fs::write(&file, text).expect("a file");
         let binary =
@@ -424,4 +419,115 @@ fn services(directory: &Path) {
     let asked = load.stop();
     println!("{asked} requests, none failed; a target moved 4 times");
     assert!(asked > 100, "{asked}");
+}
+
+/// The example: two servers, then four under load, then two again, without a failed request or a lost session.
+fn example(directory: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/scale");
+    let (web, admin, home) = (ports::free(), ports::free(), directory.join("home"));
+    fs::create_dir_all(home.join("was.d")).expect("a folder");
+    let script = from.join("scale");
+    let text = fs::read_to_string(from.join("weir.toml")).expect("it is there");
+    // The command gets the place of its files as any program does.
+    let command = format!(
+        "command = [\"/usr/bin/env\", \"WEIR_SCALE_HOME={}\", \"{}\"]",
+        home.display(),
+        script.display()
+    );
+    let text = text
+        .replace("/tmp/weir-scale", &home.to_string_lossy())
+        .replace("127.0.0.1:8080", &web.to_string())
+        .replace("127.0.0.1:9900", &admin.to_string())
+        .replace("command = [\"./scale\"]", &command);
+    let fleet = Fleet { home, script };
+    let weir = Weir::run(directory, &text, web, admin);
+    let names = |numbers: &[u8]| -> Vec<String> {
+        numbers
+            .iter()
+            .map(|number| format!("was{number}"))
+            .collect()
+    };
+    weir.has(&names(&[1, 2]));
+    let visits = Visits::start(web, 24);
+    let grown = weir.has(&names(&[1, 2, 3, 4]));
+    // So that there are sessions everywhere.
+    let newcomers = Visits::start(web, 12);
+    thread::sleep(Duration::from_secs(3));
+    let many = visits.stop();
+    let views = newcomers.stop();
+    let began = Instant::now();
+    let few = Visits::start(web, 1);
+    wait("two servers again", PATIENCE * 4, || {
+        (weir.status()["backends"].as_array()?.len() == 2).then_some(())
+    });
+    let more = few.stop();
+    println!(
+        "{} views, none failed and no session lost; four servers after {grown:.1?}, two again after {:.1?}",
+        many + views + more,
+        began.elapsed()
+    );
+    drop(weir);
+    drop(fleet);
+}
+
+/// Servers that the example's command started; they end with this.
+struct Fleet {
+    home: PathBuf,
+    script: PathBuf,
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        let mut stop = Command::new(&self.script);
+        stop.arg("stop").env("WEIR_SCALE_HOME", &self.home);
+        let _ = stop.output();
+    }
+}
+
+/// Visitors with sessions, each of which views its page all the time: its counter must grow by one.
+struct Visits {
+    stop: Arc<AtomicBool>,
+    visitors: Vec<thread::JoinHandle<usize>>,
+}
+
+impl Visits {
+    fn start(web: SocketAddr, count: usize) -> Visits {
+        let stop = Arc::<AtomicBool>::default();
+        let visitor = |_| {
+            let stop = stop.clone();
+            thread::spawn(move || visit(web, &stop))
+        };
+        Visits {
+            visitors: (0..count).map(visitor).collect(),
+            stop,
+        }
+    }
+
+    fn stop(self) -> usize {
+        self.stop.store(true, SeqCst);
+        let views = self.visitors.into_iter();
+        let views = views.map(|visitor| {
+            visitor
+                .join()
+                .expect("no request failed, no session is lost")
+        });
+        views.sum()
+    }
+}
+
+fn visit(web: SocketAddr, stop: &AtomicBool) -> usize {
+    let mut client = Client::new(web);
+    let mut views = 0;
+    while !stop.load(SeqCst) {
+        let (status, page) = client.ask("/");
+        assert_eq!(status, 200, "{page}");
+        views += 1;
+        let counted = page.trim().rsplit(' ').next().map(str::to_owned);
+        assert_eq!(
+            counted,
+            Some(views.to_string()),
+            "the session is lost: {page}"
+        );
+    }
+    views
 }

@@ -368,7 +368,7 @@ fn a_frozen_backend_is_waited_for() {
         .collect();
     let frozen = &servers[0];
     until("clients at home there", || {
-        (frozen.asked_for("GET /at").len() > 0).then_some(())
+        (!frozen.asked_for("GET /at").is_empty()).then_some(())
     });
     frozen.signal(libc::SIGSTOP);
     up(&weir, frozen.name, 0.0);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir::config::model::AdminState;
+use weir::control::drains::Mark;
 use weir::policy::balance::{AnyBalancer, Balancer, Eligible};
 use weir::policy::health::{Health, Machine, Outcome};
 use weir::state::backend::Live;
@@ -219,9 +220,11 @@ async fn operate(world: &World) {
                 state.as_str()
             )
         });
-        world
-            .overrides
-            .set(&pool.name, backend, state, world.time.wall_millis());
+        let mark = Mark {
+            who: "the simulation".to_owned(),
+            set_wall_millis: world.time.wall_millis(),
+        };
+        world.overrides.set(&pool.name, backend, state, mark);
         let key = (pool.name.to_string(), backend.name.to_string());
         let shadow = &mut world.shadow.borrow_mut().set;
         // `ready` lets the file count again, if that says so too.

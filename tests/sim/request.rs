@@ -494,9 +494,11 @@ impl Way {
             retries: self.retries,
             led_by: self.led_by,
             patient: is_kept && self.is_patient(world, self.place().1),
+            bound: false,
+            rules: None,
         });
         match retry {
-            Retry::Never => {
+            Retry::Never | Retry::IfAffordable => {
                 world.count("failed");
                 return false;
             }

@@ -103,15 +103,12 @@ fn dns(report: &mut Report, section: &Section<'_>) -> Option<Discovery> {
 }
 
 fn http(report: &mut Report, section: &Section<'_>) -> Option<Discovery> {
-    let url = section.text(report, "url", places::list_url);
+    let url = section.text(report, "url", places::http_url);
     needed(report, section, "url", url.is_some());
     let mut time = |key| section.duration(report, key).unwrap_or_default();
     let (interval, timeout) = (time("interval"), time("timeout"));
-    let (host, port, target) = url?;
     Some(Discovery::Http(HttpList {
-        host,
-        port,
-        target,
+        place: url?,
         interval,
         timeout,
     }))

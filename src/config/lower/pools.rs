@@ -9,9 +9,8 @@ use std::net::SocketAddr;
 
 use toml::de::{DeTable, DeValue};
 
-use super::discovery;
 use super::tls::{self, Files};
-use super::{At, PoolPlaces, Report, Section, balancer, passive};
+use super::{At, PoolPlaces, Report, Section, balancer, discovery, passive, scale};
 use crate::config::codes::Code;
 use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{
@@ -72,6 +71,7 @@ pub(super) fn lower(
             max_sessions: section.count(report, "max_sessions").unwrap_or_default() as usize,
             backends: backends(report, &name, &section),
             discovery: discovery::lower(report, &section),
+            scale: scale::lower(report, &section),
             health: health(report, &check, protocol),
             passive: passive::lower(report, &section),
             tls,

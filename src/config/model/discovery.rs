@@ -58,16 +58,23 @@ pub enum Records {
 /// A list at a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpList {
-    /// The server's name or address.
+    /// Where it is.
+    pub place: HttpPlace,
+    /// Between two questions; spread by up to a tenth.
+    pub interval: Duration,
+    /// After this a question has failed.
+    pub timeout: Duration,
+}
+
+/// What an `http://` URL says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpPlace {
+    /// The server's name or address; one of IPv6 in brackets.
     pub host: String,
     /// Its port.
     pub port: u16,
     /// The target, beginning with `/`.
     pub target: String,
-    /// Between two questions; spread by up to a tenth.
-    pub interval: Duration,
-    /// After this a question has failed.
-    pub timeout: Duration,
 }
 
 impl Discovery {
@@ -88,17 +95,15 @@ impl fmt::Display for Discovery {
             Discovery::Dns(dns) if dns.records == Records::Srv => write!(f, "dns {} SRV", dns.name),
             Discovery::Dns(dns) => write!(f, "dns {}:{}", dns.name, dns.port),
             Discovery::File { path } => write!(f, "file {}", path.display()),
-            Discovery::Http(list) => write!(f, "http {list}"),
+            Discovery::Http(list) => write!(f, "http {}", list.place),
         }
     }
 }
 
 /// Its URL.
-impl fmt::Display for HttpList {
+impl fmt::Display for HttpPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let HttpList {
-            host, port, target, ..
-        } = self;
+        let HttpPlace { host, port, target } = self;
         write!(f, "http://{host}:{port}{target}")
     }
 }

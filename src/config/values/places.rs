@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Flaw, Read, addresses, brief, names};
 use crate::config::codes::Code;
+use crate::config::model::HttpPlace;
 
 /// Where a name server listens unless the file says otherwise (RFC 1035 section 4.2).
 const DNS_PORT: u16 = 53;
@@ -47,17 +48,18 @@ pub fn name_server(text: &str) -> Read<SocketAddr> {
     }
 }
 
-/// The URL of a list, `http://host[:port][/path]`: the host, its port, and the target.
-pub fn list_url(text: &str) -> Read<(String, u16, String)> {
-    let bad =
-        |label: &str, help: &str| Flaw::new(Code::BadUrl, "is not the URL of a list", label, help);
+/// A URL that weir asks by itself, `http://host[:port][/path]`.
+pub fn http_url(text: &str) -> Read<HttpPlace> {
+    let bad = |label: &str, help: &str| {
+        Flaw::new(Code::BadUrl, "is not a URL that weir asks", label, help)
+    };
     let example = "write a URL such as \"http://10.0.0.5:8500/backends.json\"";
     let rest = match text.split_once("://") {
         Some(("http", rest)) => rest,
         Some(("https", _)) => {
             return Err(bad(
-                "lists are asked for without TLS",
-                "ask a server on this machine or in this network, or let a job write what it says into a file: type = \"file\"",
+                "weir asks without TLS",
+                "ask a server on this machine or in this network, which may go on with TLS",
             ));
         }
         _ => return Err(bad("this does not begin with http://", example)),
@@ -86,7 +88,24 @@ pub fn list_url(text: &str) -> Read<(String, u16, String)> {
         true => target.to_owned(),
         false => format!("/{target}"),
     };
-    Ok((host.to_owned(), port, target))
+    Ok(HttpPlace {
+        host: host.to_owned(),
+        port,
+        target,
+    })
+}
+
+/// A part of a command.
+pub fn argument(text: &str) -> Read<String> {
+    match text.contains('\0') {
+        false => Ok(text.to_owned()),
+        true => Err(Flaw::new(
+            Code::BadFilePath,
+            "is not a part of a command",
+            "a NUL character",
+            "leave it out",
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -95,7 +114,10 @@ mod tests {
 
     #[test]
     fn urls_are_taken_apart() {
-        let parts = |text| list_url(text).map_err(|flaw| flaw.label);
+        let parts = |text| match http_url(text) {
+            Ok(place) => Ok((place.host, place.port, place.target)),
+            Err(flaw) => Err(flaw.label),
+        };
         let is = |host: &str, port, target: &str| Ok((host.into(), port, target.into()));
         assert_eq!(parts("http://10.0.0.5"), is("10.0.0.5", 80, "/"));
         assert_eq!(parts("http://a.b:81/x?y=1"), is("a.b", 81, "/x?y=1"));

@@ -12,6 +12,7 @@ use crate::control::discovery::Standing;
 use crate::control::drains::{Drains, Mark};
 use crate::control::effective::Effective;
 use crate::control::overrides::Overrides;
+use crate::control::scale;
 use crate::control::shared::{Lifecycle, ReloadStatus, Shared};
 use crate::policy::balance::BackendIndex;
 use crate::policy::health::slow_start::{FULL, share};
@@ -81,7 +82,7 @@ struct Listener {
 /// Who said what state something has.
 #[derive(Debug, Serialize)]
 struct Setting {
-    /// `file` or `api`.
+    /// `file`, `api`, or weir itself: `check` or `scale`.
     set_by: &'static str,
     /// Who used the API, as far as it can tell.
     set_who: Option<String>,
@@ -89,6 +90,15 @@ struct Setting {
 }
 
 impl Setting {
+    /// Weir itself.
+    fn by(set_by: &'static str) -> Setting {
+        Setting {
+            set_by,
+            set_who: None,
+            set_at: None,
+        }
+    }
+
     fn of(mark: Option<&Mark>) -> Setting {
         Setting {
             set_by: if mark.is_some() { "api" } else { "file" },
@@ -137,6 +147,9 @@ struct Pool {
     /// Absent where all backends are named by the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     discovery: Option<Discovery>,
+    /// Absent where nobody says how many there should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale: Option<scale::Standing>,
     backends: Vec<Backend>,
 }
 
@@ -321,6 +334,7 @@ fn pool(pool: &snapshot::Pool, config: &model::Pool, shared: &Shared) -> Pool {
     });
     Pool {
         discovery: shared.discovery.of(config).map(discovery),
+        scale: shared.scale.of(&pool.name),
         name: pool.name.to_string(),
         balancer: pool.balancer.to_string(),
         backends: backends.collect(),
@@ -354,13 +368,11 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overri
         weight: backend.weight,
         share: (pool.slow_start).map(|time| f64::from(share(live.warm(), time)) / f64::from(FULL)),
         state: admin.as_str(),
-        set: Setting {
-            set_by: match &over {
-                _ if backend.set() != admin => "check",
-                Some(_) => "api",
-                None => "file",
-            },
-            ..Setting::of(over.as_ref().map(|over| &over.mark))
+        set: match over {
+            // Its own check asked for it.
+            _ if backend.set() != admin => Setting::by("check"),
+            None if backend.set() != backend.written => Setting::by("scale"),
+            ref over => Setting::of(over.as_ref().map(|over| &over.mark)),
         },
         health: health.as_str(),
         effective: Effective::of(backend).as_str(),

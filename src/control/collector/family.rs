@@ -151,6 +151,14 @@ families! {
         "Requests sent to the backend on a new connection or on a reused one.");
     BACKEND_CONNECT_ERRORS = counter("weir_backend_connect_errors_total", ["pool", "backend"],
         "Attempts to connect to the backend that failed.");
+    SCALE_WANTED = gauge("weir_scale_wanted", ["pool"],
+        "Backends that the pool should have for its load.");
+    SCALE_SERVING = gauge("weir_scale_serving", ["pool"],
+        "Backends of it that take new work.");
+    SCALE_LOAD = gauge("weir_scale_load", ["pool"],
+        "What is measured for each of them, over its target; 1 is as it should be.");
+    SCALE_STEPS = counter("weir_scale_steps_total", ["pool", "action", "result"],
+        "Times that servers were asked for (out) or one was to be stopped (in), by what came of the command or webhook.");
     DISCOVERY_ENDPOINTS = gauge("weir_discovery_endpoints", ["pool", "type"],
         "Backends that the source of a pool named last.");
     DISCOVERY_SUCCESS = gauge("weir_discovery_last_success_timestamp_seconds", ["pool", "type"],

@@ -9,6 +9,7 @@ mod limits;
 mod passive;
 mod relays;
 mod rows;
+mod scale;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -121,6 +122,16 @@ impl Metrics {
         Ok(text)
     }
 
+    /// How many requests of a pool were answered so far, and the seconds that they took together.
+    pub fn durations(&self, pool: &str) -> (u64, f64) {
+        let mut table = self.collector.table();
+        table.sweep();
+        let of_pool = table.routes().filter(|(labels, _)| &*labels.pool == pool);
+        of_pool.fold((0, 0.0), |(count, seconds), (_, sum)| {
+            (count + sum.duration.count(), seconds + sum.duration.seconds)
+        })
+    }
+
     /// Gives back the budget of rows that workers have let go, at every new generation, since it may be that nobody scrapes.
     /// It ends with the process.
     pub async fn sweep(self) {
@@ -154,6 +165,7 @@ impl prometheus::core::Collector for Registered {
         families.extend(tls::families(&collector.shared.workers, &snapshot));
         families.extend(limits::families(&snapshot));
         families.extend(discovery::families(&snapshot, &collector.shared.discovery));
+        families.extend(scale::families(&collector.shared.scale));
         families
     }
 }
@@ -551,12 +563,13 @@ mod tests {
         probes.count(&Ok(()));
         let text = String::from_utf8(metrics.gather().unwrap()).unwrap();
         // Those of files have rows where a listener speaks TLS, those of ejections where a pool has rules for them: `it tls` and
-        // `it passive` have them.
+        // `it passive` have them; those of discovery where a pool has a source: `it discovery`.
         let elsewhere = [
             "weir_tls_certificate_",
             "weir_tls_file_",
             "weir_backend_eject",
             "weir_pool_panic",
+            "weir_discovery_",
         ];
         let is_elsewhere = |name: &str| elsewhere.iter().any(|start| name.starts_with(start));
         for family in ALL.iter().filter(|family| !is_elsewhere(family.name)) {

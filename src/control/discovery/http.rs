@@ -2,31 +2,22 @@
 //! It must never read more than a list may have, nor wait longer than it may take.
 //! The walk goes on in `list.rs`, which reads the answer.
 
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, CONNECTION, ETAG, HOST, HeaderValue, IF_NONE_MATCH, USER_AGENT};
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use hyper::body::Bytes;
+use hyper::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH, USER_AGENT};
+use hyper::{Request, StatusCode};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::list::{self, MAX_BYTES};
 use super::{Provider, Sink};
 use crate::config::model::{Backend, HttpList};
+use crate::control::outbound;
 use crate::rng::Rng;
 
 /// Who weir says it is.
 const AGENT: &str = concat!("weir/", env!("CARGO_PKG_VERSION"), " (discovery)");
-/// Bytes that the head of an answer may have.
-const HEAD: usize = 64 * 1024;
-/// Addresses of the server that are tried.
-const ADDRESSES: usize = 4;
-
 /// One list.
 pub(super) struct List {
     settings: HttpList,
@@ -85,79 +76,21 @@ impl List {
     }
 
     async fn fetch(&self) -> Result<Said, String> {
-        let stream = self
-            .connect()
-            .await
-            .map_err(|error| format!("no connection: {error}"))?;
-        let handshake = http1::Builder::new()
-            .max_buf_size(HEAD)
-            .handshake(TokioIo::new(stream));
-        let (mut sender, connection) = handshake.await.map_err(unreadable)?;
-        let request = self.request().map_err(|error| error.to_string())?;
-        let (mut connection, asked) = (pin!(connection), pin!(sender.send_request(request)));
-        let mut said = pin!(async {
-            let answer = asked.await.map_err(unreadable)?;
-            self.read(answer).await
-        });
-        tokio::select! {
-            biased;
-            said = &mut said => said,
-            // What it read by then is still to be had.
-            _ = &mut connection => said.await,
-        }
-    }
-
-    async fn connect(&self) -> io::Result<TcpStream> {
-        let HttpList { host, port, .. } = &self.settings;
-        let mut failure = io::Error::other("the host has no address");
-        for address in tokio::net::lookup_host(format!("{host}:{port}"))
-            .await?
-            .take(ADDRESSES)
-        {
-            match TcpStream::connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
-    }
-
-    fn request(&self) -> hyper::http::Result<Request<Empty<Bytes>>> {
-        let HttpList {
-            host, port, target, ..
-        } = &self.settings;
-        let host = match port {
-            80 => host.clone(),
-            port => format!("{host}:{port}"),
-        };
-        let mut request = Request::get(target.as_str())
-            .header(HOST, host)
+        let mut request = Request::get("/")
             .header(USER_AGENT, AGENT)
-            .header(ACCEPT, "application/json")
-            .header(CONNECTION, "close");
+            .header(ACCEPT, "application/json");
         if let Some(etag) = &self.etag {
             request = request.header(IF_NONE_MATCH, etag);
         }
-        request.body(Empty::new())
-    }
-
-    async fn read(&self, answer: Response<Incoming>) -> Result<Said, String> {
-        match answer.status() {
+        let place = &self.settings.place;
+        let answer = outbound::ask(place, request, Bytes::new(), MAX_BYTES).await?;
+        match answer.status {
             StatusCode::OK => {}
             StatusCode::NOT_MODIFIED if self.etag.is_some() => return Ok(Said::Same),
             status => return Err(format!("status {}", status.as_u16())),
         }
-        let etag = answer.headers().get(ETAG).cloned();
-        let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await;
-        let bytes = body
-            .map_err(|error| format!("the answer cannot be read: {error}"))?
-            .to_bytes();
-        let text = std::str::from_utf8(&bytes).map_err(|_| "not UTF-8 text".to_owned())?;
+        let etag = answer.headers.get(ETAG).cloned();
+        let text = std::str::from_utf8(&answer.body).map_err(|_| "not UTF-8 text".to_owned())?;
         Ok(Said::List(list::from_json(text)?, etag))
     }
-}
-
-fn unreadable(error: hyper::Error) -> String {
-    let cause = std::error::Error::source(&error).map(ToString::to_string);
-    format!("no answer: {}", cause.unwrap_or_else(|| error.to_string()))
 }
