@@ -3,89 +3,17 @@
 //! The walk goes on in `section.rs`, which reads a file against this table.
 
 mod forms;
+mod words;
 
 use super::schema::Default::{Is, Means, Required};
 use super::schema::Reload::{Instant, NewConnections, Rebind, Restart};
-use super::schema::{Choice, Default, Key, Kind, Reload};
+use super::schema::{Default, Key, Kind, Reload};
 use forms::*;
+use words::*;
+pub(super) use words::{ALGORITHM, BALANCER, FILTER, MODE, REFERRER, RETRY_ON};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
-
-const WATCH: Choice = words(&["auto", "poll", "off"]);
-const LEVEL: Choice = words(&["error", "warn", "info", "debug"]);
-const ACCESS_FORMAT: Choice = words(&["json", "combined"]);
-const PROTOCOL: Choice = words(&["http", "tcp", "udp"]);
-const PROXY_PROTOCOL: Choice = words(&["off", "accept", "require"]);
-const PROXY_VERSION: Choice = words(&["off", "v1", "v2"]);
-const PATH_CHECKS: Choice = words(&["strict", "off"]);
-pub(super) const MODE: Choice = words(&[
-    "insert",
-    "cookie-hash",
-    "route",
-    "learn",
-    "source",
-    "header",
-]);
-const SESSIONS: Choice = words(&["local", "replicated", "shared"]);
-const REBALANCE: Choice = words(&["off", "idle"]);
-const ON_FAILURE: Choice = words(&["temporary", "permanent", "wait", "error"]);
-const SAME_SITE: Choice = words(&["lax", "strict", "none"]);
-const SECURE: Choice = words(&["auto", "always", "never"]);
-pub(super) const BALANCER: Choice = Choice {
-    words: &[
-        "round-robin",
-        "least-connections",
-        "least-sessions",
-        "random-two",
-        "peak-ewma",
-        "hash source",
-        "hash uri",
-        "hash header:NAME",
-        "hash cookie:NAME",
-        "maglev",
-    ],
-    open: &["hash header:", "hash cookie:"],
-};
-const TLS_VERSION: Choice = words(&["1.2", "1.3"]);
-const CLIENT_AUTH: Choice = words(&["off", "request", "require"]);
-pub(super) const FILTER: Choice = words(&[
-    "request-headers",
-    "response-headers",
-    "rewrite-path",
-    "redirect",
-    "respond",
-    "request-id",
-    "cors",
-    "security-headers",
-    "error-pages",
-    "basic-auth",
-    "access",
-    "rate-limit",
-    "compress",
-]);
-pub(super) const RETRY_ON: Choice = words(&["connect", "reset", "5xx", "timeout"]);
-const FRAME: Choice = words(&["sameorigin", "deny", "off"]);
-pub(super) const REFERRER: Choice = words(&[
-    "strict-origin-when-cross-origin",
-    "no-referrer",
-    "no-referrer-when-downgrade",
-    "origin",
-    "origin-when-cross-origin",
-    "same-origin",
-    "strict-origin",
-    "unsafe-url",
-    "off",
-]);
-pub(super) const ALGORITHM: Choice = words(&["zstd", "br", "gzip"]);
-const SCHEME: Choice = words(&["http", "https"]);
-const QUEUE_ORDER: Choice = words(&["fifo", "adaptive-lifo"]);
-const STATE: Choice = words(&["ready", "drain", "maint"]);
-const CHECK: Choice = words(&["tcp", "http", "grpc", "udp", "none"]);
-const POOL_PROTOCOL: Choice = words(&["http1", "http2"]);
-const DISCOVERY: Choice = words(&["dns", "file", "http"]);
-const RECORDS: Choice = words(&["auto", "a", "aaaa", "both", "srv"]);
-const INITIAL: Choice = words(&["probe", "up", "down"]);
 
 /// Every key, in the order of the reference.
 #[rustfmt::skip]
@@ -610,8 +538,4 @@ const fn row(
 const fn again(path: &'static str, example: &'static str, doc: &'static str) -> Key {
     let default = Means("that of the file");
     row(path, WAIT, default, NewConnections, example, doc)
-}
-
-const fn words(words: &'static [&'static str]) -> Choice {
-    Choice { words, open: &[] }
 }
