@@ -507,7 +507,7 @@ impl Way {
                 return true;
             }
             Retry::SameBackendFresh => self.again = Some(planned),
-            Retry::Elsewhere | Retry::Anew => {
+            Retry::Elsewhere | Retry::IfAffordable | Retry::Anew => {
                 self.anew |= retry == Retry::Anew;
                 self.tried.push(planned.choice.backend);
             }
