@@ -75,6 +75,10 @@ fn page(status: &Value) -> String {
         );
         page += &table(each(&pool["backends"]));
         page.extend(each(&pool["backends"]).filter_map(ejected));
+        let leaving = each(&pool["backends"]).filter(|backend| backend["set_by"] == "check");
+        page.extend(
+            leaving.map(|own| format!("  {}: it asks to be drained\n", text(&own["name"]))),
+        );
         let set = each(&pool["backends"]).filter(|backend| backend["set_by"] == "api");
         page.extend(set.map(|backend| {
             let [name, state, at] = ["name", "state", "set_at"].map(|key| text(&backend[key]));

@@ -451,6 +451,10 @@ pub enum Check {
         host: Option<String>,
         /// Status codes that mean health, as inclusive ranges.
         expect: Vec<(u16, u16)>,
+        /// Status codes by which a backend asks to be drained, as inclusive ranges; they mean health too.
+        drain_on: Vec<(u16, u16)>,
+        /// Text that the body of a healthy answer has in it; absent: any body will do.
+        body: Option<String>,
     },
     /// A call of the gRPC health service, version 1.
     Grpc {

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::standing::Record;
@@ -41,6 +41,8 @@ pub struct Live {
     pub address: SocketAddr,
     epoch: Arc<Epoch>,
     health: AtomicU8,
+    /// Whether it asks to be drained, by the status that answers its check.
+    leaving: AtomicBool,
     /// For how long it has been serving, in milliseconds, as far as that matters to its pool.
     warm: AtomicU32,
     load: Line<Load>,
@@ -96,8 +98,16 @@ impl Epoch {
 }
 
 impl Backend {
-    /// What the operator wants of it.
+    /// What is wanted of it: what the operator wants, or a drain if it asks for one itself.
     pub fn admin(&self) -> AdminState {
+        match self.set() {
+            AdminState::Ready if self.live.is_leaving() => AdminState::Drain,
+            state => state,
+        }
+    }
+
+    /// What the operator wants of it.
+    pub fn set(&self) -> AdminState {
         let states = AdminState::ALL;
         let over = usize::from(self.over.0.load(Ordering::Relaxed));
         over.checked_sub(1)
@@ -121,6 +131,7 @@ impl Live {
             address,
             epoch,
             health: AtomicU8::new(health as u8),
+            leaving: AtomicBool::new(false),
             changed: AtomicU64::new(0),
             made: clock::now(),
             warm: AtomicU32::new(0),
@@ -134,6 +145,21 @@ impl Live {
     #[inline]
     pub fn health(&self) -> Health {
         Health::from_u8(self.health.load(Ordering::Relaxed))
+    }
+
+    /// Whether it asks to be drained.
+    #[inline]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Records whether it asks to be drained; whether that is news, by which every worker looks again. Only control may call it.
+    pub fn set_leaving(&self, is_leaving: bool) -> bool {
+        let is_news = self.leaving.swap(is_leaving, Ordering::Relaxed) != is_leaving;
+        if is_news {
+            self.epoch.advance();
+        }
+        is_news
     }
 
     /// Since when that has been the observed state.

@@ -29,6 +29,7 @@ mod limits_rates;
 mod live_sessions;
 mod machinery;
 mod passive;
+mod passive_checks;
 mod placement;
 mod proxy_protocol;
 mod rebalance;

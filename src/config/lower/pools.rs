@@ -301,20 +301,8 @@ fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> 
     let path = section.text(report, "path", names::target);
     let host = section.text(report, "host", names::authority);
     let service = section.text(report, "service", names::service);
-    let others: &[(&'static str, &str)] = match kind {
-        Type::Http => &[("service", "grpc"), ("send", "udp")],
-        Type::Grpc => &[("path", "http"), ("expect", "http"), ("send", "udp")],
-        Type::Udp => &[("path", "http"), ("host", "http"), ("service", "grpc")],
-        Type::Tcp | Type::None => &[
-            ("path", "http"),
-            ("host", "http"),
-            ("expect", "http"),
-            ("service", "grpc"),
-            ("send", "udp"),
-        ],
-    };
     report.extend(
-        others
+        of_others(kind)
             .iter()
             .filter_map(|(name, of)| of_another_check(section, name, of)),
     );
@@ -327,6 +315,10 @@ fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> 
             expect: section
                 .text(report, "expect", values::statuses)
                 .unwrap_or_else(|| vec![SOUND]),
+            drain_on: section
+                .text(report, "drain_on_status", values::statuses)
+                .unwrap_or_default(),
+            body: section.text(report, "expect_body", |text| Ok(text.to_owned())),
             http2: protocol == PoolProtocol::Http2,
         },
         Type::Grpc => Check::Grpc {
@@ -343,6 +335,36 @@ fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> 
                 expect: bytes("expect").unwrap_or_default(),
             }
         }
+    }
+}
+
+/// The keys that a check of this type has no use for, and the types that have.
+fn of_others(kind: Type) -> &'static [(&'static str, &'static str)] {
+    match kind {
+        Type::Http => &[("service", "grpc"), ("send", "udp")],
+        Type::Grpc => &[
+            ("path", "http"),
+            ("expect", "http"),
+            ("drain_on_status", "http"),
+            ("expect_body", "http"),
+            ("send", "udp"),
+        ],
+        Type::Udp => &[
+            ("path", "http"),
+            ("host", "http"),
+            ("drain_on_status", "http"),
+            ("expect_body", "http"),
+            ("service", "grpc"),
+        ],
+        Type::Tcp | Type::None => &[
+            ("path", "http"),
+            ("host", "http"),
+            ("expect", "http"),
+            ("drain_on_status", "http"),
+            ("expect_body", "http"),
+            ("service", "grpc"),
+            ("send", "udp"),
+        ],
     }
 }
 

@@ -249,7 +249,11 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overri
         weight: backend.weight,
         share: (pool.slow_start).map(|time| f64::from(share(live.warm(), time)) / f64::from(FULL)),
         state: admin.as_str(),
-        set_by: if over.is_some() { "api" } else { "file" },
+        set_by: match over {
+            _ if backend.set() != admin => "check",
+            Some(_) => "api",
+            None => "file",
+        },
         set_at: over.map(|over| Rfc3339(over.set_wall_millis).to_string()),
         health: health.as_str(),
         effective: Effective::of(backend).as_str(),

@@ -5,7 +5,7 @@
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST, USER_AGENT};
@@ -14,8 +14,8 @@ use hyper_util::rt::TokioIo;
 
 use super::{AGENT, Failure, Outcome, Probe, Target, http2};
 
-/// A body is read up to here, so that the backend sees an orderly end instead of a reset.
-const BODY: usize = 16 * 1024;
+/// A body is read up to here: what it must have in it stands there, and the backend sees an orderly end instead of a reset.
+pub(super) const BODY: usize = 16 * 1024;
 /// And no longer than this.
 const BODY_WAIT: Duration = Duration::from_millis(100);
 /// Bytes that the head of an answer may have.
@@ -27,6 +27,10 @@ pub(super) struct Http {
     pub(super) path: String,
     pub(super) host: Option<String>,
     pub(super) expect: Vec<(u16, u16)>,
+    /// Statuses by which a backend asks to be drained.
+    pub(super) drain_on: Vec<(u16, u16)>,
+    /// What the body must have in it.
+    pub(super) body: Option<String>,
     /// Whether the backend speaks HTTP/2.
     pub(super) http2: bool,
 }
@@ -37,25 +41,37 @@ impl Probe for Http {
         target: &'a Target,
     ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
         Box::pin(async move {
-            let status = match self.http2 {
-                true => http2::status(target, &self.path, self.host.as_deref()).await?,
+            let (wants_body, host) = (self.body.is_some(), self.host.as_deref());
+            let (status, body) = match self.http2 {
+                true => http2::get(target, &self.path, host, wants_body).await?,
                 false => {
                     let request = self
                         .request(target)
                         .map_err(|error| Failure::Local(error.to_string()))?;
-                    ask(target, request).await?
+                    ask(target, request, wants_body).await?
                 }
             };
-            let expected = |&(first, last): &(u16, u16)| (first..=last).contains(&status);
-            match self.expect.iter().any(expected) {
-                true => Ok(()),
-                false => Err(Failure::Status(status)),
-            }
+            self.judge(status, &body)
         })
     }
 }
 
 impl Http {
+    fn judge(&self, status: u16, body: &[u8]) -> Outcome {
+        let holds = |&(first, last): &(u16, u16)| (first..=last).contains(&status);
+        if self.drain_on.iter().any(holds) {
+            return Err(Failure::Drain(status));
+        }
+        if !self.expect.iter().any(holds) {
+            return Err(Failure::Status(status));
+        }
+        let is_in = |text: &String| memchr::memmem::find(body, text.as_bytes()).is_some();
+        match self.body.as_ref().filter(|text| !is_in(text)) {
+            Some(text) => Err(Failure::Body(text.clone())),
+            None => Ok(()),
+        }
+    }
+
     fn request(&self, target: &Target) -> http::Result<Request<Empty<Bytes>>> {
         let address = target.address.to_string();
         Request::get(self.path.as_str())
@@ -66,8 +82,12 @@ impl Http {
     }
 }
 
-/// The status of the answer.
-async fn ask(target: &Target, request: Request<Empty<Bytes>>) -> Result<u16, Failure> {
+/// The status of the answer, and its body if that is wanted, or as much of it as there is.
+async fn ask(
+    target: &Target,
+    request: Request<Empty<Bytes>>,
+    wants_body: bool,
+) -> Result<(u16, Vec<u8>), Failure> {
     let stream = target.connect().await?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD)
@@ -83,17 +103,36 @@ async fn ask(target: &Target, request: Request<Empty<Bytes>>) -> Result<u16, Fai
     };
     let answer = answer.map_err(|error| unreadable(&error))?;
     let status = answer.status().as_u16();
-    tokio::select! {
-        () = read_body(answer) => {}
-        _ = connection => {}
+    let mut body = Vec::new();
+    {
+        let mut reading = pin!(read_body(answer, wants_body, &mut body));
+        tokio::select! {
+            biased;
+            () = &mut reading => {}
+            // What came with its end is there to be read.
+            _ = &mut connection => reading.await,
+        }
     }
-    Ok(status)
+    Ok((status, body))
 }
 
-/// Whatever comes of the body, the status has decided.
-async fn read_body(answer: Response<Incoming>) {
-    let body = Limited::new(answer.into_body(), BODY);
-    let _ = tokio::time::timeout(BODY_WAIT, body.collect()).await;
+/// Reads the first of a body. Where nobody wants it, that is for the backend's sake, and does not last.
+async fn read_body(answer: Response<Incoming>, wants: bool, read: &mut Vec<u8>) {
+    let mut body = answer.into_body();
+    let reading = async {
+        while read.len() < BODY
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            let data = frame.data_ref().map_or(&[][..], |data| data);
+            read.extend_from_slice(&data[..data.len().min(BODY - read.len())]);
+        }
+    };
+    match wants {
+        true => reading.await,
+        false => tokio::time::timeout(BODY_WAIT, reading)
+            .await
+            .unwrap_or_default(),
+    }
 }
 
 fn unreadable(error: &hyper::Error) -> Failure {
@@ -141,6 +180,8 @@ mod tests {
             path: "/healthz?deep=1".into(),
             host: host.map(Into::into),
             expect: vec![(200, 299), (304, 304)],
+            drain_on: vec![(404, 404)],
+            body: None,
             http2: false,
         }
     }
@@ -195,6 +236,41 @@ mod tests {
         ] {
             let (target, thread) = backend(answer);
             assert_eq!(probe(None).probe(&target).await, outcome, "{answer:?}");
+            thread.join().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_must_have_what_is_wanted_and_a_status_may_ask_for_a_drain() {
+        let no = || Err(Failure::Body("ready: yes".into()));
+        let long = format!("HTTP/1.1 200 OK\r\n\r\n{}ready: yes", "x".repeat(BODY)).leak();
+        for (answer, outcome) in [
+            (
+                &b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\na\nready: yes\nb"[..],
+                Ok(()),
+            ),
+            (b"HTTP/1.1 200 OK\r\n\r\nready: yes", Ok(())),
+            (
+                b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nready: no",
+                no(),
+            ),
+            (b"HTTP/1.1 204 No Content\r\n\r\n", no()),
+            (long.as_bytes(), no()),
+            (
+                b"HTTP/1.1 404 Gone\r\nContent-Length: 0\r\n\r\n",
+                Err(Failure::Drain(404)),
+            ),
+            (
+                b"HTTP/1.1 500 Oh\r\nContent-Length: 10\r\n\r\nready: yes",
+                Err(Failure::Status(500)),
+            ),
+        ] {
+            let (target, thread) = backend(answer);
+            let probe = Http {
+                body: Some("ready: yes".into()),
+                ..probe(None)
+            };
+            assert_eq!(probe.probe(&target).await, outcome);
             thread.join().unwrap();
         }
     }

@@ -9,7 +9,7 @@ use ::http::{Method, Request, Response, Uri, header};
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::RecvStream;
 
-use super::{AGENT, Failure, Outcome, Probe, Target};
+use super::{AGENT, Failure, Outcome, Probe, Target, http};
 
 /// Bytes of a body that are looked at; the answer of a health service has two.
 const BODY: usize = 1024;
@@ -48,15 +48,26 @@ impl Probe for Grpc {
     }
 }
 
-/// The status of a GET.
-pub(super) async fn status(
+/// The status of a GET, and the first of its body if that is wanted.
+pub(super) async fn get(
     target: &Target,
     path: &str,
     host: Option<&str>,
-) -> Result<u16, Failure> {
+    wants_body: bool,
+) -> Result<(u16, Vec<u8>), Failure> {
     let request = request(Method::GET, path, host, target)?;
     let answer = call(target, request, None).await?;
-    Ok(answer.status().as_u16())
+    let (status, mut body) = (answer.status().as_u16(), answer.into_body());
+    let mut read = Vec::new();
+    while wants_body
+        && read.len() < http::BODY
+        && let Some(Ok(piece)) = poll_fn(|cx| body.poll_data(cx)).await
+    {
+        // It cannot fail: so much has arrived.
+        let _ = body.flow_control().release_capacity(piece.len());
+        read.extend_from_slice(&piece[..piece.len().min(http::BODY - read.len())]);
+    }
+    Ok((status, read))
 }
 
 fn request(

@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Failure, Outcome};
 
 /// The values of the `result` label.
-pub const RESULTS: [&str; 6] = ["pass", "connect", "timeout", "status", "protocol", "local"];
+pub const RESULTS: [&str; 8] = [
+    "pass", "connect", "timeout", "status", "protocol", "local", "body", "drain",
+];
 
 /// Counts of every backend that is probed.
 #[derive(Debug, Default)]
@@ -55,7 +57,7 @@ impl ProbeCounts {
 
     /// Whether a check has ever passed.
     pub(super) fn any_passed(&self) -> bool {
-        self.0[0].load(Relaxed) > 0
+        self.0[0].load(Relaxed) > 0 || self.0[7].load(Relaxed) > 0
     }
 
     pub(in crate::control) fn count(&self, outcome: &Outcome) {
@@ -66,6 +68,8 @@ impl ProbeCounts {
             Err(Failure::Status(_)) => 3,
             Err(Failure::Protocol(_)) => 4,
             Err(Failure::Local(_)) => 5,
+            Err(Failure::Body(_)) => 6,
+            Err(Failure::Drain(_)) => 7,
         };
         self.0[result].fetch_add(1, Relaxed);
     }

@@ -89,6 +89,10 @@ pub enum Failure {
     Timeout(Duration),
     /// An answer with a status that does not mean health.
     Status(u16),
+    /// An answer whose body has not what it should: this.
+    Body(String),
+    /// No failure: an answer with a status by which a backend that is well asks to be drained.
+    Drain(u16),
     /// A connection, but no answer that can be read.
     Protocol(String),
     /// weir could not ask, which says nothing about the backend.
@@ -101,6 +105,8 @@ impl fmt::Display for Failure {
             Failure::Connect(why) | Failure::Protocol(why) => f.write_str(why),
             Failure::Timeout(after) => write!(f, "timeout after {after:?}"),
             Failure::Status(status) => write!(f, "status {status}"),
+            Failure::Drain(status) => write!(f, "it asks to be drained: status {status}"),
+            Failure::Body(text) => write!(f, "the body has no {text:?}"),
             Failure::Local(why) => write!(f, "cannot ask: {why}"),
         }
     }
@@ -141,11 +147,15 @@ fn probe_for(settings: &Settings) -> Option<Box<dyn Probe>> {
             path,
             host,
             expect,
+            drain_on,
+            body,
             http2,
         } => Some(Box::new(http::Http {
             path: path.clone(),
             host: host.clone(),
             expect: expect.clone(),
+            drain_on: drain_on.clone(),
+            body: body.clone(),
             http2: *http2,
         })),
         Check::Udp { send, expect } => Some(Box::new(udp::Udp {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::ledger::Ledger;
 use super::task::{Watched, watch};
 use super::{Probe, Target, probe_for};
-use crate::config::model::{Health as Settings, ProxyVersion};
+use crate::config::model::{Check, Health as Settings, ProxyVersion};
 use crate::control::task::Task;
 use crate::policy::health::Health;
 use crate::rng::Rng;
@@ -99,6 +99,9 @@ impl Supervisor {
 
     fn start(&mut self, watched: Arc<Watched>, settings: &Settings, pool: &Pool) -> Running {
         let probe = (self.probe_for)(settings);
+        if !matches!(&settings.check, Check::Http { drain_on, .. } if !drain_on.is_empty()) {
+            watched.ask_to_drain(None);
+        }
         if probe.is_none() && watched.live.health() != Health::Up {
             watched.change(Health::Up, "nothing is checked");
         }
@@ -137,7 +140,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::config::model::{AdminState, Check, Config, Initial};
+    use crate::config::model::{AdminState, Config, Initial};
     use crate::control::probes::{Failure, Outcome, RESULTS};
     use crate::control::sample::snapshot;
     use crate::state::sample::{config, loopback};

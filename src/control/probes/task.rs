@@ -63,6 +63,18 @@ impl Watched {
         }
     }
 
+    /// Drains a backend that asks for it by the status of its answer, or ends that.
+    pub(super) fn ask_to_drain(&self, status: Option<u16>) {
+        if !self.live.set_leaving(status.is_some()) {
+            return;
+        }
+        let (pool, name) = (&self.pool, self.name());
+        match status {
+            Some(status) => log::info!("health: {pool}/{name} asks to be drained: status {status}"),
+            None => log::info!("health: {pool}/{name} does not ask to be drained any more"),
+        }
+    }
+
     fn name(&self) -> Arc<str> {
         let name = self.name.lock().unwrap_or_else(PoisonError::into_inner);
         name.clone()
@@ -118,7 +130,7 @@ pub(super) async fn watch(
         };
         watched.counts.count(&outcome);
         course.observe(&watched, &outcome);
-        if outcome.is_ok() {
+        if matches!(outcome, Ok(()) | Err(Failure::Drain(_))) {
             watched.excuse();
         }
         let interval = match watched.counts.any_passed() {
@@ -150,8 +162,13 @@ impl Course {
 
     fn observe(&mut self, watched: &Watched, outcome: &Outcome) {
         let was_blind = std::mem::replace(&mut self.blind, false);
+        match outcome {
+            Ok(()) => watched.ask_to_drain(None),
+            Err(Failure::Drain(status)) => watched.ask_to_drain(Some(*status)),
+            Err(_) => {}
+        }
         let changed = match outcome {
-            Ok(()) => self.machine.observe(Verdict::Pass),
+            Ok(()) | Err(Failure::Drain(_)) => self.machine.observe(Verdict::Pass),
             Err(failure @ Failure::Local(_)) => {
                 self.blind = true;
                 if !was_blind {
@@ -164,7 +181,9 @@ impl Course {
         };
         match (changed, outcome) {
             (None, _) => {}
-            (Some(health), Ok(())) => watched.change(health, "the check passes"),
+            (Some(health), Ok(()) | Err(Failure::Drain(_))) => {
+                watched.change(health, "the check passes")
+            }
             (Some(health), Err(failure)) => watched.change(health, &failure.to_string()),
         }
     }
