@@ -336,8 +336,8 @@ mod tests {
             let mut after = before.clone();
             after.pools[0].backends.remove(3);
             let snapshot = served(before);
-            let live = snapshot.pools[0].backends[3].live.clone();
-            let (_lease, _upgrade) = (live.lease(), live.upgrade());
+            let leaving = &snapshot.pools[0].backends[3];
+            let (_lease, _upgrade) = (leaving.lease(), leaving.upgrade());
             let report = Report::of(&snapshot, &after);
             let cost = &report.pools[0];
             assert_eq!((cost.in_flight, cost.upgraded), (1, 1));

@@ -297,7 +297,7 @@ async fn count(world: &World) {
         for (ordinal, pool) in generation.snapshot.pools.iter().enumerate() {
             let view = generation.pool(ordinal);
             let sets = view.eligible(pool);
-            let (fresh, loads) = (sets.fresh(), PoolLoads(pool));
+            let (fresh, loads) = (sets.fresh(), PoolLoads { pool, view: None });
             for own in fresh.list() {
                 let weight = pool.backends[own.index()].weight;
                 let most = u32::from(weight) * 250;

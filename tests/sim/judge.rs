@@ -247,7 +247,10 @@ impl Shadow {
         else {
             return false;
         };
-        let loads = PoolLoads(asked.pool);
+        let loads = PoolLoads {
+            pool: asked.pool,
+            view: None,
+        };
         // With sessions in a store apart, a busy home is left for once.
         let is_strewn =
             sticky.sessions == "shared" && !chosen.for_good && loads.in_flight(own) >= 8;
@@ -291,7 +294,10 @@ impl Shadow {
         if sticky.is_by_key() || asked.pool.slow_start.is_some() {
             return;
         }
-        let loads = PoolLoads(asked.pool);
+        let loads = PoolLoads {
+            pool: asked.pool,
+            view: None,
+        };
         let weight = |own: BackendIndex| f64::from(asked.pool.backends[own.index()].weight);
         let sessions = |own: BackendIndex| f64::from(loads.sessions(own));
         let weights: f64 = able.fresh.iter().map(|own| weight(*own)).sum();

@@ -147,7 +147,7 @@ impl Client {
             };
             let (pool, _) = place(&generation, &name);
             let backend = &pool.backends[planned.choice.backend.index()];
-            let _lease = backend.live.lease();
+            let _lease = backend.lease().expect("no backend has a limit");
             let _shadow = world.shadow.borrow().enter(&backend.live);
             let arrival = planned.choice.is_new().then(|| backend.live.arrival());
             let outcome = way.attempt(world, &planned).await;
@@ -259,6 +259,7 @@ impl Client {
             fill_secure: &mut fill_secure,
             patient: asked.patient,
             asks: false,
+            gives_up: false,
             anew: way.anew,
             watched: pool
                 .sessions
@@ -270,7 +271,7 @@ impl Client {
             balancer: &view.balancer,
             ring: &pool.ring,
             sets: &sets,
-            loads: &PoolLoads(pool),
+            loads: &PoolLoads { pool, view: None },
         };
         let rng = &mut world.workers[way.worker].rng.borrow_mut();
         choose(&view, sticky, &way.tried, facts, rng)
@@ -301,7 +302,7 @@ impl Client {
             balancer: &view.balancer,
             ring: &pool.ring,
             sets: &sets,
-            loads: &PoolLoads(pool),
+            loads: &PoolLoads { pool, view: None },
         };
         let (_, place) = foresee(&view, sticky, facts);
         let is_kept = matches!(choice, Ok(choice) if !choice.is_new());
@@ -498,7 +499,7 @@ impl Way {
             rules: None,
         });
         match retry {
-            Retry::Never | Retry::IfAffordable => {
+            Retry::Never => {
                 world.count("failed");
                 return false;
             }
