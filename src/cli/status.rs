@@ -87,30 +87,31 @@ fn page(status: &Value) -> String {
             text(&canary["pool"])
         );
     }
-    for pool in each(&status["pools"]) {
-        page += &format!(
-            "\npool {} ({})\n",
-            text(&pool["name"]),
-            text(&pool["balancer"])
-        );
-        page += &discovery(&pool["discovery"]);
-        page += &scale(&pool["scale"]);
-        if let Some(queued @ 1..) = pool["queued"].as_u64() {
-            page += &format!("  {queued} wait: every backend has all that it may have\n");
-        }
-        page += &table(each(&pool["backends"]));
-        page.extend(each(&pool["backends"]).filter_map(ejected));
-        page.extend(each(&pool["backends"]).filter_map(limited));
-        let backups = each(&pool["backends"]).filter(|backend| backend["backup"] == true);
-        page.extend(backups.map(|backend| format!("  {}: a backup\n", text(&backend["name"]))));
-        let leaving = each(&pool["backends"]).filter(|backend| backend["set_by"] == "check");
-        page.extend(
-            leaving.map(|own| format!("  {}: it asks to be drained\n", text(&own["name"]))),
-        );
-        let set = each(&pool["backends"]).filter(|backend| backend["set_by"] == "api");
-        let line = |backend: &Value| format!("  {}", self::set(&text(&backend["name"]), backend));
-        page.extend(set.map(line));
+    page.extend(each(&status["pools"]).map(pool));
+    page
+}
+
+fn pool(pool: &Value) -> String {
+    let mut page = format!(
+        "\npool {} ({})\n",
+        text(&pool["name"]),
+        text(&pool["balancer"])
+    );
+    page += &discovery(&pool["discovery"]);
+    page += &scale(&pool["scale"]);
+    if let Some(queued @ 1..) = pool["queued"].as_u64() {
+        page += &format!("  {queued} wait: every backend has all that it may have\n");
     }
+    page += &table(each(&pool["backends"]));
+    page.extend(each(&pool["backends"]).filter_map(ejected));
+    page.extend(each(&pool["backends"]).filter_map(limited));
+    let backups = each(&pool["backends"]).filter(|backend| backend["backup"] == true);
+    page.extend(backups.map(|backend| format!("  {}: a backup\n", text(&backend["name"]))));
+    let leaving = each(&pool["backends"]).filter(|backend| backend["set_by"] == "check");
+    page.extend(leaving.map(|own| format!("  {}: it asks to be drained\n", text(&own["name"]))));
+    let set = each(&pool["backends"]).filter(|backend| backend["set_by"] == "api");
+    let line = |backend: &Value| format!("  {}", self::set(&text(&backend["name"]), backend));
+    page.extend(set.map(line));
     page
 }
 

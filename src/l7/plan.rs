@@ -13,6 +13,7 @@ use super::handshake::{check_host, introduce};
 use super::head::Head;
 use super::judge::judge_failure;
 use super::protect;
+use super::queue::Queued;
 use super::reject::Failure;
 use super::retry::Retrying;
 use super::session::{Shown, look_up};
@@ -34,7 +35,7 @@ use crate::state::backend::Backend;
 use crate::state::flights::Flight;
 use crate::state::snapshot::{Pool, Route};
 use crate::upstream::generation::{Generation, PoolLoads};
-use crate::upstream::queue::{Place, Want};
+use crate::upstream::queue::Want;
 
 /// The attempts that failed so far.
 #[derive(Debug, Default)]
@@ -57,13 +58,9 @@ pub(super) struct Attempts {
     /// Whether a store was asked for its session.
     has_asked: bool,
     /// Which of the ways of its route it takes; absent: that is not decided.
-    pub(super) way: Option<usize>,
-    /// Its place in the pool's queue.
-    pub(super) place: Option<Place>,
-    /// Until when it waits for a backend that has all that it may have.
-    pub(super) waits_until: Option<Instant>,
-    /// Whether it has waited in vain for its home to have room.
-    pub(super) gives_up: bool,
+    pub(super) way: Option<u32>,
+    /// There when every backend for it has had all that it may have.
+    pub(super) queued: Option<Box<Queued>>,
 }
 
 /// What a request waits for.
@@ -103,7 +100,7 @@ impl Attempts {
     #[inline]
     fn must_queue(&self, generation: &Generation, pool: usize) -> bool {
         generation.snapshot.pools[pool].is_limited
-            && self.place.is_none()
+            && (self.queued.as_ref()).is_none_or(|queued| queued.place.is_none())
             && !generation.pool(pool).queue.is_empty()
     }
 
@@ -256,8 +253,11 @@ pub(super) fn plan(
     let (limits, started) = (&snapshot.config.limits, exchange.facts.started);
     let request = request_of(known, &exchange.received, &mut scratch.lines, limits)?;
     let head = &request.head;
-    let (trusted, tls) = (&snapshot.config.trusted_proxies, &exchange.client.tls);
-    let source = Source::of(head, exchange.client.remote, tls.is_some(), trusted);
+    let (trusted, tls) = (
+        &snapshot.config.trusted_proxies,
+        exchange.client.tls.is_some(),
+    );
+    let source = Source::of(head, exchange.client.remote, tls, trusted);
     (exchange.facts.client, exchange.facts.secure) = (source.client, source.secure);
     if !attempts.is_planned {
         protect::ask_gate(snapshot, exchange.listener, &source, head, started)?;
@@ -408,7 +408,7 @@ fn choose_backend(
         fill_secure: &mut fill_secure,
         patient: attempts.is_patient(route, facts.now),
         asks: !attempts.has_asked,
-        gives_up: attempts.gives_up,
+        gives_up: (attempts.queued.as_ref()).is_some_and(|queued| queued.gives_up),
         anew: attempts.anew,
         watched: (pool.sessions.as_ref()).and_then(|sessions| sessions.watched(facts.now)),
         may_move: &may_move,

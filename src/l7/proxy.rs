@@ -46,7 +46,7 @@ async fn forward(exchange: &mut Exchange<'_>) -> Result<Next, Failure> {
             attempts.crowd(exchange);
             continue;
         };
-        attempts.place = None;
+        attempts.leave_queue();
         let arrival = Arrival::of(&generation.snapshot, &mut plan);
         let began = latency::begin(pool);
         let result = exchange

@@ -4,6 +4,7 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Instant;
 
 use super::exchange::Exchange;
 use super::plan::Attempts;
@@ -12,6 +13,27 @@ use crate::clock;
 use crate::config::model::Sessions;
 use crate::state::waiting::Shed;
 use crate::upstream::queue::{Place, Want};
+
+/// What a request keeps that waits in a queue, or did.
+#[derive(Debug, Default)]
+pub(super) struct Queued {
+    /// Its place, until it has a backend.
+    pub(super) place: Option<Place>,
+    /// Until when it waits.
+    until: Option<Instant>,
+    /// Whether it has waited in vain for its home to have room.
+    pub(super) gives_up: bool,
+}
+
+impl Attempts {
+    /// Makes way for those behind it.
+    #[inline]
+    pub(super) fn leave_queue(&mut self) {
+        if let Some(queued) = &mut self.queued {
+            queued.place = None;
+        }
+    }
+}
 
 /// Waits until the request is called, at most until the pool's wait is over. A client whose session several know does not wait for its
 /// own backend any more then.
@@ -33,7 +55,8 @@ pub(super) async fn await_room(
     };
     let pool = &generation.snapshot.pools[route.pool];
     let began = clock::now();
-    let place = match attempts.place.take() {
+    let queued = attempts.queued.get_or_insert_default();
+    let place = match queued.place.take() {
         Some(place) => {
             place.stay(want, began);
             place
@@ -42,7 +65,7 @@ pub(super) async fn await_room(
             Place::take(&local, &generation, route.pool, want, began).ok_or(Failure::QueueFull)?
         }
     };
-    let until = *(attempts.waits_until).get_or_insert(began + pool.queue.timeout);
+    let until = *(queued.until).get_or_insert(began + pool.queue.timeout);
     let mut is_first = true;
     let called = poll_fn(|cx| {
         exchange.watch_client(cx)?;
@@ -58,13 +81,13 @@ pub(super) async fn await_room(
     .await;
     exchange.facts.queued += clock::now() - began;
     if called? {
-        attempts.place = Some(place);
+        queued.place = Some(place);
         return Ok(());
     }
     let sessions = route.sticky.as_ref().map(|sticky| sticky.sessions);
     let may_leave = want != Want::Any && sessions.is_some_and(|own| own != Sessions::Local);
-    if may_leave && !attempts.gives_up {
-        (attempts.gives_up, attempts.place) = (true, Some(place));
+    if may_leave && !queued.gives_up {
+        (queued.gives_up, queued.place) = (true, Some(place));
         return Ok(());
     }
     pool.waiting.shed(Shed::Timeout);

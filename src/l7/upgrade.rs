@@ -84,7 +84,7 @@ struct Upgraded<'c> {
     relay: Relay,
     story: Story,
     _lease: UpgradeLease,
-    _slot: Option<Slot>,
+    _slot: Option<Box<Slot>>,
 }
 
 /// What the access log will tell.
@@ -130,7 +130,7 @@ impl<'c> Upgraded<'c> {
             relay: Relay::new(early, answer.backlog, idle),
             story,
             _lease: switched?,
-            _slot: slot,
+            _slot: slot.map(Box::new),
         })
     }
 

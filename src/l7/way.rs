@@ -19,12 +19,15 @@ impl Attempts {
         ordinal: usize,
         facts: &Facts<'_>,
     ) -> (usize, &'a Route) {
-        let way = match (self.way, &snapshot.routes[ordinal].canary) {
+        let way = match (
+            self.way.map(|way| way as usize),
+            &snapshot.routes[ordinal].canary,
+        ) {
             (Some(way), _) => way,
             (None, None) => ordinal,
             (None, Some(split)) => {
                 let way = side(local, snapshot, ordinal, split, facts);
-                self.way = Some(way);
+                self.way = Some(way as u32);
                 way
             }
         };
@@ -36,7 +39,8 @@ impl Attempts {
     pub(super) fn fall_back(&mut self, fallback: Option<usize>) -> bool {
         let fallback = fallback.filter(|_| self.is_untried());
         if fallback.is_some() {
-            (self.way, self.place) = (fallback, None);
+            self.way = fallback.map(|way| way as u32);
+            self.leave_queue();
         }
         fallback.is_some()
     }

@@ -49,14 +49,11 @@ pub(super) fn lower(
             has_check: check.value("type").is_some(),
             check_time: time.map(|value| value.span),
         });
-        let protocol = section.choice(
-            report,
-            "protocol",
-            [
-                ("http1", PoolProtocol::Http1),
-                ("http2", PoolProtocol::Http2),
-            ],
-        );
+        let protocols = [
+            ("http1", PoolProtocol::Http1),
+            ("http2", PoolProtocol::Http2),
+        ];
+        let protocol = section.choice(report, "protocol", protocols);
         let limits = load::limits(report, &section, BackendLimits::default());
         pools.push(Pool {
             protocol,

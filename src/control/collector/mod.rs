@@ -565,13 +565,17 @@ mod tests {
         probes.count(&Ok(()));
         let text = String::from_utf8(metrics.gather().unwrap()).unwrap();
         // Those of files have rows where a listener speaks TLS, those of ejections where a pool has rules for them: `it tls` and
-        // `it passive` have them; those of discovery where a pool has a source: `it discovery`.
+        // `it passive` have them; those of discovery, scaling and queues where a pool has
+        // them: `it discovery`, `it scale` and `it queue`.
         let elsewhere = [
             "weir_tls_certificate_",
             "weir_tls_file_",
             "weir_backend_eject",
             "weir_pool_panic",
             "weir_discovery_",
+            "weir_scale_",
+            "weir_pool_queue",
+            "weir_pool_shed",
         ];
         let is_elsewhere = |name: &str| elsewhere.iter().any(|start| name.starts_with(start));
         for family in ALL.iter().filter(|family| !is_elsewhere(family.name)) {
