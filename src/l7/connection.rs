@@ -151,7 +151,7 @@ mod tests {
         assert!(size <= 384, "{size} bytes");
     }
 
-    /// One allocation a request, of a size for which the allocator has its fastest way.
+    /// One allocation a request, of a size that the allocator keeps at hand: it has one for each quarter from 1 KiB to 2 KiB.
     #[test]
     fn a_request_in_flight_is_small() {
         fn size_of_future<'a, F: Future + 'a>(
@@ -160,6 +160,6 @@ mod tests {
             size_of::<F>()
         }
         let size = size_of_future(proxy);
-        assert!(size <= 1168, "{size} bytes");
+        assert!(size <= 1280, "{size} bytes");
     }
 }

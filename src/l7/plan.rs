@@ -253,11 +253,8 @@ pub(super) fn plan(
     let (limits, started) = (&snapshot.config.limits, exchange.facts.started);
     let request = request_of(known, &exchange.received, &mut scratch.lines, limits)?;
     let head = &request.head;
-    let (trusted, tls) = (
-        &snapshot.config.trusted_proxies,
-        exchange.client.tls.is_some(),
-    );
-    let source = Source::of(head, exchange.client.remote, tls, trusted);
+    let (trusted, tls) = (&snapshot.config.trusted_proxies, &exchange.client.tls);
+    let source = Source::of(head, exchange.client.remote, tls.is_some(), trusted);
     (exchange.facts.client, exchange.facts.secure) = (source.client, source.secure);
     if !attempts.is_planned {
         protect::ask_gate(snapshot, exchange.listener, &source, head, started)?;
@@ -299,10 +296,9 @@ pub(super) fn plan(
     exchange.facts.route = Some(ordinal);
     facts.session = look_up(snapshot, route, &facts);
     exchange.facts.session = facts.session.map(Shown::from);
-    let first_flight = FirstFlight::of(snapshot, route, &facts);
-    let (client, flight) = (&mut *exchange.client, first_flight.as_ref());
-    let last = exchange.facts.choice.filter(|_| attempts.repeats);
-    let chosen = choose_together(client, &generation, route, &facts, attempts, flight, last);
+    let (client, last) = (&mut *exchange.client, exchange.facts.choice);
+    let last = last.filter(|_| attempts.repeats);
+    let chosen = choose_together(client, &generation, route, &facts, attempts, last);
     let (choice, flight) = match chosen {
         Ok(chosen) => chosen,
         Err(nowhere) => return attempts.stay(nowhere, &generation, route, head),
@@ -350,9 +346,10 @@ fn choose_together(
     route: &Route,
     facts: &Facts<'_>,
     attempts: &Attempts,
-    first_flight: Option<&FirstFlight<'_>>,
     last: Option<Choice>,
 ) -> Result<(Choice, Option<(Flight, bool)>), Nowhere> {
+    let first_flight = FirstFlight::of(&generation.snapshot, route, facts);
+    let first_flight = first_flight.as_ref();
     let choose =
         |client: &mut _| choose_backend(client, generation, route, facts, attempts, first_flight);
     let choice = match last {
