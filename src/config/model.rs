@@ -481,6 +481,8 @@ pub enum Check {
         drain_on: Vec<(u16, u16)>,
         /// Text that the body of a healthy answer has in it; absent: any body will do.
         body: Option<String>,
+        /// The header of a healthy answer that says how busy the backend is, in lower case; absent: none does.
+        load_header: Option<String>,
     },
     /// A call of the gRPC health service, version 1.
     Grpc {

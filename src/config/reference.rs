@@ -39,9 +39,10 @@ const ALWAYS: [&str; 5] = [
 ];
 
 /// Comments always: they could not stand beside the mode or the protocol that the reference has.
-const OF_OTHER_MODES: [&str; 24] = [
+const OF_OTHER_MODES: [&str; 25] = [
     "pools.*.scale.target_sessions",
     "pools.*.scale.target_latency",
+    "pools.*.scale.target_load",
     "pools.*.scale.webhook",
     "pools.*.fallback",
     "pools.*.max_connections",

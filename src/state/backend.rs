@@ -58,6 +58,8 @@ pub struct Live {
     health: AtomicU8,
     /// Whether it asks to be drained, by the status that answers its check.
     leaving: AtomicBool,
+    /// What it says of its load, as the bits of a number.
+    reported: AtomicU32,
     /// For how long it has been serving, in milliseconds, as far as that matters to its pool.
     warm: AtomicU32,
     load: Line<Load>,
@@ -80,6 +82,9 @@ struct Load {
     /// A [`Latency`], where the balancer asks for it.
     latency: AtomicU64,
 }
+
+/// The bits of no number: nothing was reported.
+const UNREPORTED: u32 = u32::MAX;
 
 /// Connections that one worker made toward a backend.
 #[derive(Debug, Default)]
@@ -221,6 +226,7 @@ impl Live {
             epoch,
             health: AtomicU8::new(health as u8),
             leaving: AtomicBool::new(false),
+            reported: AtomicU32::new(UNREPORTED),
             changed: AtomicU64::new(0),
             made: now,
             warm: AtomicU32::new(0),
@@ -241,6 +247,18 @@ impl Live {
     #[inline]
     pub fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// What it says of its load, in a unit of its own; `None`: it said nothing when it was last asked.
+    pub fn reported(&self) -> Option<f32> {
+        let load = f32::from_bits(self.reported.load(Ordering::Relaxed));
+        (!load.is_nan()).then_some(load)
+    }
+
+    /// Records what it says of its load. Only control may call it.
+    pub fn set_reported(&self, load: Option<f32>) {
+        let bits = load.map_or(UNREPORTED, f32::to_bits);
+        self.reported.store(bits, Ordering::Relaxed);
     }
 
     /// Records whether it asks to be drained; whether that is news, by which every worker looks again. Only control may call it.

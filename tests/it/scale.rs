@@ -411,3 +411,30 @@ fn an_operator_stands_over_it_and_a_webhook_is_asked_as_a_command_is() {
         "no rows are left"
     );
 }
+
+/// What servers say of their load when they are checked decides, however little they have to do.
+#[test]
+fn servers_say_themselves_how_busy_they_are() {
+    let load = Arc::new(AtomicUsize::new(60));
+    let servers: Vec<Origin> = (0..4)
+        .map(|_| {
+            let load = load.clone();
+            Origin::start(move |visit| {
+                while visit.request().is_ok() {
+                    let load = load.load(SeqCst);
+                    visit.send(format!(
+                        "HTTP/1.1 200 OK\r\nX-Load: {load}\r\nContent-Length: 0\r\n\r\n"
+                    ));
+                }
+            })
+        })
+        .collect();
+    let scale = "target_load = 60\n[pools.was.health]\ntype = \"http\"\ninterval = \"50ms\"\nload_header = \"X-Load\"";
+    let weir = start(&servers, PROGRAM, "", scale);
+    weir.settles("weir_scale_load", &[("pool", "was")], 1.0);
+    load.store(120, SeqCst);
+    has(&weir, 4);
+    load.store(6, SeqCst);
+    has(&weir, 2);
+    weir.settles("weir_scale_wanted", &[("pool", "was")], 2.0);
+}

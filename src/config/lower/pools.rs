@@ -343,6 +343,7 @@ fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> 
                 .text(report, "drain_on_status", values::statuses)
                 .unwrap_or_default(),
             body: section.text(report, "expect_body", |text| Ok(text.to_owned())),
+            load_header: section.text(report, "load_header", names::header_name),
             http2: protocol == PoolProtocol::Http2,
         },
         Type::Grpc => Check::Grpc {
@@ -371,6 +372,7 @@ fn of_others(kind: Type) -> &'static [(&'static str, &'static str)] {
             ("expect", "http"),
             ("drain_on_status", "http"),
             ("expect_body", "http"),
+            ("load_header", "http"),
             ("send", "udp"),
         ],
         Type::Udp => &[
@@ -378,6 +380,7 @@ fn of_others(kind: Type) -> &'static [(&'static str, &'static str)] {
             ("host", "http"),
             ("drain_on_status", "http"),
             ("expect_body", "http"),
+            ("load_header", "http"),
             ("service", "grpc"),
         ],
         Type::Tcp | Type::None => &[
@@ -386,6 +389,7 @@ fn of_others(kind: Type) -> &'static [(&'static str, &'static str)] {
             ("expect", "http"),
             ("drain_on_status", "http"),
             ("expect_body", "http"),
+            ("load_header", "http"),
             ("service", "grpc"),
             ("send", "udp"),
         ],

@@ -6,12 +6,17 @@ use toml::de::DeTable;
 
 use super::{Report, Section};
 use crate::config::codes::Code;
-use crate::config::diagnostic::Diagnostic;
+use crate::config::diagnostic::{Diagnostic, Span};
 use crate::config::model::{Actor, Scale, Target};
 use crate::config::values::{Read, places};
 
 /// The keys that say what is measured.
-const TARGETS: [&str; 3] = ["target_in_flight", "target_sessions", "target_latency"];
+const TARGETS: [&str; 4] = [
+    "target_in_flight",
+    "target_sessions",
+    "target_latency",
+    "target_load",
+];
 
 /// What the pool says of its size, if it does. What lacks something was reported, and is left out.
 pub(super) fn lower(report: &mut Report, pool: &Section<'_>) -> Option<Scale> {
@@ -24,6 +29,12 @@ pub(super) fn lower(report: &mut Report, pool: &Section<'_>) -> Option<Scale> {
         report.push(crossed(&section));
     }
     let target = target(report, &section);
+    let health = pool.section(&mut Report::new(), "health", "pools.*.health", &empty);
+    if let Some(target) = section.value("target_load")
+        && health.value("load_header").is_none()
+    {
+        report.push(unsaid(target.span));
+    }
     let actor = actor(report, &section);
     let mut time = |name| section.duration(report, name).unwrap_or_default();
     Some(Scale {
@@ -43,6 +54,7 @@ fn target(report: &mut Report, section: &Section<'_>) -> Option<Target> {
     let in_flight = section.count(report, "target_in_flight");
     let sessions = section.count(report, "target_sessions");
     let latency = section.duration(report, "target_latency");
+    let load = section.count(report, "target_load");
     match &section.present(&TARGETS)[..] {
         [] => report.push(without_target(section)),
         [_] => {}
@@ -64,6 +76,7 @@ fn target(report: &mut Report, section: &Section<'_>) -> Option<Target> {
     (in_flight.map(|value| Target::InFlight(value as f64)))
         .or(sessions.map(|value| Target::Sessions(value as f64)))
         .or(latency.map(|value| Target::Latency(value.as_secs_f64())))
+        .or(load.map(|value| Target::Load(value as f64)))
 }
 
 fn actor(report: &mut Report, section: &Section<'_>) -> Option<Actor> {
@@ -95,9 +108,19 @@ fn without_target(section: &Section<'_>) -> Diagnostic {
         Code::MissingKey,
         section.span(),
         "nothing is measured",
-        "one of target_in_flight, target_sessions and target_latency belongs here",
+        "one of target_in_flight, target_sessions, target_latency and target_load belongs here",
     )
     .help("add target_in_flight = 50: how much of it each backend should have")
+}
+
+fn unsaid(target: Span) -> Diagnostic {
+    Diagnostic::at(
+        Code::OtherScale,
+        target,
+        "backends are not asked for their load".to_owned(),
+        "which header of a check's answer says it?",
+    )
+    .help("add load_header = \"X-Load\" to the pool's health, of type \"http\"")
 }
 
 fn crossed(section: &Section<'_>) -> Diagnostic {

@@ -38,6 +38,8 @@ pub enum Target {
     Sessions(f64),
     /// The mean time of requests, in seconds.
     Latency(f64),
+    /// What backends say of their load when they are checked, in a unit of theirs.
+    Load(f64),
 }
 
 /// Who starts and stops servers.
@@ -53,7 +55,10 @@ impl Target {
     /// How much of it each backend should have, in its own unit.
     pub fn value(self) -> f64 {
         match self {
-            Target::InFlight(value) | Target::Sessions(value) | Target::Latency(value) => value,
+            Target::InFlight(value)
+            | Target::Sessions(value)
+            | Target::Latency(value)
+            | Target::Load(value) => value,
         }
     }
 
@@ -63,6 +68,7 @@ impl Target {
             Target::InFlight(_) => "in_flight",
             Target::Sessions(_) => "sessions",
             Target::Latency(_) => "latency",
+            Target::Load(_) => "load",
         }
     }
 }

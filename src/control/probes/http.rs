@@ -8,7 +8,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, HOST, USER_AGENT};
+use hyper::header::{CONNECTION, HOST, HeaderMap, USER_AGENT};
 use hyper::{Request, Response, http};
 use hyper_util::rt::TokioIo;
 
@@ -31,6 +31,8 @@ pub(super) struct Http {
     pub(super) drain_on: Vec<(u16, u16)>,
     /// What the body must have in it.
     pub(super) body: Option<String>,
+    /// The header that says how busy the backend is.
+    pub(super) load_header: Option<String>,
     /// Whether the backend speaks HTTP/2.
     pub(super) http2: bool,
 }
@@ -41,22 +43,62 @@ impl Probe for Http {
         target: &'a Target,
     ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
         Box::pin(async move {
-            let (wants_body, host) = (self.body.is_some(), self.host.as_deref());
-            let (status, body) = match self.http2 {
-                true => http2::get(target, &self.path, host, wants_body).await?,
-                false => {
-                    let request = self
-                        .request(target)
-                        .map_err(|error| Failure::Local(error.to_string()))?;
-                    ask(target, request, wants_body).await?
-                }
+            let answer = self.answer(target).await;
+            let outcome = match &answer {
+                Ok(answer) => self.judge(answer.status, &answer.body),
+                Err(failure) => Err(failure.clone()),
             };
-            self.judge(status, &body)
+            if self.load_header.is_some()
+                && let Some(live) = &target.live
+            {
+                let healthy = answer.ok().filter(|_| outcome.is_ok());
+                live.set_reported(healthy.and_then(|answer| answer.load));
+            }
+            outcome
         })
     }
 }
 
+/// What an answer came to, as far as it is wanted.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// The body, or as much of it as there is.
+    pub(super) body: Vec<u8>,
+    /// What the backend says of its load.
+    pub(super) load: Option<f32>,
+}
+
+/// What is wanted of an answer beside its status.
+pub(super) struct Wants<'a> {
+    /// Its body.
+    pub(super) body: bool,
+    /// The header that says how busy the backend is.
+    pub(super) load: Option<&'a str>,
+}
+
+impl Wants<'_> {
+    /// What a head says of the load. What is no number, or none that can be one, is nothing.
+    pub(super) fn load_in(&self, head: &HeaderMap) -> Option<f32> {
+        let value = head.get(self.load?)?.to_str().ok()?;
+        let load: f32 = value.trim().parse().ok()?;
+        (load.is_finite() && load >= 0.0).then_some(load)
+    }
+}
+
 impl Http {
+    async fn answer(&self, target: &Target) -> Result<Answer, Failure> {
+        let wants = Wants {
+            body: self.body.is_some(),
+            load: self.load_header.as_deref(),
+        };
+        if self.http2 {
+            return http2::get(target, &self.path, self.host.as_deref(), wants).await;
+        }
+        let request = self.request(target);
+        let request = request.map_err(|error| Failure::Local(error.to_string()))?;
+        ask(target, request, wants).await
+    }
+
     fn judge(&self, status: u16, body: &[u8]) -> Outcome {
         let holds = |&(first, last): &(u16, u16)| (first..=last).contains(&status);
         if self.drain_on.iter().any(holds) {
@@ -82,12 +124,11 @@ impl Http {
     }
 }
 
-/// The status of the answer, and its body if that is wanted, or as much of it as there is.
 async fn ask(
     target: &Target,
     request: Request<Empty<Bytes>>,
-    wants_body: bool,
-) -> Result<(u16, Vec<u8>), Failure> {
+    wants: Wants<'_>,
+) -> Result<Answer, Failure> {
     let stream = target.connect().await?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD)
@@ -102,10 +143,10 @@ async fn ask(
         _ = &mut connection => asked.await,
     };
     let answer = answer.map_err(|error| unreadable(&error))?;
-    let status = answer.status().as_u16();
+    let (status, load) = (answer.status().as_u16(), wants.load_in(answer.headers()));
     let mut body = Vec::new();
     {
-        let mut reading = pin!(read_body(answer, wants_body, &mut body));
+        let mut reading = pin!(read_body(answer, wants.body, &mut body));
         tokio::select! {
             biased;
             () = &mut reading => {}
@@ -113,7 +154,7 @@ async fn ask(
             _ = &mut connection => reading.await,
         }
     }
-    Ok((status, body))
+    Ok(Answer { status, body, load })
 }
 
 /// Reads the first of a body. Where nobody wants it, that is for the backend's sake, and does not last.
@@ -147,8 +188,12 @@ fn unreadable(error: &hyper::Error) -> Failure {
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::clock;
+    use crate::policy::health::Health;
+    use crate::state::backend::Live;
 
     /// Answers one connection with `answer` and returns what was asked.
     fn backend(answer: &'static [u8]) -> (Target, std::thread::JoinHandle<String>) {
@@ -170,6 +215,7 @@ mod tests {
                 address,
                 tls: None,
                 proxy_protocol: None,
+                live: None,
             },
             thread,
         )
@@ -182,7 +228,40 @@ mod tests {
             expect: vec![(200, 299), (304, 304)],
             drain_on: vec![(404, 404)],
             body: None,
+            load_header: None,
             http2: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_backend_says_how_busy_it_is_while_it_is_well() {
+        let live = Live::new(
+            "127.0.0.1:1".parse().unwrap(),
+            Health::Up,
+            Arc::default(),
+            1,
+            clock::now(),
+        );
+        let live = Arc::new(live);
+        for (answer, load) in [
+            (&b"HTTP/1.1 200 OK\r\nX-Load: 71.5\r\n\r\n"[..], Some(71.5)),
+            (b"HTTP/1.1 200 OK\r\nx-load:  0 \r\n\r\n", Some(0.0)),
+            (b"HTTP/1.1 200 OK\r\n\r\n", None),
+            (b"HTTP/1.1 200 OK\r\nX-Load: 3\r\n\r\n", Some(3.0)),
+            (b"HTTP/1.1 503 No\r\nX-Load: 4\r\n\r\n", None),
+            (b"HTTP/1.1 200 OK\r\nX-Load: -1\r\n\r\n", None),
+            (b"HTTP/1.1 200 OK\r\nX-Load: NaN\r\n\r\n", None),
+            (b"HTTP/1.1 200 OK\r\nX-Load: much\r\n\r\n", None),
+        ] {
+            let (mut target, thread) = backend(answer);
+            target.live = Some(live.clone());
+            let probe = Http {
+                load_header: Some("x-load".into()),
+                ..probe(None)
+            };
+            let _ = probe.probe(&target).await;
+            assert_eq!(live.reported(), load, "{answer:?}");
+            thread.join().unwrap();
         }
     }
 
@@ -285,6 +364,7 @@ mod tests {
                 address,
                 tls: None,
                 proxy_protocol: None,
+                live: None,
             })
             .await;
         assert_eq!(outcome.unwrap_err().to_string(), "connection refused");

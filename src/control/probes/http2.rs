@@ -48,18 +48,19 @@ impl Probe for Grpc {
     }
 }
 
-/// The status of a GET, and the first of its body if that is wanted.
+/// A GET.
 pub(super) async fn get(
     target: &Target,
     path: &str,
     host: Option<&str>,
-    wants_body: bool,
-) -> Result<(u16, Vec<u8>), Failure> {
+    wants: http::Wants<'_>,
+) -> Result<http::Answer, Failure> {
     let request = request(Method::GET, path, host, target)?;
     let answer = call(target, request, None).await?;
-    let (status, mut body) = (answer.status().as_u16(), answer.into_body());
+    let (status, load) = (answer.status().as_u16(), wants.load_in(answer.headers()));
+    let mut body = answer.into_body();
     let mut read = Vec::new();
-    while wants_body
+    while wants.body
         && read.len() < http::BODY
         && let Some(Ok(piece)) = poll_fn(|cx| body.poll_data(cx)).await
     {
@@ -67,7 +68,11 @@ pub(super) async fn get(
         let _ = body.flow_control().release_capacity(piece.len());
         read.extend_from_slice(&piece[..piece.len().min(http::BODY - read.len())]);
     }
-    Ok((status, read))
+    Ok(http::Answer {
+        status,
+        body: read,
+        load,
+    })
 }
 
 fn request(
@@ -222,6 +227,7 @@ mod tests {
             address,
             tls: None,
             proxy_protocol: None,
+            live: None,
         }
     }
 

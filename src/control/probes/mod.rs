@@ -14,6 +14,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::model::{Check, Health as Settings, ProxyVersion};
@@ -21,6 +22,7 @@ use crate::net::introduction;
 use crate::net::proxy_protocol::Ends;
 use crate::net::stream::Stream;
 use crate::net::tls::secure;
+use crate::state::backend::Live;
 use crate::state::tls::PoolTls;
 
 pub use self::ledger::{Ledger, ProbeCounts, RESULTS};
@@ -47,6 +49,8 @@ pub struct Target {
     pub tls: Option<PoolTls>,
     /// What header the connection begins with.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// Who keeps what it says of its load.
+    pub live: Option<Arc<Live>>,
 }
 
 impl Target {
@@ -149,6 +153,7 @@ fn probe_for(settings: &Settings) -> Option<Box<dyn Probe>> {
             expect,
             drain_on,
             body,
+            load_header,
             http2,
         } => Some(Box::new(http::Http {
             path: path.clone(),
@@ -156,6 +161,7 @@ fn probe_for(settings: &Settings) -> Option<Box<dyn Probe>> {
             expect: expect.clone(),
             drain_on: drain_on.clone(),
             body: body.clone(),
+            load_header: load_header.clone(),
             http2: *http2,
         })),
         Check::Udp { send, expect } => Some(Box::new(udp::Udp {

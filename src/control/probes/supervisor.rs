@@ -111,6 +111,7 @@ impl Supervisor {
                 address: watched.live.address,
                 tls: pool.tls.clone(),
                 proxy_protocol: pool.proxy_protocol,
+                live: Some(watched.live.clone()),
             };
             Task::spawn(watch(watched.clone(), probe, settings.clone(), target, rng))
         });

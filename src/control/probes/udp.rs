@@ -65,6 +65,7 @@ mod tests {
             address: server.local_addr().unwrap(),
             tls: None,
             proxy_protocol: None,
+            live: None,
         };
         let answering = tokio::spawn(async move {
             let mut asked = [0; 10];
@@ -97,6 +98,7 @@ mod tests {
             address: gone.local_addr().unwrap(),
             tls: None,
             proxy_protocol: None,
+            live: None,
         };
         drop(gone);
         let probe = Udp {

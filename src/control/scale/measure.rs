@@ -4,6 +4,7 @@
 
 use crate::config::model::Target;
 use crate::policy::balance::BackendIndex;
+use crate::policy::health::Health;
 use crate::state::snapshot::Pool;
 
 /// Samples of one pool.
@@ -18,15 +19,19 @@ pub(super) struct Meter {
 impl Meter {
     /// Takes a sample of what has a value at every moment.
     pub(super) fn look(&mut self, pool: &Pool, target: Target) {
-        self.sum += match target {
+        let sample = match target {
             Target::InFlight(_) => {
                 let lives = pool.backends.iter().map(|backend| &backend.live);
-                lives.map(|live| f64::from(live.load())).sum::<f64>()
+                Some(lives.map(|live| f64::from(live.load())).sum::<f64>())
             }
-            Target::Sessions(_) => sessions(pool),
-            Target::Latency(_) => 0.0,
+            Target::Sessions(_) => Some(sessions(pool)),
+            Target::Latency(_) => None,
+            Target::Load(_) => reported(pool),
         };
-        self.samples += 1;
+        if let Some(sample) = sample {
+            self.sum += sample;
+            self.samples += 1;
+        }
     }
 
     /// The load of the whole pool over the interval that ends now, so that each of `serving` backends has its target when it is
@@ -43,6 +48,7 @@ impl Meter {
             Target::InFlight(_) | Target::Sessions(_) => {
                 (samples > 0).then(|| sum / f64::from(samples))
             }
+            Target::Load(_) => (samples > 0).then(|| sum / f64::from(samples) * serving as f64),
             Target::Latency(_) => {
                 let (requests, seconds) = durations();
                 let (before, seconds_before) = self.last.replace((requests, seconds))?;
@@ -56,6 +62,16 @@ impl Meter {
             }
         }
     }
+}
+
+/// The mean of what backends say of their load that are up; who says nothing is taken to be like the others.
+fn reported(pool: &Pool) -> Option<f64> {
+    let lives = pool.backends.iter().map(|backend| &backend.live);
+    let known = lives.filter(|live| live.health() == Health::Up);
+    let said: Vec<f64> = known
+        .filter_map(|live| live.reported().map(f64::from))
+        .collect();
+    (!said.is_empty()).then(|| said.iter().sum::<f64>() / said.len() as f64)
 }
 
 fn sessions(pool: &Pool) -> f64 {
