@@ -438,3 +438,21 @@ fn servers_say_themselves_how_busy_they_are() {
     has(&weir, 2);
     weir.settles("weir_scale_wanted", &[("pool", "was")], 2.0);
 }
+
+/// A backup is not there for the load, and before anything was measured as many are wanted as there are.
+#[test]
+fn backups_do_not_count_and_nobody_is_told_to_stop_everything() {
+    let servers: Vec<Origin> = ["a", "b", "c"].map(server).into();
+    let backup = servers[2].address;
+    let scale = format!(
+        "target_in_flight = 4\n[[pools.was.backends]]\naddress = \"{backup}\"\nbackup = true\n"
+    );
+    let weir = start(&servers[..2], PROGRAM, "", &scale);
+    let first = until("a look at the pool", || {
+        let scale = pool(&weir)["scale"].clone();
+        scale.is_object().then_some(scale)
+    });
+    assert_eq!(first["wanted"], 2, "{first}");
+    weir.settles("weir_backend_up", &[("pool", "was")], 3.0);
+    weir.settles("weir_scale_serving", &[("pool", "was")], 2.0);
+}

@@ -111,6 +111,10 @@ impl Course {
         self.advance(&look);
         let mut seen = see(pool);
         self.standing.serving = seen.serving;
+        if self.standing.wanted == 0 {
+            // Nothing is known of its load yet; whoever follows the metric must not take that for an order to stop everything.
+            self.standing.wanted = self.scaler.wanted(&seen);
+        }
         if now >= self.next {
             self.next = now + self.settings.interval;
             let target = self.settings.target;
@@ -315,12 +319,12 @@ impl Course {
     }
 }
 
-/// The pool without its load.
+/// The pool without its load. Backups are not part of what it has for its load.
 fn see(pool: &Pool) -> Seen {
     let ready = pool
         .backends
         .iter()
-        .filter(|backend| backend.admin() == AdminState::Ready);
+        .filter(|backend| backend.admin() == AdminState::Ready && !backend.backup);
     let (mut serving, mut present) = (0, 0);
     for backend in ready {
         present += 1;
@@ -338,7 +342,9 @@ fn see(pool: &Pool) -> Seen {
 fn choose<'a>(pool: &'a Pool, config: &model::Pool) -> Option<&'a Backend> {
     let backends = pool.backends.iter().zip(&config.backends).zip(0..=u16::MAX);
     let able = backends.filter(|((backend, from), _)| {
-        backend.admin() == AdminState::Ready && (from.discovered || config.discovery.is_none())
+        backend.admin() == AdminState::Ready
+            && !backend.backup
+            && (from.discovered || config.discovery.is_none())
     });
     let least = able.min_by_key(|((backend, _), index)| {
         let sessions = pool.sessions.as_ref();
