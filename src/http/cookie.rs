@@ -117,9 +117,11 @@ fn is_past(attribute: &[u8]) -> bool {
     }
 }
 
-/// Takes every cookie of this name out of the request; the bytes of the others stay as they are.
+/// Takes every cookie of this name out of the request; the bytes of the others, as far as they are still there, stay as they are.
 pub fn remove(head: &RequestHead<'_>, name: &Name, edits: &mut Edits) {
-    for (line, value) in head.field(Field::Cookie) {
+    for (line, own) in head.field(Field::Cookie) {
+        let changed = edits.changed(line);
+        let value = changed.as_deref().unwrap_or(own);
         let Some(first) = name.find(value, 0) else {
             continue;
         };
@@ -324,6 +326,21 @@ mod tests {
         assert_eq!(removed(&["w=x"], "w"), [""; 0]);
         assert_eq!(removed(&["w=x; ;w=y", "a=b; w=z"], "w"), ["a=b"]);
         assert_eq!(removed(&["a=b ; ww=x"], "w"), ["a=b ; ww=x"]);
+    }
+
+    #[test]
+    fn several_names_go_one_after_the_other() {
+        let sample = request(&["a=b; w=x; v=y; c=d", "v=1; w=2", "w=3; e=f"]);
+        let (head, mut edits) = (sample.request(), Edits::default());
+        for name in ["w", "v"] {
+            remove(&head, &name.into(), &mut edits);
+        }
+        let left = sample.edited(&mut edits);
+        let left: Vec<_> = left
+            .lines()
+            .filter(|line| line.starts_with("Cookie"))
+            .collect();
+        assert_eq!(left, ["Cookie: a=b; c=d", "Cookie: e=f"]);
     }
 
     #[test]

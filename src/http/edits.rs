@@ -54,6 +54,16 @@ impl Edits {
         self.has_host
     }
 
+    /// A copy of the value that the line was given, empty when it is left out; `None` when it is as it came.
+    pub fn changed(&self, line: usize) -> Option<Vec<u8>> {
+        let mut changes = self.changes.iter().rev();
+        let (_, change) = changes.find(|&&(changed, _)| changed as usize == line)?;
+        Some(match change {
+            Change::Remove => Vec::new(),
+            Change::Replace(span) => span.of(&self.values).to_vec(),
+        })
+    }
+
     /// Whether a line of the name was added; `_` counts as `-`.
     pub fn has_appended(&self, name: &[u8]) -> bool {
         let mut lines = self.appended.split(|&byte| byte == b'\n');

@@ -33,7 +33,7 @@ use crate::policy::retry::{self, MAX_ATTEMPTS, Retry, Try};
 use crate::rng;
 use crate::state::backend::Backend;
 use crate::state::flights::Flight;
-use crate::state::snapshot::{Pool, Route};
+use crate::state::snapshot::{Pool, Route, Snapshot};
 use crate::upstream::generation::{Generation, PoolLoads};
 use crate::upstream::queue::Want;
 
@@ -280,7 +280,7 @@ pub(super) fn plan(
     Retrying::begin(&mut exchange.retrying, route.retry, head, started);
     let edits = &mut scratch.edits;
     edits.clear();
-    (route.sticky.iter()).for_each(|sticky| sticky.conceal(head, edits));
+    conceal(snapshot, route, head, edits);
     if let Some(filters) = &route.filters {
         let (mut filtered, seen) = (exchange.filtered.take(), (head, &source, &facts));
         let passed = exchange.filter_request(filters, seen, &mut filtered, edits);
@@ -310,6 +310,15 @@ pub(super) fn plan(
     let pool = &snapshot.pools[route.pool];
     compose(&request, pool, choice.backend, edits, &mut scratch.out);
     Ok(Some(Plan::new(route, &choice, flight)))
+}
+
+/// Takes out what is between the client and weir, whichever way of the route it belongs to.
+fn conceal(snapshot: &Snapshot, route: &Route, head: &RequestHead<'_>, edits: &mut Edits) {
+    let others = route.others.iter().map(|&way| &snapshot.routes[way]);
+    let sticky = std::iter::once(route)
+        .chain(others)
+        .flat_map(|way| &way.sticky);
+    sticky.for_each(|sticky| sticky.conceal(head, edits));
 }
 
 /// The request as it was read, if its lines are still there; else it is read again.

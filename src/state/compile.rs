@@ -15,7 +15,7 @@ use super::live_sessions::{LiveSessions, grain};
 use super::route_limits::RouteLimits;
 use super::snapshot::{Listener, Passive, Pool, Route, Snapshot, Split};
 use super::waiting::Waiting;
-use super::ways::{sticky_toward, ways};
+use super::ways::{others, sticky_toward, ways};
 use crate::config::model::{
     self, BalancerKind, Check, Config, PoolProtocol, Queue, QueueOrder, Rebalance, Sessions,
 };
@@ -59,7 +59,8 @@ pub fn compile(
         .any(|route| route.pool.is_empty())
         .then(|| nobody(now));
     let limits = RouteLimits::of_routes(&config, previous);
-    let routes = ways(&config).into_iter().map(|way| {
+    let ways = ways(&config);
+    let routes = ways.iter().enumerate().map(|(place, way)| {
         let from = &config.routes[way.file];
         let pool = pool_ordinals[way.pool];
         let sticky = from.sticky.as_ref().zip(secrets).map(|(own, secrets)| {
@@ -79,6 +80,7 @@ pub fn compile(
             pool,
             canary: way.canary.zip(from.canary.as_ref()).map(split),
             fallback: way.fallback,
+            others: others(&ways, place),
             sticky,
             filters: Filters::new(&from.filters),
             doors: Vec::new(),

@@ -118,6 +118,8 @@ pub struct Route {
     pub canary: Option<Split>,
     /// The way that takes over while none of its pool's backends may be chosen.
     pub fallback: Option<usize>,
+    /// Of a file's route: the other ways that its requests may take.
+    pub others: Box<[usize]>,
     /// Its steps; absent: requests and answers pass as they are.
     pub filters: Option<Box<Filters>>,
     /// Where those of its filters ask that ask for a password; control gives them.

@@ -53,6 +53,14 @@ pub fn ways(config: &Config) -> Vec<Way<'_>> {
     ways
 }
 
+/// The other ways of the file's route of this place; a way that is none has no others.
+pub fn others(ways: &[Way<'_>], place: usize) -> Box<[usize]> {
+    let is_other = |other: usize, way: &Way<'_>| other != place && way.file == place;
+    (ways.iter().enumerate())
+        .filter_map(|(other, way)| is_other(other, way).then_some(other))
+        .collect()
+}
+
 /// The stickiness of a route on its way to `pool`: clients are known there by a cookie of its own.
 pub fn sticky_toward(from: &Sticky, own: &str, pool: &str) -> Sticky {
     let mut sticky = from.clone();

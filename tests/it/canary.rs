@@ -60,8 +60,8 @@ fn a_part_of_the_requests_goes_there() {
 
 #[test]
 fn a_client_stays_on_the_side_that_it_is_on() {
-    let [own, next] = ["own", "next"].map(Origin::named);
     for mode in ["insert", "cookie-hash"] {
+        let [own, next] = ["own", "next"].map(Origin::named);
         let sticky = format!("sticky = {{ mode = \"{mode}\" }}");
         let config = |weight: &str| config(&own, &next, weight, &sticky);
         let weir = Weir::start(&config("100"));
@@ -83,6 +83,17 @@ fn a_client_stays_on_the_side_that_it_is_on() {
             assert_eq!(weir.client().ask(with_cookie(&cookie(&here))).text(), "own");
         }
         weir.settles("weir_sticky_total", &[("result", "kept")], 40.0);
+        // Neither side sees what is between the client and weir.
+        let both = format!("a=b; {canary}; {}; c=d", cookie(&here));
+        for cookie in [&both, &canary, &cookie(&here)] {
+            weir.client().ask(with_cookie(cookie));
+        }
+        for origin in [&own, &next] {
+            for request in origin.requests() {
+                let seen = request.value("cookie").unwrap_or_default();
+                assert!(!seen.contains("weir_"), "{seen}");
+            }
+        }
         let told = |cookie: &str| {
             let header = format!("Cookie:%20{cookie}").replace('=', "%3D");
             weir.admin(&format!(
