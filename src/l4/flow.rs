@@ -1,10 +1,13 @@
 //! Flows: which datagrams belong together, for how long, and whose flow ends when there are too many. UDP knows none of this.
 //! It holds no socket and reads no clock: who drives it says what came and when, and is told what ended. Nothing here is more than a few steps.
-//! The walk goes on in `udp.rs`, which drives it.
+//! The walk goes on in `udp.rs`, which drives it; `flow/table.rs` is what it is made of.
 
-use std::hash::{BuildHasher, RandomState};
+mod table;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
+
+use table::{Place, Table};
 
 pub use crate::metrics::datagrams::FlowEnd as End;
 
@@ -28,10 +31,7 @@ pub struct FlowKey {
 
 /// A flow of a table, as long as it lasts. The same number never stands for another flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FlowId {
-    slot: u32,
-    serial: u32,
-}
+pub struct FlowId(Place);
 
 /// What flows of a table obey; may change at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,36 +99,12 @@ const STANDINGS: [Standing; 4] = [
 pub struct Flows<T> {
     most: usize,
     rules: Rules,
-    hasher: RandomState,
-    /// Heads of chains of slots with equal hashes, as [`Link`]s.
-    buckets: Box<[Link]>,
-    slots: Vec<Slot<T>>,
-    free: Vec<u32>,
-    /// By standing; within one the flow that was silent for longest is first.
-    queues: [Queue; STANDINGS.len()],
-}
-
-/// A slot's number and 1; 0 is none. So memory that was never touched is a table without flows.
-type Link = u32;
-
-const NONE: Link = 0;
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Queue {
-    first: Link,
-    last: Link,
-    length: usize,
-}
-
-#[derive(Debug)]
-struct Slot<T> {
-    serial: u32,
-    flow: Option<Flow<T>>,
+    /// A queue for each standing; within one the flow that was silent for longest is first.
+    table: Table<FlowKey, Flow<T>, { STANDINGS.len() }>,
 }
 
 #[derive(Debug)]
 struct Flow<T> {
-    key: FlowKey,
     value: T,
     traffic: Traffic,
     opened: Instant,
@@ -136,23 +112,20 @@ struct Flow<T> {
     /// Answers that are still to come.
     awaited: u32,
     standing: Standing,
-    before: Link,
-    after: Link,
-    chain: Link,
 }
 
 impl FlowId {
     /// As a number, for a poll of sockets.
     pub fn to_bits(self) -> u64 {
-        u64::from(self.slot) << 32 | u64::from(self.serial)
+        u64::from(self.0.slot) << 32 | u64::from(self.0.serial)
     }
 
     /// The flow of a number.
     pub fn from_bits(bits: u64) -> FlowId {
-        FlowId {
+        FlowId(Place {
             slot: (bits >> 32) as u32,
             serial: bits as u32,
-        }
+        })
     }
 }
 
@@ -163,11 +136,7 @@ impl<T> Flows<T> {
         Flows {
             most,
             rules,
-            hasher: RandomState::new(),
-            buckets: vec![NONE; most.next_power_of_two()].into(),
-            slots: Vec::with_capacity(most),
-            free: Vec::new(),
-            queues: [Queue::default(); STANDINGS.len()],
+            table: Table::new(most),
         }
     }
 
@@ -179,26 +148,14 @@ impl<T> Flows<T> {
     /// From now on at most `most` flows, of which there may be no more yet.
     pub fn resize(&mut self, most: usize) {
         let most = most.clamp(self.len().max(1), MOST);
-        if most == self.most {
-            return;
-        }
-        self.most = most;
-        self.buckets = vec![NONE; most.next_power_of_two()].into();
-        for link in 1..=self.slots.len() as Link {
-            let Some(key) = self.at(link).map(|flow| flow.key) else {
-                continue;
-            };
-            let bucket = self.bucket(&key);
-            let chain = std::mem::replace(&mut self.buckets[bucket], link);
-            if let Some(flow) = self.at_mut(link) {
-                flow.chain = chain;
-            }
+        if std::mem::replace(&mut self.most, most) != most {
+            self.table.resize(most);
         }
     }
 
     /// How many flows there are.
     pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.table.len()
     }
 
     /// Whether there is none.
@@ -213,24 +170,17 @@ impl<T> Flows<T> {
 
     /// The flow that a datagram from a client belongs to.
     pub fn find(&self, key: &FlowKey) -> Option<FlowId> {
-        let mut link = self.buckets[self.bucket(key)];
-        while let Some(flow) = self.at(link) {
-            if flow.key == *key {
-                return Some(self.id(link));
-            }
-            link = flow.chain;
-        }
-        None
+        self.table.find(key).map(FlowId)
     }
 
     /// What is kept with a flow; `None` when it is over.
     pub fn get(&self, id: FlowId) -> Option<&T> {
-        self.live(id).map(|flow| &flow.value)
+        self.table.get(id.0).map(|(_, flow)| &flow.value)
     }
 
     /// Whose flow it is; `None` when it is over.
     pub fn key(&self, id: FlowId) -> Option<FlowKey> {
-        self.live(id).map(|flow| flow.key)
+        self.table.get(id.0).map(|(key, _)| *key)
     }
 
     /// Begins a flow, which [`find`](Self::find) must not know yet, before its first datagram is told of. A full table gives one
@@ -240,33 +190,16 @@ impl<T> Flows<T> {
             true => self.evict(),
             false => None,
         };
-        let bucket = self.bucket(&key);
         let flow = Flow {
-            key,
             value,
             traffic: Traffic::default(),
             opened: now,
             last: now,
             awaited: 0,
             standing: Standing::New,
-            before: NONE,
-            after: NONE,
-            chain: self.buckets[bucket],
         };
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => {
-                self.slots.push(Slot {
-                    serial: 0,
-                    flow: None,
-                });
-                (self.slots.len() - 1) as u32
-            }
-        };
-        self.slots[slot as usize].flow = Some(flow);
-        self.buckets[bucket] = slot + 1;
-        self.enqueue(slot + 1);
-        (self.id(slot + 1), evicted)
+        let place = self.table.insert(key, flow, Standing::New as usize);
+        (FlowId(place), evicted)
     }
 
     /// So many datagrams with so many bytes together came from the client.
@@ -309,9 +242,10 @@ impl<T> Flows<T> {
                 Standing::Done => (idle.min(LINGER), End::Answered),
                 _ => (idle, End::Idle),
             };
-            let first = self.queues[standing as usize].first;
             let is_over = |flow: &Flow<T>| now.saturating_duration_since(flow.last) >= most;
-            if self.at(first).is_some_and(is_over) {
+            if let Some(first) = self.first(standing)
+                && (self.table.get(first)).is_some_and(|(_, flow)| is_over(flow))
+            {
                 return self.take(first, end);
             }
         }
@@ -320,150 +254,53 @@ impl<T> Flows<T> {
 
     /// Ends the flow that is missed least.
     pub fn evict(&mut self) -> Option<Ended<T>> {
-        let queue = |standing| &self.queues[standing as usize];
-        let proven = queue(Standing::Returned);
-        let crowded = proven.length > self.most - self.most / NEWCOMERS;
-        let first = match (queue(Standing::Done).first, crowded) {
-            (NONE, true) => proven.first,
-            (NONE, false) => {
-                let firsts = STANDINGS.map(|standing| queue(standing).first);
-                firsts.into_iter().find(|&first| first != NONE)?
-            }
-            (first, _) => first,
+        let proven = self.table.queued(Standing::Returned as usize);
+        let crowded = proven > self.most - self.most / NEWCOMERS;
+        let first = match self.first(Standing::Done) {
+            None if crowded => self.first(Standing::Returned),
+            None => STANDINGS.iter().find_map(|&standing| self.first(standing)),
+            done => done,
         };
-        self.take(first, End::Evicted)
+        self.take(first?, End::Evicted)
     }
 
     /// Ends a flow; `None` when it is over already.
     pub fn close(&mut self, id: FlowId, end: End) -> Option<Ended<T>> {
-        self.live(id)?;
-        self.take(id.slot + 1, end)
+        self.take(id.0, end)
     }
 
     /// Ends any flow; to be asked until there is none.
     pub fn close_any(&mut self) -> Option<Ended<T>> {
-        let first = self.queues.iter().map(|queue| queue.first);
-        let first = first.into_iter().find(|&first| first != NONE)?;
+        let first = STANDINGS
+            .iter()
+            .find_map(|&standing| self.first(standing))?;
         self.take(first, End::Closed)
     }
 
-    fn bucket(&self, key: &FlowKey) -> usize {
-        // A power of two, so that the mask keeps within it.
-        self.hasher.hash_one(key) as usize & (self.buckets.len() - 1)
-    }
-
-    fn id(&self, link: Link) -> FlowId {
-        let slot = link - 1;
-        FlowId {
-            slot,
-            serial: self.slots[slot as usize].serial,
-        }
-    }
-
-    fn at(&self, link: Link) -> Option<&Flow<T>> {
-        let slot = link.checked_sub(1)?;
-        self.slots.get(slot as usize)?.flow.as_ref()
-    }
-
-    fn at_mut(&mut self, link: Link) -> Option<&mut Flow<T>> {
-        let slot = link.checked_sub(1)?;
-        self.slots.get_mut(slot as usize)?.flow.as_mut()
-    }
-
-    fn live(&self, id: FlowId) -> Option<&Flow<T>> {
-        let slot = self.slots.get(id.slot as usize)?;
-        slot.flow.as_ref().filter(|_| slot.serial == id.serial)
+    /// The flow of a standing that was silent for longest.
+    fn first(&self, standing: Standing) -> Option<Place> {
+        self.table.first(standing as usize)
     }
 
     /// Something happened on a flow that makes it the last of its queue, or of another.
     fn change(&mut self, id: FlowId, now: Instant, change: impl FnOnce(&mut Flow<T>)) {
-        if self.live(id).is_none() {
-            return;
-        }
-        let link = id.slot + 1;
-        self.dequeue(link);
-        if let Some(flow) = self.at_mut(link) {
+        self.table.change(id.0, |flow| {
             flow.last = now;
             change(flow);
-        }
-        self.enqueue(link);
+            flow.standing as usize
+        });
     }
 
-    fn enqueue(&mut self, link: Link) {
-        let Some(standing) = self.at(link).map(|flow| flow.standing) else {
-            return;
-        };
-        let queue = &mut self.queues[standing as usize];
-        queue.length += 1;
-        let before = std::mem::replace(&mut queue.last, link);
-        if before == NONE {
-            queue.first = link;
-        }
-        if let Some(flow) = self.at_mut(before) {
-            flow.after = link;
-        }
-        if let Some(flow) = self.at_mut(link) {
-            (flow.before, flow.after) = (before, NONE);
-        }
-    }
-
-    fn dequeue(&mut self, link: Link) {
-        let Some(flow) = self.at(link) else {
-            return;
-        };
-        let (before, after, standing) = (flow.before, flow.after, flow.standing);
-        let queue = &mut self.queues[standing as usize];
-        queue.length -= 1;
-        if before == NONE {
-            queue.first = after;
-        }
-        if after == NONE {
-            queue.last = before;
-        }
-        if let Some(flow) = self.at_mut(before) {
-            flow.after = after;
-        }
-        if let Some(flow) = self.at_mut(after) {
-            flow.before = before;
-        }
-    }
-
-    /// Takes a flow out of its queue, its chain and its slot.
-    fn take(&mut self, link: Link, end: End) -> Option<Ended<T>> {
-        self.dequeue(link);
-        self.unchain(link);
-        let slot = link.checked_sub(1)?;
-        let place = self.slots.get_mut(slot as usize)?;
-        let flow = place.flow.take()?;
-        place.serial = place.serial.wrapping_add(1);
-        self.free.push(slot);
+    fn take(&mut self, place: Place, end: End) -> Option<Ended<T>> {
+        let (key, flow) = self.table.remove(place)?;
         Some(Ended {
-            key: flow.key,
+            key,
             value: flow.value,
             traffic: flow.traffic,
             opened: flow.opened,
             last: flow.last,
             end,
         })
-    }
-
-    fn unchain(&mut self, link: Link) {
-        let Some((key, chain)) = self.at(link).map(|flow| (flow.key, flow.chain)) else {
-            return;
-        };
-        let bucket = self.bucket(&key);
-        let mut before = self.buckets[bucket];
-        if before == link {
-            self.buckets[bucket] = chain;
-            return;
-        }
-        while let Some(flow) = self.at_mut(before) {
-            if flow.chain == link {
-                flow.chain = chain;
-                return;
-            }
-            before = flow.chain;
-        }
     }
 }
 
@@ -529,7 +366,7 @@ mod tests {
             evicted.map(|ended| (ended.value, ended.end)),
             Some((1, End::Evicted))
         );
-        assert_eq!(one.slot, two.slot);
+        assert_eq!(one.0.slot, two.0.slot);
         assert_eq!((flows.get(one), flows.get(two)), (None, Some(&2)));
         assert!(flows.close(one, End::Refused).is_none());
         flows.answered(one, 1, 1, now);
