@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use table::{Place, Table};
 
 pub use crate::metrics::datagrams::FlowEnd as End;
+use crate::net::proxy_protocol::Ends;
 
 /// How long a flow with all of its answers stays, so that a busy client keeps one flow for many requests.
 pub const LINGER: Duration = Duration::from_secs(1);
@@ -23,10 +24,19 @@ const MOST: usize = 1 << 24;
 /// What tells flows apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
-    /// The client's address and port.
-    pub client: SocketAddr,
-    /// The address that it sent to, where the listener takes datagrams for several.
+    /// Who sends, and gets the answers.
+    pub sender: SocketAddr,
+    /// The address that it sends to, where the listener takes datagrams for several.
     pub local: Option<IpAddr>,
+    /// Whose datagrams they are, and where to, where the sender is a proxy that says so: those of its clients are told apart.
+    pub announced: Option<Ends>,
+}
+
+impl FlowKey {
+    /// The client's address and port.
+    pub fn client(&self) -> SocketAddr {
+        self.announced.map_or(self.sender, |ends| ends.source)
+    }
 }
 
 /// A flow of a table, as long as it lasts. The same number never stands for another flow.
@@ -319,8 +329,9 @@ mod tests {
 
     fn key(number: u32) -> FlowKey {
         FlowKey {
-            client: (Ipv4Addr::from_bits(0x7f00_0000 | number), 4000).into(),
+            sender: (Ipv4Addr::from_bits(0x7f00_0000 | number), 4000).into(),
             local: None,
+            announced: None,
         }
     }
 

@@ -9,7 +9,7 @@ mod writing;
 
 use std::net::SocketAddr;
 
-pub use reading::read;
+pub use reading::{read, read_datagram};
 pub use writing::{Writer, push, write_line};
 
 /// Bytes that a header has at most. Real ones have a few hundred; the format of version 2 would allow 64 KiB.
@@ -47,7 +47,7 @@ pub enum Transport {
 }
 
 /// The ends of the connection that is told of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ends {
     /// The client.
     pub source: SocketAddr,

@@ -39,6 +39,18 @@ pub fn read(bytes: &[u8]) -> Result<Option<Header<'_>>, Fault> {
     }
 }
 
+/// Reads the header at the start of a datagram, which holds it whole and speaks for nobody but itself. Lines are for connections: one has
+/// no word for datagrams.
+///
+/// # Errors
+/// When there is none, or not all of it.
+pub fn read_datagram(bytes: &[u8]) -> Result<Header<'_>, Fault> {
+    if !bytes.starts_with(SIGNATURE) {
+        return Err(Fault::Absent);
+    }
+    read_binary(bytes)?.ok_or(Fault::Broken)
+}
+
 /// Version 1.
 fn read_line(bytes: &[u8]) -> Result<Option<Header<'_>>, Fault> {
     let most = &bytes[..bytes.len().min(LONGEST_LINE)];

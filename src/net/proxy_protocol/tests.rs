@@ -267,6 +267,21 @@ proptest! {
         check_pieces(&binary(0x21, 0x11, &[&V4[..], &bytes].concat()));
     }
 
+    /// A datagram says at once what a connection says at its end, but that lines are none of its headers.
+    #[test]
+    fn any_datagram_is_read(bytes: Vec<u8>, end in 0..200_usize) {
+        let whole = [&binary(0x21, 0x12, &[&V4[..], &bytes].concat())[..], b"data"].concat();
+        for bytes in [&whole[..end.min(whole.len())], &whole, &bytes] {
+            let wanted = match read(bytes) {
+                _ if !bytes.starts_with(SIGNATURE) => Err(Fault::Absent),
+                Ok(header) => header.ok_or(Fault::Broken),
+                Err(fault) => Err(fault),
+            };
+            prop_assert_eq!(read_datagram(bytes), wanted);
+        }
+        prop_assert_eq!(read_datagram(b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n"), Err(Fault::Absent));
+    }
+
     #[test]
     fn any_line_is_read(words in "(TCP4|TCP6|UNKNOWN)( [0-9a-f.:]{0,12}){0,5}\r?\n?.{0,9}") {
         check_pieces(format!("PROXY {words}").as_bytes());

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use weir::l4::flow::{End, FlowId, FlowKey, Flows, LINGER, Rules, Traffic};
+use weir::net::proxy_protocol::Ends;
 
 pub fn run(bytes: &[u8]) {
     // An input that is too short stands for its beginning.
@@ -86,12 +87,24 @@ impl Model {
 fn key(input: &mut Unstructured<'_>) -> Result<FlowKey> {
     let number = input.int_in_range(0..=40_u8)?;
     let port = 4000 + u16::from(number % 3);
-    let client: SocketAddr = match number % 2 {
+    let sender: SocketAddr = match number % 2 {
         0 => (Ipv4Addr::new(192, 0, 2, number), port).into(),
         _ => (Ipv6Addr::from_bits(u128::from(number) << 64), port).into(),
     };
     let local = (number > 30).then(|| Ipv4Addr::new(127, 0, 0, number).into());
-    Ok(FlowKey { client, local })
+    // Clients of a proxy, by their ports.
+    let announced = match input.int_in_range(0..=7_u16)? {
+        0..=4 => None,
+        port => Some(Ends {
+            source: (Ipv4Addr::new(198, 51, 100, 1), port).into(),
+            destination: sender,
+        }),
+    };
+    Ok(FlowKey {
+        sender,
+        local,
+        announced,
+    })
 }
 
 fn rules(input: &mut Unstructured<'_>) -> Result<Rules> {
