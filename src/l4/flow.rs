@@ -15,7 +15,7 @@ use crate::net::proxy_protocol::Ends;
 /// How long a flow with all of its answers stays, so that a busy client keeps one flow for many requests.
 pub const LINGER: Duration = Duration::from_secs(1);
 
-/// Of so many flows one place is kept for new clients, however many have proven that they are there.
+/// Of so many flows one place is kept for new clients, however many have come back.
 const NEWCOMERS: usize = 8;
 
 /// Flows that a table may have at most.
@@ -93,14 +93,17 @@ enum Standing {
     New,
     /// It has, which says nothing of the client.
     Answered,
+    /// The client sent again, and nothing tells whether it hears: some protocols have no answers.
+    Repeated,
     /// The client sent again after an answer: it is there.
     Returned,
 }
 
-const STANDINGS: [Standing; 4] = [
+const STANDINGS: [Standing; 5] = [
     Standing::Done,
     Standing::New,
     Standing::Answered,
+    Standing::Repeated,
     Standing::Returned,
 ];
 
@@ -216,12 +219,14 @@ impl<T> Flows<T> {
     pub fn sent(&mut self, id: FlowId, datagrams: u32, bytes: usize, now: Instant) {
         let awaits = self.rules.replies.unwrap_or(0).saturating_mul(datagrams);
         self.change(id, now, |flow| {
+            if flow.traffic.datagrams_out > 0 {
+                flow.standing = Standing::Returned;
+            } else if flow.traffic.datagrams_in > 0 {
+                flow.standing = Standing::Repeated;
+            }
             flow.traffic.datagrams_in += u64::from(datagrams);
             flow.traffic.bytes_in += bytes as u64;
             flow.awaited = flow.awaited.saturating_add(awaits);
-            if flow.standing != Standing::New {
-                flow.standing = Standing::Returned;
-            }
         });
     }
 
@@ -264,14 +269,15 @@ impl<T> Flows<T> {
 
     /// Ends the flow that is missed least.
     pub fn evict(&mut self) -> Option<Ended<T>> {
-        let proven = self.table.queued(Standing::Returned as usize);
-        let crowded = proven > self.most - self.most / NEWCOMERS;
-        let first = match self.first(Standing::Done) {
-            None if crowded => self.first(Standing::Returned),
-            None => STANDINGS.iter().find_map(|&standing| self.first(standing)),
-            done => done,
+        let [.., repeated, returned] = STANDINGS;
+        let known = [repeated, returned].map(|standing| self.table.queued(standing as usize));
+        let order = match known[0] + known[1] > self.most - self.most / NEWCOMERS {
+            // Newcomers keep their part.
+            true => &[Standing::Done, repeated, returned][..],
+            false => &STANDINGS,
         };
-        self.take(first?, End::Evicted)
+        let first = order.iter().find_map(|&standing| self.first(standing))?;
+        self.take(first, End::Evicted)
     }
 
     /// Ends a flow; `None` when it is over already.
@@ -317,6 +323,8 @@ impl<T> Flows<T> {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -430,6 +438,111 @@ mod tests {
             assert!(flows.len() <= 1000);
         }
         assert!((0..500).all(|quiet| flows.find(&key(quiet)).is_some()));
+    }
+
+    /// There are no answers to tell who is there: who sent more than once is believed more than who did not.
+    #[test]
+    fn a_flood_of_strangers_ends_no_flow_without_answers() {
+        let now = Instant::now();
+        let mut flows = Flows::new(1000, RULES);
+        for client in (0..500).chain(0..500).chain(1000..101_000) {
+            send(&mut flows, client, now);
+        }
+        assert!((0..500).all(|quiet| flows.find(&key(quiet)).is_some()));
+        // Yet who is proven to be there stays, when others only claim it.
+        let mut flows = Flows::new(1000, RULES);
+        for client in 0..500 {
+            let id = send(&mut flows, client, now);
+            flows.answered(id, 1, 10, now);
+            send(&mut flows, client, now);
+        }
+        for client in 1000..101_000 {
+            send(&mut flows, client, now);
+            send(&mut flows, client, now);
+        }
+        assert!((0..500).all(|quiet| flows.find(&key(quiet)).is_some()));
+        assert_eq!(flows.len(), 1000);
+    }
+
+    /// Whose datagrams they are tells flows of one sender apart.
+    #[test]
+    fn clients_of_one_proxy_have_flows_of_their_own() {
+        let now = Instant::now();
+        let mut flows = Flows::new(10, RULES);
+        let of = |client: u32, destination: u32| FlowKey {
+            announced: Some(Ends {
+                source: key(client).sender,
+                destination: key(destination).sender,
+            }),
+            ..key(1)
+        };
+        let keys = [key(1), of(1, 8), of(2, 8), of(2, 9)];
+        let ids = keys.map(|key| flows.open(key, 0, now).0);
+        for (key, id) in keys.iter().zip(ids) {
+            assert_eq!((flows.find(key), flows.key(id)), (Some(id), Some(*key)));
+        }
+        assert_eq!(keys[2].client(), key(2).sender);
+        assert_eq!(key(2).client(), key(2).sender);
+    }
+
+    /// What happens around clients that have come back.
+    #[derive(Clone, Debug)]
+    enum Event {
+        /// So many strangers come once; every so many of them are answered.
+        Flood(u32, u32),
+        /// A client sends, and maybe is answered.
+        Speak(u32, bool),
+        /// So many milliseconds pass.
+        Pass(u64),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            (1..200_u32, 1..4_u32).prop_map(|(strangers, part)| Event::Flood(strangers, part)),
+            (0..56_u32, any::<bool>()).prop_map(|(client, answer)| Event::Speak(client, answer)),
+            (0..100_u64).prop_map(Event::Pass),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Those that came back, as many as the table has places for them, keep their flows whatever strangers do, and whether or not there
+        /// are answers; the table never grows.
+        #[test]
+        fn who_came_back_stays(answers: bool, events in proptest::collection::vec(event(), 1..100)) {
+            let mut now = Instant::now();
+            let mut flows = Flows::new(64, RULES);
+            let mut stranger = 1000;
+            for client in (0..56).chain(0..56) {
+                let id = send(&mut flows, client, now);
+                if answers {
+                    flows.answered(id, 1, 1, now);
+                }
+            }
+            let wanted: Vec<_> = (0..56).map(|client| flows.find(&key(client))).collect();
+            for event in events {
+                match event {
+                    Event::Flood(strangers, part) => for _ in 0..strangers {
+                        stranger += 1;
+                        let id = send(&mut flows, stranger, now);
+                        if stranger % part == 0 {
+                            flows.answered(id, 1, 1, now);
+                        }
+                    },
+                    Event::Speak(client, answer) => {
+                        let id = send(&mut flows, client, now);
+                        if answer {
+                            flows.answered(id, 1, 1, now);
+                        }
+                    }
+                    Event::Pass(millis) => now += Duration::from_millis(millis),
+                }
+                prop_assert!(flows.len() <= 64);
+            }
+            let kept: Vec<_> = (0..56).map(|client| flows.find(&key(client))).collect();
+            prop_assert_eq!(kept, wanted);
+        }
     }
 
     /// However many came back once: who comes now gets a place for long enough to come back, too.

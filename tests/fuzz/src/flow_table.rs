@@ -18,6 +18,7 @@ enum Standing {
     Done,
     New,
     Answered,
+    Repeated,
     Returned,
 }
 
@@ -54,11 +55,13 @@ impl Model {
 
     fn victim(&self) -> usize {
         let oldest = |standing| self.flows.iter().position(|flow| flow.standing == standing);
-        let returned = |flow: &&Plain| flow.standing == Standing::Returned;
-        let crowded = self.flows.iter().filter(returned).count() > self.most - self.most / 8;
+        let came_back =
+            |flow: &&Plain| matches!(flow.standing, Standing::Repeated | Standing::Returned);
+        let crowded = self.flows.iter().filter(came_back).count() > self.most - self.most / 8;
         let order = match crowded {
             true => [
                 Standing::Done,
+                Standing::Repeated,
                 Standing::Returned,
                 Standing::New,
                 Standing::Answered,
@@ -67,6 +70,7 @@ impl Model {
                 Standing::Done,
                 Standing::New,
                 Standing::Answered,
+                Standing::Repeated,
                 Standing::Returned,
             ],
         };
@@ -205,12 +209,14 @@ fn sent(
     let replies = u64::from(model.rules.replies.unwrap_or(0));
     let at = model.at(key).expect("the list has it");
     let flow = model.touch(at, now);
+    if flow.traffic.datagrams_out > 0 {
+        flow.standing = Standing::Returned;
+    } else if flow.traffic.datagrams_in > 0 {
+        flow.standing = Standing::Repeated;
+    }
     flow.traffic.datagrams_in += u64::from(datagrams);
     flow.traffic.bytes_in += 7;
     flow.awaited += replies * u64::from(datagrams);
-    if flow.standing != Standing::New {
-        flow.standing = Standing::Returned;
-    }
 }
 
 fn answered(flows: &mut Flows<u32>, model: &mut Model, key: FlowKey, datagrams: u8, now: Instant) {
