@@ -29,9 +29,6 @@ const MAX_INTERIMS: u32 = 32;
 /// Bytes of an answer head that are gathered without looking at them; the limit proper is checked when they are read.
 const MAX_PARTIAL: usize = 64 * 1024;
 
-/// Body bytes that go into one buffer with the head: copying so many costs less than a second address for the kernel.
-const JOIN: usize = 8 * 1024;
-
 impl Exchange<'_> {
     /// Reads on until the final answer's head is there and passed on with the body bytes that came with it.
     pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
@@ -264,23 +261,18 @@ impl Exchange<'_> {
             return Ok(());
         }
         self.hand_over_more(cx, bytes.len());
-        let (first, second) = match from.checked_sub(out.len()) {
-            Some(start) if kept > JOIN => {
-                bytes[start..from].copy_from_slice(out);
-                (&bytes[start..from + kept], &[][..])
-            }
-            None if kept > JOIN => (&out[..], &bytes[from..from + kept]),
-            _ => {
-                out.extend_from_slice(&bytes[from..from + kept]);
-                (&out[..], &[][..])
-            }
-        };
-        if first.len() + second.len() <= GATHERED {
-            self.answer.backlog.push(first);
-            self.answer.backlog.push(second);
+        if out.len() + kept <= GATHERED {
+            let body = &bytes[from..from + kept];
+            self.answer.backlog.gather(out, body);
         } else {
-            self.answer
-                .backlog
+            let (first, second) = match from.checked_sub(out.len()) {
+                Some(start) => {
+                    bytes[start..from].copy_from_slice(out);
+                    (&bytes[start..from + kept], &[][..])
+                }
+                None => (&out[..], &bytes[from..from + kept]),
+            };
+            (self.answer.backlog)
                 .send(&mut self.client.stream, cx, first, second)
                 .map_err(|_| Failure::ClientGone)?;
         }
@@ -312,9 +304,11 @@ impl Exchange<'_> {
 
     /// Notes that the answer is under way, and begins the wait for what is missing of it.
     pub(super) fn note_passed(&mut self, cx: &mut Context<'_>, read: Instant) {
-        self.facts.ended = clock::now();
+        let is_kept = !self.answer.backlog.is_empty();
+        // What is kept over this turn is still on its way through weir; `flush_head` looks at the clock.
+        self.facts.ended = if is_kept { read } else { clock::now() };
         self.facts.overhead += self.facts.ended - read;
-        if !self.answer.body.is_done() || !self.answer.backlog.is_empty() {
+        if is_kept || !self.answer.body.is_done() {
             self.wait(cx, self.timeouts().response_idle);
         }
     }

@@ -39,9 +39,6 @@ use crate::upstream::generation::Generation;
 use crate::upstream::http2::{self, BackendStream, Connections, Found};
 use crate::upstream::side::BackendSide;
 
-/// Bytes of a body that go into one buffer with the head, which is cheaper than a second address for the kernel.
-const JOIN: usize = 1024;
-
 /// A request in flight.
 #[derive(Debug)]
 pub struct Exchange<'c> {
@@ -364,7 +361,7 @@ impl<'c> Exchange<'c> {
         self.backend = Some(Upstream::new(stream, slot, idle.expects_large()));
         match is_http2 {
             true => poll_fn(|cx| Poll::Ready(self.send_to_stream(cx, scheme, &head))).await?,
-            false => poll_fn(|cx| Poll::Ready(self.send(cx, &mut head))).await?,
+            false => poll_fn(|cx| Poll::Ready(self.send(cx, &head))).await?,
         }
         head.clear();
         local.scratch.borrow_mut().out = head;
@@ -477,7 +474,7 @@ impl<'c> Exchange<'c> {
     }
 
     /// Sends the head and the body bytes that came with it, or keeps them over this turn.
-    fn send(&mut self, cx: &mut Context<'_>, head: &mut Vec<u8>) -> Result<(), Failure> {
+    fn send(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Result<(), Failure> {
         let (Some(upstream), Some(facts)) = (&mut self.backend, &self.head) else {
             return Err(Failure::BackendClosed);
         };
@@ -488,17 +485,12 @@ impl<'c> Exchange<'c> {
             framed = chunk::framed(body, self.upload.is_done());
             body = &framed;
         }
-        if body.len() <= JOIN {
-            head.extend_from_slice(body);
-            body = &[];
-        }
         self.upload_coding = match self.upload {
             Framing::Close => Coding::Encode,
             _ => Coding::AsIs,
         };
         if head.len() + body.len() <= GATHERED {
-            upstream.backlog.push(head);
-            upstream.backlog.push(body);
+            upstream.backlog.gather(head, body);
             return Ok(());
         }
         let result = upstream.backlog.send(&mut upstream.stream, cx, head, body);

@@ -36,6 +36,14 @@ impl Backlog {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Keeps a head and what came with it, in one piece.
+    #[inline]
+    pub fn gather(&mut self, head: &[u8], body: &[u8]) {
+        self.bytes.reserve(head.len() + body.len());
+        self.bytes.extend_from_slice(head);
+        self.bytes.extend_from_slice(body);
+    }
+
     /// Forgets what was not sent, as when the connection it was meant for is gone.
     pub fn clear(&mut self) {
         *self = Backlog::default();

@@ -137,11 +137,12 @@ impl Relay {
         // A way that waits has said whom to wake, and what the other one does changes nothing for it.
         let (mut up, mut down) = (Poll::Ready(()), Poll::Ready(()));
         while up.is_ready() || down.is_ready() {
+            let (is_up_over, is_down_over) = (self.up.is_over(), self.down.is_over());
             if up.is_ready() {
-                up = self.up.poll_piece(cx, client, backend, pipes, memory);
+                up = (self.up).poll_piece(cx, (client, backend), pipes, memory, is_down_over);
             }
             if down.is_ready() {
-                down = self.down.poll_piece(cx, backend, client, pipes, memory);
+                down = (self.down).poll_piece(cx, (backend, client), pipes, memory, is_up_over);
             }
             if self.up.state != State::Open || self.down.state != State::Open {
                 let first =
@@ -188,14 +189,19 @@ impl Way {
         }
     }
 
+    /// Whether its source ended.
+    fn is_over(&self) -> bool {
+        self.state == State::Ended
+    }
+
     /// Moves what is kept, or else one piece; pending when neither is possible now, and for good when the way has come to its end.
     fn poll_piece(
         &mut self,
         cx: &mut Context<'_>,
-        source: &mut impl Duplex,
-        target: &mut impl Duplex,
+        (source, target): (&mut impl Duplex, &mut impl Duplex),
         pipes: &Rc<Pipes>,
         memory: &mut [u8],
+        is_last: bool,
     ) -> Poll<()> {
         if self.state != State::Open {
             return Poll::Pending;
@@ -231,7 +237,10 @@ impl Way {
         self.bytes += count as u64;
         self.is_bulk = self.bytes >= BULK && count >= LARGE;
         if count == 0 {
-            target.shutdown_write();
+            // A socket that has nothing more to hear either is closed next, which says the same.
+            if !is_last || target.plain().is_none() {
+                target.shutdown_write();
+            }
             self.state = State::Ended;
         } else if is_copied && count <= GATHERED {
             // It is sent in the next poll, behind what other tasks read in this turn.

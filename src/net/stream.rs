@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
-use socket2::TcpKeepalive;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
 
 use super::tls::handshake::Refusal;
 use super::tls::stream::TlsStream;
@@ -117,13 +117,7 @@ impl Stream {
     /// # Errors
     /// The system's error.
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()
-        } else {
-            TcpSocket::new_v6()
-        }?;
-        socket.set_nodelay(true)?;
-        socket.connect(address).await.map(Stream::Plain)
+        Self::connect_from(None, address).await
     }
 
     /// The same from an address that need not be of this machine, if there is one; see [`transparent`].
@@ -131,13 +125,12 @@ impl Stream {
     /// # Errors
     /// The system's error.
     pub async fn connect_from(source: Option<IpAddr>, address: SocketAddr) -> io::Result<Self> {
-        match source {
-            None => Self::connect(address).await,
-            Some(source) => {
-                let socket = transparent::socket(source, address)?;
-                socket.connect(address).await.map(Stream::Plain)
-            }
+        let socket = socket(address)?;
+        socket.set_tcp_nodelay(true)?;
+        if let Some(source) = source {
+            transparent::bear(&socket, source, address)?;
         }
+        connected(socket, address).await.map(Stream::Plain)
     }
 
     /// Reads what is there; 0 is the end of the stream. A read that does not fill `buffer` costs no second system call to learn
@@ -287,6 +280,35 @@ impl Stream {
             .with_retries(3);
         // It fails only when the connection is gone already.
         let _ = socket2::SockRef::from(socket).set_tcp_keepalive(&often);
+    }
+}
+
+/// A socket of TCP that never blocks, for connections toward an address.
+///
+/// # Errors
+/// The system's error.
+pub(super) fn socket(toward: SocketAddr) -> io::Result<Socket> {
+    let domain = Domain::for_address(toward);
+    Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))
+}
+
+/// Connects without blocking. The event that ends the wait tells a failure from success, so that only a failure costs the system call that
+/// says what it was.
+async fn connected(socket: Socket, address: SocketAddr) -> io::Result<TcpStream> {
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+        _ => {}
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    let ready = stream.ready(Interest::WRITABLE | Interest::ERROR).await?;
+    let has_failed = ready.is_error() || ready.is_write_closed();
+    match has_failed
+        .then(|| stream.take_error())
+        .transpose()?
+        .flatten()
+    {
+        Some(error) => Err(error),
+        None => Ok(stream),
     }
 }
 

@@ -176,10 +176,7 @@ impl Timer {
     /// Wakes the task of `cx` after `duration`, in place of any earlier deadline.
     pub fn set(&self, cx: &Context<'_>, duration: Duration) {
         let now = self.wheel.now.get();
-        let ticks = duration
-            .as_millis()
-            .div_ceil(TICK.as_millis())
-            .min(u128::from(u32::MAX)) as u64;
+        let ticks = ticks_in(duration);
         let entries = &mut *self.wheel.entries.borrow_mut();
         let entry = &mut entries.list[self.id as usize];
         entry.deadline = now + ticks + MAX_STEP;
@@ -226,6 +223,15 @@ impl Drop for Timer {
         entry.waker = None;
         entries.free.push(self.id);
     }
+}
+
+/// The ticks that a duration lasts, the last one begun counting whole; a million years at most. Every request asks several times, so
+/// the numbers stay within one word.
+#[inline]
+fn ticks_in(duration: Duration) -> u64 {
+    const A_SECOND: u64 = 1000 / TICK.as_millis() as u64;
+    let seconds = duration.as_secs().min(u64::MAX / 4 / A_SECOND);
+    seconds * A_SECOND + u64::from(duration.subsec_millis()).div_ceil(TICK.as_millis() as u64)
 }
 
 #[cfg(test)]
@@ -339,5 +345,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Against the plain division.
+    #[test]
+    fn ticks_are_those_of_the_duration() {
+        for millis in [
+            0,
+            1,
+            19,
+            20,
+            21,
+            999,
+            1000,
+            1001,
+            86_400_000,
+            u64::from(u32::MAX),
+        ] {
+            let duration = Duration::from_millis(millis);
+            let plain = duration.as_millis().div_ceil(TICK.as_millis());
+            assert_eq!(u128::from(ticks_in(duration)), plain, "{millis} ms");
+        }
+        assert!(ticks_in(Duration::MAX) < NEVER / 2);
     }
 }

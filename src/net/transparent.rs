@@ -4,11 +4,12 @@
 
 use std::io;
 use std::mem::size_of;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpSocket;
+use socket2::Socket;
+
+use super::stream;
 
 /// Whether the process may have such sockets at all.
 ///
@@ -16,23 +17,12 @@ use tokio::net::TcpSocket;
 /// The system's error: without CAP_NET_ADMIN or CAP_NET_RAW it is not permitted.
 pub fn probe() -> io::Result<()> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    claim(&stream(any)?, any.ip())
+    claim(&stream::socket(any)?, any.ip())
 }
 
 /// Whether a client can be shown to a backend: both are of one version of IP.
 pub fn can_show(client: IpAddr, backend: SocketAddr) -> bool {
     client.to_canonical().is_ipv4() == backend.is_ipv4()
-}
-
-/// A stream socket with the address of a client, to be connected to a backend.
-///
-/// # Errors
-/// Those of [`bear`].
-pub fn socket(client: IpAddr, backend: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = stream(backend)?;
-    socket.set_tcp_nodelay(true)?;
-    bear(&socket, client, backend)?;
-    Ok(TcpSocket::from_std_stream(TcpStream::from(socket)))
 }
 
 /// Gives a socket the address of a client; its port comes when it is connected to the backend.
@@ -47,11 +37,6 @@ pub fn bear(socket: &Socket, client: IpAddr, backend: SocketAddr) -> io::Result<
     claim(socket, client)?;
     choose_port_late(socket)?;
     socket.bind(&SocketAddr::new(client, 0).into())
-}
-
-fn stream(toward: SocketAddr) -> io::Result<Socket> {
-    let domain = Domain::for_address(toward);
-    Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))
 }
 
 fn claim(socket: &Socket, address: IpAddr) -> io::Result<()> {
@@ -88,7 +73,12 @@ mod tests {
     #[test]
     fn a_client_is_shown_to_backends_of_its_own_kind_only() {
         for (client, backend) in [("192.0.2.1", "[::1]:80"), ("2001:db8::1", "127.0.0.1:80")] {
-            let shown = socket(client.parse().unwrap(), backend.parse().unwrap());
+            let backend = backend.parse().unwrap();
+            let shown = bear(
+                &stream::socket(backend).unwrap(),
+                client.parse().unwrap(),
+                backend,
+            );
             assert_eq!(shown.unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
         }
     }
@@ -104,8 +94,10 @@ mod tests {
             ("2001:db8::1", "[::1]:80"),
         ] {
             let client: IpAddr = client.parse().unwrap();
-            let socket = socket(client, backend.parse().unwrap()).unwrap();
-            let own = socket.local_addr().unwrap();
+            let backend = backend.parse().unwrap();
+            let socket = stream::socket(backend).unwrap();
+            bear(&socket, client, backend).unwrap();
+            let own = socket.local_addr().unwrap().as_socket().unwrap();
             assert_eq!(own, SocketAddr::new(client.to_canonical(), 0));
         }
     }

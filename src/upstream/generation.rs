@@ -35,7 +35,7 @@ pub struct Generation {
     pub snapshot: Arc<Snapshot>,
     pools: Vec<PoolView>,
     rows: Vec<RouteRows>,
-    unrouted: Vec<OnceCell<Arc<RequestCounts>>>,
+    unrouted: Grids,
 }
 
 /// A pool as one worker sees it.
@@ -59,6 +59,12 @@ struct Sets {
 #[derive(Debug, Default)]
 struct RouteRows {
     times: OnceCell<Arc<RouteCounts>>,
+    grids: Grids,
+}
+
+/// Rows of what took one route, or none.
+#[derive(Debug, Default)]
+struct Grids {
     requests: Grid<RequestCounts>,
     relays: Grid<RelayCounts>,
 }
@@ -158,12 +164,11 @@ impl Generation {
             .iter()
             .map(|_| RouteRows::default())
             .collect();
-        let unrouted = snapshot.listeners.iter().map(|_| OnceCell::new()).collect();
         Generation {
             snapshot,
             pools,
             rows,
-            unrouted,
+            unrouted: Grids::default(),
         }
     }
 
@@ -200,10 +205,7 @@ impl Generation {
             route,
             backend,
         };
-        let cell = match route {
-            Some(route) => self.cell(&self.rows[route].requests, &place),
-            None => &self.unrouted[listener],
-        };
+        let cell = self.cell(&self.grids(route).requests, &place);
         cell.get_or_init(|| rows.request(self.labels(&place)))
     }
 
@@ -220,14 +222,8 @@ impl Generation {
             route,
             backend,
         };
-        let find = || rows.relay(self.labels(&place));
-        match route {
-            Some(route) => {
-                let cell = self.cell(&self.rows[route].relays, &place);
-                cell.get_or_init(find).clone()
-            }
-            None => find(),
-        }
+        let cell = self.cell(&self.grids(route).relays, &place);
+        (cell.get_or_init(|| rows.relay(self.labels(&place)))).clone()
     }
 
     /// The counts of flows of datagrams that take `route` to `backend`. Whoever asks keeps them.
@@ -245,7 +241,15 @@ impl Generation {
         }))
     }
 
-    /// The cell of a row in the grid of its route.
+    #[inline]
+    fn grids(&self, route: Option<usize>) -> &Grids {
+        match route {
+            Some(route) => &self.rows[route].grids,
+            None => &self.unrouted,
+        }
+    }
+
+    /// The cell of a row in a grid of its route; without one it has one column.
     #[inline]
     fn cell<'a, R>(&self, grid: &'a Grid<R>, place: &Place) -> &'a OnceCell<Arc<R>> {
         let pool = place.route.map(|route| self.snapshot.routes[route].pool);
