@@ -1,4 +1,4 @@
-//! `weir explain`: which route and which backend a request would take, and why.
+//! `weir explain`: which route and which backend a request, a connection or a datagram would take, and why.
 //! It sends the request to nobody: a running weir tells what it would do with it.
 //! The walk goes on in `control/admin/explain.rs`.
 
@@ -15,26 +15,38 @@ use super::status::{each, text};
 /// Routes that are shown beside the one that is taken; `--json` has them all.
 const SHOWN: usize = 8;
 
-/// A request as it would come.
+/// A request as it would come; or a connection, or a datagram, that a tcp or udp listener passes on.
 #[derive(Args)]
 pub struct Request {
-    /// The URL; a path alone is asked for on localhost.
-    url: String,
-    /// Its method.
-    #[arg(short = 'X', long, value_name = "METHOD", default_value = "GET")]
-    method: String,
+    /// The URL of a request; a path alone is asked for on localhost.
+    #[arg(required_unless_present = "listener")]
+    url: Option<String>,
+    /// Its method; default: GET.
+    #[arg(short = 'X', long, value_name = "METHOD", requires = "url")]
+    method: Option<String>,
     /// A header; may be given several times.
-    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    #[arg(
+        short = 'H',
+        long = "header",
+        value_name = "NAME: VALUE",
+        requires = "url"
+    )]
     headers: Vec<String>,
     /// A cookie; may be given several times.
-    #[arg(long = "cookie", value_name = "NAME=VALUE")]
+    #[arg(long = "cookie", value_name = "NAME=VALUE", requires = "url")]
     cookies: Vec<String>,
     /// The client's address; default: 127.0.0.1.
     #[arg(long, value_name = "ADDRESS")]
     client: Option<IpAddr>,
-    /// The listener that it comes to; default: the first that has the port of the URL, else the first.
+    /// The listener that it comes to; of a request, by default the first that has the port of the URL, else the first.
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
+    /// The name that the client of a tcp listener asks for within TLS (SNI).
+    #[arg(long, value_name = "NAME", conflicts_with = "url")]
+    sni: Option<String>,
+    /// A protocol that it offers within TLS; may be given several times.
+    #[arg(long = "alpn", value_name = "PROTOCOL", conflicts_with = "url")]
+    protocols: Vec<String>,
     /// Print the JSON document.
     #[arg(long)]
     json: bool,
@@ -53,16 +65,18 @@ pub fn explain(request: &Request) -> ExitCode {
 }
 
 fn target(request: &Request) -> String {
-    let mut pairs = vec![
-        ("url", request.url.clone()),
-        ("method", request.method.clone()),
-    ];
+    let mut pairs = Vec::new();
+    pairs.extend(request.url.clone().map(|url| ("url", url)));
+    pairs.extend(request.method.clone().map(|method| ("method", method)));
     pairs.extend(request.headers.iter().map(|line| ("header", line.clone())));
     if !request.cookies.is_empty() {
         pairs.push(("header", format!("Cookie: {}", request.cookies.join("; "))));
     }
     pairs.extend(request.client.map(|client| ("client", client.to_string())));
     pairs.extend(request.listener.clone().map(|name| ("listener", name)));
+    pairs.extend(request.sni.clone().map(|name| ("sni", name)));
+    let protocols = request.protocols.iter();
+    pairs.extend(protocols.map(|protocol| ("alpn", protocol.clone())));
     let pairs = pairs
         .iter()
         .map(|(key, value)| format!("{key}={}", encoded(value)));
@@ -84,15 +98,10 @@ fn encoded(text: &str) -> String {
 }
 
 fn page(told: &Value) -> String {
-    let request = &told["request"];
-    let mut page = format!(
-        "request  {} {}{} from {} on listener {}\n",
-        text(&request["method"]),
-        text(&request["host"]),
-        text(&request["path"]),
-        text(&request["client"]),
-        text(&request["listener"]),
-    );
+    let mut page = match told["connection"].is_object() {
+        true => connection(&told["connection"]),
+        false => request(&told["request"]),
+    };
     routes(told, &mut page);
     let ways = each(&told["ways"]);
     page.extend(ways.map(|way| format!("way      {}\n", text(way))));
@@ -104,6 +113,33 @@ fn page(told: &Value) -> String {
     }
     outcome(&told["outcome"], &mut page);
     page
+}
+
+fn request(told: &Value) -> String {
+    format!(
+        "request  {} {}{} from {} on listener {}\n",
+        text(&told["method"]),
+        text(&told["host"]),
+        text(&told["path"]),
+        text(&told["client"]),
+        text(&told["listener"]),
+    )
+}
+
+fn connection(told: &Value) -> String {
+    let name = told["server_name"].as_str();
+    let name = name.map_or(String::new(), |name| format!(", asks for {name}"));
+    let protocols: Vec<String> = each(&told["protocols"]).map(text).collect();
+    let offers = match protocols.is_empty() {
+        true => String::new(),
+        false => format!(", offers {}", protocols.join(", ")),
+    };
+    format!(
+        "{}      from {} on listener {}{name}{offers}\n",
+        text(&told["protocol"]),
+        text(&told["client"]),
+        text(&told["listener"]),
+    )
 }
 
 fn routes(told: &Value, page: &mut String) {
@@ -205,6 +241,7 @@ fn outcome(told: &Value, page: &mut String) {
             let names: Vec<String> = each(&told["candidates"]).map(text).collect();
             match names.is_empty() {
                 true if told["answered"] == true => "answered".to_owned(),
+                true if told["refused"].is_string() => text(&told["refused"]),
                 true => "held".to_owned(),
                 false => format!("to one of {}", names.join(", ")),
             }
@@ -250,6 +287,16 @@ pool     was, balancer round-robin
 outcome  to was1 (kept): its home was1 is up
 ";
         assert_eq!(page(&told), wanted);
+        let passed = json!({
+            "connection": { "protocol": "tcp", "client": "::1", "listener": "db", "server_name": "a.test", "protocols": ["h2", "h3"] },
+            "outcome": { "refused": "closed", "because": "no" },
+        });
+        let wanted = "\
+tcp      from ::1 on listener db, asks for a.test, offers h2, h3
+route    none
+outcome  closed: no
+";
+        assert_eq!(page(&passed), wanted);
         let refused = json!({ "outcome": { "status": 404, "because": "no" } });
         assert!(page(&refused).ends_with("route    none\noutcome  answered 404: no\n"));
     }

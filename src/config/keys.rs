@@ -126,7 +126,7 @@ pub const KEYS: &[Key] = &[
     row("listeners.*.deny", Kind::List(&NETWORK), Is("[]"), Instant, "[\"192.0.2.0/24\"]",
         "Networks and addresses that may not, whatever `allow` says."),
     row("listeners.*.proxy_protocol", Kind::Choice(&PROXY_PROTOCOL), Is("\"off\""), NewConnections, "\"require\"",
-        "Whether a trusted proxy may, or must, say for whom it connects by a PROXY header (version 1 or 2) before everything else, within timeouts.header; limits and lists then hold for that client. With \"require\" connections of others are closed, with \"accept\" what they send is never taken for a header."),
+        "Whether a trusted proxy may, or must, say for whom it connects by a PROXY header (version 1 or 2) before everything else, within timeouts.header; limits and lists then hold for that client. With \"require\" connections of others are closed, with \"accept\" what they send is never taken for a header. On a udp listener each datagram has a header (version 2) of its own, and those of others are dropped."),
     row("listeners.*.path_checks", Kind::Choice(&PATH_CHECKS), Is("\"strict\""), Instant, "\"off\"",
         "Whether paths that servers read differently (dot segments, encoded slashes) are refused."),
     row("listeners.*.http2", Kind::Flag, Is("true"), NewConnections, "false",

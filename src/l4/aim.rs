@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::choice::choose_backend;
 use super::flow::{FlowKey, Rules};
 use crate::clock;
-use crate::config::model::Protocol;
+use crate::config::model::{Protocol, ProxyProtocol};
 use crate::metrics::datagrams::{DatagramCounts, Lost};
 use crate::net::descriptors;
 use crate::policy::balance::BackendIndex;
@@ -35,6 +35,7 @@ pub(super) struct Aim {
     rules: Rules,
     most: usize,
     introduces: bool,
+    introduced: ProxyProtocol,
     /// By the ordinal of the backend.
     targets: Vec<Rc<Target>>,
     /// Backends to be left alone, and until when.
@@ -76,6 +77,7 @@ impl Aim {
             },
             most: 1,
             introduces: false,
+            introduced: ProxyProtocol::Off,
             targets: Vec::new(),
             avoided: Vec::new(),
             counts: generation.datagram_counts(&local.rows, view.listener(), None, None),
@@ -97,6 +99,11 @@ impl Aim {
     /// Whether backends are told who the client is.
     pub(super) fn introduces(&self) -> bool {
         self.introduces
+    }
+
+    /// Whether datagrams may, or must, have a PROXY header before them.
+    pub(super) fn introduced(&self) -> ProxyProtocol {
+        self.introduced
     }
 
     /// How many backends there are.
@@ -133,6 +140,7 @@ impl Aim {
         before.iter().for_each(|target| target.serves.set(false));
         self.counts = generation.datagram_counts(&local.rows, listener, self.route, None);
         self.most = self.most_of(snapshot, listener, local);
+        self.introduced = snapshot.listeners[listener].proxy_protocol;
         let Some((ordinal, route)) = self.route.map(|route| (route, &snapshot.routes[route]))
         else {
             return;
@@ -210,7 +218,7 @@ impl Aim {
         }
     }
 
-    /// Whether a client may begin a flow.
+    /// Whether a client may begin a flow. Lists judge clients, not the trusted proxies that speak for them and now and then for themselves.
     pub(super) fn admit(
         &self,
         view: &ListenerView,
@@ -219,7 +227,11 @@ impl Aim {
     ) -> Result<(), Lost> {
         let generation = view.generation();
         let listener = &generation.snapshot.listeners[view.listener()];
-        if listener.gate.permits(client) {
+        let is_proxy = || {
+            self.introduced != ProxyProtocol::Off
+                && admission::is_trusted(client, &generation.snapshot.config.trusted_proxies)
+        };
+        if listener.gate.permits(client) || is_proxy() {
             return Ok(());
         }
         let name = &listener.name;
@@ -243,7 +255,7 @@ impl Aim {
             .route
             .and_then(|route| generation.snapshot.routes.get(route));
         let route = route.ok_or(Nowhere)?;
-        let facts = facts(key.client.ip().to_canonical(), view.listener(), now);
+        let facts = facts(key.client().ip().to_canonical(), view.listener(), now);
         let avoided: Vec<BackendIndex> = self.avoided.iter().map(|(index, _)| *index).collect();
         let choose = |tried: &[BackendIndex]| {
             choose_backend(local, &generation, route, &facts, tried, false)

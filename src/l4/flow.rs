@@ -1,17 +1,21 @@
 //! Flows: which datagrams belong together, for how long, and whose flow ends when there are too many. UDP knows none of this.
 //! It holds no socket and reads no clock: who drives it says what came and when, and is told what ended. Nothing here is more than a few steps.
-//! The walk goes on in `udp.rs`, which drives it.
+//! The walk goes on in `udp.rs`, which drives it; `flow/table.rs` is what it is made of.
 
-use std::hash::{BuildHasher, RandomState};
+mod table;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use table::{Place, Table};
+
 pub use crate::metrics::datagrams::FlowEnd as End;
+use crate::net::proxy_protocol::Ends;
 
 /// How long a flow with all of its answers stays, so that a busy client keeps one flow for many requests.
 pub const LINGER: Duration = Duration::from_secs(1);
 
-/// Of so many flows one place is kept for new clients, however many have proven that they are there.
+/// Of so many flows one place is kept for new clients, however many have come back.
 const NEWCOMERS: usize = 8;
 
 /// Flows that a table may have at most.
@@ -20,18 +24,24 @@ const MOST: usize = 1 << 24;
 /// What tells flows apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
-    /// The client's address and port.
-    pub client: SocketAddr,
-    /// The address that it sent to, where the listener takes datagrams for several.
+    /// Who sends, and gets the answers.
+    pub sender: SocketAddr,
+    /// The address that it sends to, where the listener takes datagrams for several.
     pub local: Option<IpAddr>,
+    /// Whose datagrams they are, and where to, where the sender is a proxy that says so: those of its clients are told apart.
+    pub announced: Option<Ends>,
+}
+
+impl FlowKey {
+    /// The client's address and port.
+    pub fn client(&self) -> SocketAddr {
+        self.announced.map_or(self.sender, |ends| ends.source)
+    }
 }
 
 /// A flow of a table, as long as it lasts. The same number never stands for another flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FlowId {
-    slot: u32,
-    serial: u32,
-}
+pub struct FlowId(Place);
 
 /// What flows of a table obey; may change at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,14 +93,17 @@ enum Standing {
     New,
     /// It has, which says nothing of the client.
     Answered,
+    /// The client sent again, and nothing tells whether it hears: some protocols have no answers.
+    Repeated,
     /// The client sent again after an answer: it is there.
     Returned,
 }
 
-const STANDINGS: [Standing; 4] = [
+const STANDINGS: [Standing; 5] = [
     Standing::Done,
     Standing::New,
     Standing::Answered,
+    Standing::Repeated,
     Standing::Returned,
 ];
 
@@ -99,36 +112,12 @@ const STANDINGS: [Standing; 4] = [
 pub struct Flows<T> {
     most: usize,
     rules: Rules,
-    hasher: RandomState,
-    /// Heads of chains of slots with equal hashes, as [`Link`]s.
-    buckets: Box<[Link]>,
-    slots: Vec<Slot<T>>,
-    free: Vec<u32>,
-    /// By standing; within one the flow that was silent for longest is first.
-    queues: [Queue; STANDINGS.len()],
-}
-
-/// A slot's number and 1; 0 is none. So memory that was never touched is a table without flows.
-type Link = u32;
-
-const NONE: Link = 0;
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Queue {
-    first: Link,
-    last: Link,
-    length: usize,
-}
-
-#[derive(Debug)]
-struct Slot<T> {
-    serial: u32,
-    flow: Option<Flow<T>>,
+    /// A queue for each standing; within one the flow that was silent for longest is first.
+    table: Table<FlowKey, Flow<T>, { STANDINGS.len() }>,
 }
 
 #[derive(Debug)]
 struct Flow<T> {
-    key: FlowKey,
     value: T,
     traffic: Traffic,
     opened: Instant,
@@ -136,23 +125,20 @@ struct Flow<T> {
     /// Answers that are still to come.
     awaited: u32,
     standing: Standing,
-    before: Link,
-    after: Link,
-    chain: Link,
 }
 
 impl FlowId {
     /// As a number, for a poll of sockets.
     pub fn to_bits(self) -> u64 {
-        u64::from(self.slot) << 32 | u64::from(self.serial)
+        u64::from(self.0.slot) << 32 | u64::from(self.0.serial)
     }
 
     /// The flow of a number.
     pub fn from_bits(bits: u64) -> FlowId {
-        FlowId {
+        FlowId(Place {
             slot: (bits >> 32) as u32,
             serial: bits as u32,
-        }
+        })
     }
 }
 
@@ -163,11 +149,7 @@ impl<T> Flows<T> {
         Flows {
             most,
             rules,
-            hasher: RandomState::new(),
-            buckets: vec![NONE; most.next_power_of_two()].into(),
-            slots: Vec::with_capacity(most),
-            free: Vec::new(),
-            queues: [Queue::default(); STANDINGS.len()],
+            table: Table::new(most),
         }
     }
 
@@ -179,26 +161,14 @@ impl<T> Flows<T> {
     /// From now on at most `most` flows, of which there may be no more yet.
     pub fn resize(&mut self, most: usize) {
         let most = most.clamp(self.len().max(1), MOST);
-        if most == self.most {
-            return;
-        }
-        self.most = most;
-        self.buckets = vec![NONE; most.next_power_of_two()].into();
-        for link in 1..=self.slots.len() as Link {
-            let Some(key) = self.at(link).map(|flow| flow.key) else {
-                continue;
-            };
-            let bucket = self.bucket(&key);
-            let chain = std::mem::replace(&mut self.buckets[bucket], link);
-            if let Some(flow) = self.at_mut(link) {
-                flow.chain = chain;
-            }
+        if std::mem::replace(&mut self.most, most) != most {
+            self.table.resize(most);
         }
     }
 
     /// How many flows there are.
     pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.table.len()
     }
 
     /// Whether there is none.
@@ -213,24 +183,17 @@ impl<T> Flows<T> {
 
     /// The flow that a datagram from a client belongs to.
     pub fn find(&self, key: &FlowKey) -> Option<FlowId> {
-        let mut link = self.buckets[self.bucket(key)];
-        while let Some(flow) = self.at(link) {
-            if flow.key == *key {
-                return Some(self.id(link));
-            }
-            link = flow.chain;
-        }
-        None
+        self.table.find(key).map(FlowId)
     }
 
     /// What is kept with a flow; `None` when it is over.
     pub fn get(&self, id: FlowId) -> Option<&T> {
-        self.live(id).map(|flow| &flow.value)
+        self.table.get(id.0).map(|(_, flow)| &flow.value)
     }
 
     /// Whose flow it is; `None` when it is over.
     pub fn key(&self, id: FlowId) -> Option<FlowKey> {
-        self.live(id).map(|flow| flow.key)
+        self.table.get(id.0).map(|(key, _)| *key)
     }
 
     /// Begins a flow, which [`find`](Self::find) must not know yet, before its first datagram is told of. A full table gives one
@@ -240,45 +203,30 @@ impl<T> Flows<T> {
             true => self.evict(),
             false => None,
         };
-        let bucket = self.bucket(&key);
         let flow = Flow {
-            key,
             value,
             traffic: Traffic::default(),
             opened: now,
             last: now,
             awaited: 0,
             standing: Standing::New,
-            before: NONE,
-            after: NONE,
-            chain: self.buckets[bucket],
         };
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => {
-                self.slots.push(Slot {
-                    serial: 0,
-                    flow: None,
-                });
-                (self.slots.len() - 1) as u32
-            }
-        };
-        self.slots[slot as usize].flow = Some(flow);
-        self.buckets[bucket] = slot + 1;
-        self.enqueue(slot + 1);
-        (self.id(slot + 1), evicted)
+        let place = self.table.insert(key, flow, Standing::New as usize);
+        (FlowId(place), evicted)
     }
 
     /// So many datagrams with so many bytes together came from the client.
     pub fn sent(&mut self, id: FlowId, datagrams: u32, bytes: usize, now: Instant) {
         let awaits = self.rules.replies.unwrap_or(0).saturating_mul(datagrams);
         self.change(id, now, |flow| {
+            if flow.traffic.datagrams_out > 0 {
+                flow.standing = Standing::Returned;
+            } else if flow.traffic.datagrams_in > 0 {
+                flow.standing = Standing::Repeated;
+            }
             flow.traffic.datagrams_in += u64::from(datagrams);
             flow.traffic.bytes_in += bytes as u64;
             flow.awaited = flow.awaited.saturating_add(awaits);
-            if flow.standing != Standing::New {
-                flow.standing = Standing::Returned;
-            }
         });
     }
 
@@ -309,9 +257,10 @@ impl<T> Flows<T> {
                 Standing::Done => (idle.min(LINGER), End::Answered),
                 _ => (idle, End::Idle),
             };
-            let first = self.queues[standing as usize].first;
             let is_over = |flow: &Flow<T>| now.saturating_duration_since(flow.last) >= most;
-            if self.at(first).is_some_and(is_over) {
+            if let Some(first) = self.first(standing)
+                && (self.table.get(first)).is_some_and(|(_, flow)| is_over(flow))
+            {
                 return self.take(first, end);
             }
         }
@@ -320,125 +269,48 @@ impl<T> Flows<T> {
 
     /// Ends the flow that is missed least.
     pub fn evict(&mut self) -> Option<Ended<T>> {
-        let queue = |standing| &self.queues[standing as usize];
-        let proven = queue(Standing::Returned);
-        let crowded = proven.length > self.most - self.most / NEWCOMERS;
-        let first = match (queue(Standing::Done).first, crowded) {
-            (NONE, true) => proven.first,
-            (NONE, false) => {
-                let firsts = STANDINGS.map(|standing| queue(standing).first);
-                firsts.into_iter().find(|&first| first != NONE)?
-            }
-            (first, _) => first,
+        let [.., repeated, returned] = STANDINGS;
+        let known = [repeated, returned].map(|standing| self.table.queued(standing as usize));
+        let order = match known[0] + known[1] > self.most - self.most / NEWCOMERS {
+            // Newcomers keep their part.
+            true => &[Standing::Done, repeated, returned][..],
+            false => &STANDINGS,
         };
+        let first = order.iter().find_map(|&standing| self.first(standing))?;
         self.take(first, End::Evicted)
     }
 
     /// Ends a flow; `None` when it is over already.
     pub fn close(&mut self, id: FlowId, end: End) -> Option<Ended<T>> {
-        self.live(id)?;
-        self.take(id.slot + 1, end)
+        self.take(id.0, end)
     }
 
     /// Ends any flow; to be asked until there is none.
     pub fn close_any(&mut self) -> Option<Ended<T>> {
-        let first = self.queues.iter().map(|queue| queue.first);
-        let first = first.into_iter().find(|&first| first != NONE)?;
+        let first = STANDINGS
+            .iter()
+            .find_map(|&standing| self.first(standing))?;
         self.take(first, End::Closed)
     }
 
-    fn bucket(&self, key: &FlowKey) -> usize {
-        // A power of two, so that the mask keeps within it.
-        self.hasher.hash_one(key) as usize & (self.buckets.len() - 1)
-    }
-
-    fn id(&self, link: Link) -> FlowId {
-        let slot = link - 1;
-        FlowId {
-            slot,
-            serial: self.slots[slot as usize].serial,
-        }
-    }
-
-    fn at(&self, link: Link) -> Option<&Flow<T>> {
-        let slot = link.checked_sub(1)?;
-        self.slots.get(slot as usize)?.flow.as_ref()
-    }
-
-    fn at_mut(&mut self, link: Link) -> Option<&mut Flow<T>> {
-        let slot = link.checked_sub(1)?;
-        self.slots.get_mut(slot as usize)?.flow.as_mut()
-    }
-
-    fn live(&self, id: FlowId) -> Option<&Flow<T>> {
-        let slot = self.slots.get(id.slot as usize)?;
-        slot.flow.as_ref().filter(|_| slot.serial == id.serial)
+    /// The flow of a standing that was silent for longest.
+    fn first(&self, standing: Standing) -> Option<Place> {
+        self.table.first(standing as usize)
     }
 
     /// Something happened on a flow that makes it the last of its queue, or of another.
     fn change(&mut self, id: FlowId, now: Instant, change: impl FnOnce(&mut Flow<T>)) {
-        if self.live(id).is_none() {
-            return;
-        }
-        let link = id.slot + 1;
-        self.dequeue(link);
-        if let Some(flow) = self.at_mut(link) {
+        self.table.change(id.0, |flow| {
             flow.last = now;
             change(flow);
-        }
-        self.enqueue(link);
+            flow.standing as usize
+        });
     }
 
-    fn enqueue(&mut self, link: Link) {
-        let Some(standing) = self.at(link).map(|flow| flow.standing) else {
-            return;
-        };
-        let queue = &mut self.queues[standing as usize];
-        queue.length += 1;
-        let before = std::mem::replace(&mut queue.last, link);
-        if before == NONE {
-            queue.first = link;
-        }
-        if let Some(flow) = self.at_mut(before) {
-            flow.after = link;
-        }
-        if let Some(flow) = self.at_mut(link) {
-            (flow.before, flow.after) = (before, NONE);
-        }
-    }
-
-    fn dequeue(&mut self, link: Link) {
-        let Some(flow) = self.at(link) else {
-            return;
-        };
-        let (before, after, standing) = (flow.before, flow.after, flow.standing);
-        let queue = &mut self.queues[standing as usize];
-        queue.length -= 1;
-        if before == NONE {
-            queue.first = after;
-        }
-        if after == NONE {
-            queue.last = before;
-        }
-        if let Some(flow) = self.at_mut(before) {
-            flow.after = after;
-        }
-        if let Some(flow) = self.at_mut(after) {
-            flow.before = before;
-        }
-    }
-
-    /// Takes a flow out of its queue, its chain and its slot.
-    fn take(&mut self, link: Link, end: End) -> Option<Ended<T>> {
-        self.dequeue(link);
-        self.unchain(link);
-        let slot = link.checked_sub(1)?;
-        let place = self.slots.get_mut(slot as usize)?;
-        let flow = place.flow.take()?;
-        place.serial = place.serial.wrapping_add(1);
-        self.free.push(slot);
+    fn take(&mut self, place: Place, end: End) -> Option<Ended<T>> {
+        let (key, flow) = self.table.remove(place)?;
         Some(Ended {
-            key: flow.key,
+            key,
             value: flow.value,
             traffic: flow.traffic,
             opened: flow.opened,
@@ -446,30 +318,13 @@ impl<T> Flows<T> {
             end,
         })
     }
-
-    fn unchain(&mut self, link: Link) {
-        let Some((key, chain)) = self.at(link).map(|flow| (flow.key, flow.chain)) else {
-            return;
-        };
-        let bucket = self.bucket(&key);
-        let mut before = self.buckets[bucket];
-        if before == link {
-            self.buckets[bucket] = chain;
-            return;
-        }
-        while let Some(flow) = self.at_mut(before) {
-            if flow.chain == link {
-                flow.chain = chain;
-                return;
-            }
-            before = flow.chain;
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -482,8 +337,9 @@ mod tests {
 
     fn key(number: u32) -> FlowKey {
         FlowKey {
-            client: (Ipv4Addr::from_bits(0x7f00_0000 | number), 4000).into(),
+            sender: (Ipv4Addr::from_bits(0x7f00_0000 | number), 4000).into(),
             local: None,
+            announced: None,
         }
     }
 
@@ -529,7 +385,7 @@ mod tests {
             evicted.map(|ended| (ended.value, ended.end)),
             Some((1, End::Evicted))
         );
-        assert_eq!(one.slot, two.slot);
+        assert_eq!(one.0.slot, two.0.slot);
         assert_eq!((flows.get(one), flows.get(two)), (None, Some(&2)));
         assert!(flows.close(one, End::Refused).is_none());
         flows.answered(one, 1, 1, now);
@@ -582,6 +438,111 @@ mod tests {
             assert!(flows.len() <= 1000);
         }
         assert!((0..500).all(|quiet| flows.find(&key(quiet)).is_some()));
+    }
+
+    /// There are no answers to tell who is there: who sent more than once is believed more than who did not.
+    #[test]
+    fn a_flood_of_strangers_ends_no_flow_without_answers() {
+        let now = Instant::now();
+        let mut flows = Flows::new(1000, RULES);
+        for client in (0..500).chain(0..500).chain(1000..101_000) {
+            send(&mut flows, client, now);
+        }
+        assert!((0..500).all(|quiet| flows.find(&key(quiet)).is_some()));
+        // Yet who is proven to be there stays, when others only claim it.
+        let mut flows = Flows::new(1000, RULES);
+        for client in 0..500 {
+            let id = send(&mut flows, client, now);
+            flows.answered(id, 1, 10, now);
+            send(&mut flows, client, now);
+        }
+        for client in 1000..101_000 {
+            send(&mut flows, client, now);
+            send(&mut flows, client, now);
+        }
+        assert!((0..500).all(|quiet| flows.find(&key(quiet)).is_some()));
+        assert_eq!(flows.len(), 1000);
+    }
+
+    /// Whose datagrams they are tells flows of one sender apart.
+    #[test]
+    fn clients_of_one_proxy_have_flows_of_their_own() {
+        let now = Instant::now();
+        let mut flows = Flows::new(10, RULES);
+        let of = |client: u32, destination: u32| FlowKey {
+            announced: Some(Ends {
+                source: key(client).sender,
+                destination: key(destination).sender,
+            }),
+            ..key(1)
+        };
+        let keys = [key(1), of(1, 8), of(2, 8), of(2, 9)];
+        let ids = keys.map(|key| flows.open(key, 0, now).0);
+        for (key, id) in keys.iter().zip(ids) {
+            assert_eq!((flows.find(key), flows.key(id)), (Some(id), Some(*key)));
+        }
+        assert_eq!(keys[2].client(), key(2).sender);
+        assert_eq!(key(2).client(), key(2).sender);
+    }
+
+    /// What happens around clients that have come back.
+    #[derive(Clone, Debug)]
+    enum Event {
+        /// So many strangers come once; every so many of them are answered.
+        Flood(u32, u32),
+        /// A client sends, and maybe is answered.
+        Speak(u32, bool),
+        /// So many milliseconds pass.
+        Pass(u64),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            (1..200_u32, 1..4_u32).prop_map(|(strangers, part)| Event::Flood(strangers, part)),
+            (0..56_u32, any::<bool>()).prop_map(|(client, answer)| Event::Speak(client, answer)),
+            (0..100_u64).prop_map(Event::Pass),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Those that came back, as many as the table has places for them, keep their flows whatever strangers do, and whether or not there
+        /// are answers; the table never grows.
+        #[test]
+        fn who_came_back_stays(answers: bool, events in proptest::collection::vec(event(), 1..100)) {
+            let mut now = Instant::now();
+            let mut flows = Flows::new(64, RULES);
+            let mut stranger = 1000;
+            for client in (0..56).chain(0..56) {
+                let id = send(&mut flows, client, now);
+                if answers {
+                    flows.answered(id, 1, 1, now);
+                }
+            }
+            let wanted: Vec<_> = (0..56).map(|client| flows.find(&key(client))).collect();
+            for event in events {
+                match event {
+                    Event::Flood(strangers, part) => for _ in 0..strangers {
+                        stranger += 1;
+                        let id = send(&mut flows, stranger, now);
+                        if stranger % part == 0 {
+                            flows.answered(id, 1, 1, now);
+                        }
+                    },
+                    Event::Speak(client, answer) => {
+                        let id = send(&mut flows, client, now);
+                        if answer {
+                            flows.answered(id, 1, 1, now);
+                        }
+                    }
+                    Event::Pass(millis) => now += Duration::from_millis(millis),
+                }
+                prop_assert!(flows.len() <= 64);
+            }
+            let kept: Vec<_> = (0..56).map(|client| flows.find(&key(client))).collect();
+            prop_assert_eq!(kept, wanted);
+        }
     }
 
     /// However many came back once: who comes now gets a place for long enough to come back, too.

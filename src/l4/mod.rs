@@ -8,6 +8,7 @@ pub mod connection;
 mod failure;
 pub mod flow;
 mod hello;
+mod introduction;
 mod link;
 mod passage;
 mod queue;

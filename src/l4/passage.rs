@@ -12,8 +12,8 @@ use super::flow::Ended;
 use crate::clock;
 use crate::config::model::ProxyVersion;
 use crate::metrics::worker::WorkerCounts;
-use crate::net::introduction::Outgoing;
-use crate::net::proxy_protocol::{Ends, Transport};
+use crate::net::introduction::{Introduction, Outgoing};
+use crate::net::proxy_protocol::Transport;
 use crate::policy::persist::Stickiness;
 use crate::state::access_log;
 use crate::state::backend::ConnectionLease;
@@ -39,7 +39,7 @@ impl Passage {
         socket: UdpSocket,
         target: Rc<Target>,
         stickiness: Option<Stickiness>,
-        ends: Option<Ends>,
+        introduction: Option<Introduction>,
         view: &ListenerView,
         local: &Local,
     ) -> Passage {
@@ -49,7 +49,7 @@ impl Passage {
         Passage {
             socket,
             stickiness,
-            header: ends.map_or_else(Box::default, |ends| header(ends, id)),
+            header: introduction.map_or_else(Box::default, |told| header(&told, id)),
             id,
             wall_millis: clock::wall_millis(),
             _lease: target.live.lease_connection(),
@@ -59,12 +59,13 @@ impl Passage {
     }
 }
 
-/// A PROXY header of version 2: each datagram has it, because any of them may be the only one that arrives.
-fn header(ends: Ends, id: u64) -> Box<[u8]> {
+/// A PROXY header of version 2: each datagram has it, because any of them may be the only one that arrives. What a proxy before weir said
+/// beyond addresses is what it said of the first.
+fn header(introduction: &Introduction, id: u64) -> Box<[u8]> {
     let outgoing = Outgoing {
-        ends,
+        ends: introduction.ends,
         transport: Transport::Datagrams,
-        before: None,
+        before: Some(introduction),
         tls: None,
         server_name: None,
         alpn: None,
@@ -86,7 +87,7 @@ pub(super) fn note(local: &Local, ended: &Ended<Passage>) {
         id: passage.id,
         protocol: "udp",
         listener: &target.listener,
-        client: ended.key.client.ip().to_canonical(),
+        client: ended.key.client().ip().to_canonical(),
         server_name: b"",
         datagrams: Some((traffic.datagrams_in, traffic.datagrams_out)),
         bytes_in: traffic.bytes_in,

@@ -14,9 +14,12 @@ use tokio::io::Interest;
 
 use super::aim::{Aim, Nowhere};
 use super::flow::{End, FlowId, FlowKey, Flows, LINGER};
+use super::introduction;
 use super::passage::{self, Passage};
 use crate::clock;
+use crate::config::model::ProxyProtocol;
 use crate::metrics::datagrams::Lost;
+use crate::net::introduction::Introduction;
 use crate::net::proxy_protocol::Ends;
 use crate::net::timer::Timer;
 use crate::net::udp::batch::{Batch, MAX_DATAGRAMS};
@@ -179,6 +182,9 @@ impl Driver {
         {
             log::debug!("worker {}: datagrams: {error}", self.local.index);
         }
+        if self.aim.introduced() != ProxyProtocol::Off {
+            self.introduce();
+        }
         let count = self.memory.batch.received().len();
         let mut first = 0;
         while first < count {
@@ -189,10 +195,20 @@ impl Driver {
         Poll::Ready(())
     }
 
+    /// Sees for whom proxies sent what has come.
+    fn introduce(&mut self) {
+        let (wanted, batch) = (self.aim.introduced(), &mut self.memory.batch);
+        let dropped = introduction::meet(batch, wanted, &self.view, &self.local);
+        self.aim.counts().lost[Lost::ProxyHeader as usize].add(dropped.into());
+    }
+
     /// The datagrams of one client that stand side by side from `first` on.
     fn run_from(&self, first: usize) -> Range<usize> {
         let received = self.memory.batch.received();
-        let whose = |place: usize| (received[place].from, received[place].local);
+        let whose = |place: usize| {
+            let one = &received[place];
+            (one.from, one.local, one.announced)
+        };
         let mut end = first + 1;
         while end < received.len() && whose(end) == whose(first) {
             end += 1;
@@ -203,17 +219,18 @@ impl Driver {
     /// Sends datagrams of one client to its backend; to another one if that is not there.
     fn forward(&mut self, run: Range<usize>, now: Instant) {
         let received = self.memory.batch.received()[run.start];
-        let Some(client) = received.from else {
+        let Some(sender) = received.from else {
             return;
         };
         let key = FlowKey {
-            client,
+            sender,
             local: received.local,
+            announced: received.announced,
         };
         let mut run = run;
         // A backend that is not there is known to refuse from then on, so that each try is at another one.
         for _ in 0..=self.aim.backends() {
-            let id = match self.flow(key, now) {
+            let id = match self.flow(key, run.start, now) {
                 Ok(id) => id,
                 Err(why) => return self.lose(run, why),
             };
@@ -263,8 +280,8 @@ impl Driver {
         self.aim.counts().lost[why as usize].add(lost.into());
     }
 
-    /// The flow of a client, which begins with this if there is none, or none that may go on.
-    fn flow(&mut self, key: FlowKey, now: Instant) -> Result<FlowId, Lost> {
+    /// The flow of a client, which begins with the datagram at `place` if there is none, or none that may go on.
+    fn flow(&mut self, key: FlowKey, place: usize, now: Instant) -> Result<FlowId, Lost> {
         if let Some(id) = self.flows.find(&key) {
             let passage = self.flows.get(id);
             if passage.is_some_and(|passage| passage.target.serves.get()) {
@@ -276,17 +293,17 @@ impl Driver {
         if self.view.has_ended() {
             return Err(Lost::Closing);
         }
-        self.aim.admit(&self.view, key.client.ip(), now)?;
-        self.begin(key, now)
+        self.aim.admit(&self.view, key.client().ip(), now)?;
+        self.begin(key, place, now)
     }
 
-    fn begin(&mut self, key: FlowKey, now: Instant) -> Result<FlowId, Lost> {
+    fn begin(&mut self, key: FlowKey, place: usize, now: Instant) -> Result<FlowId, Lost> {
         loop {
             let (target, chosen) = match self.aim.choose(&self.view, &self.local, key, now) {
                 Ok(choice) => choice,
                 Err(Nowhere) => return Err(Lost::NoBackend),
             };
-            let (client, address) = (key.client.ip(), target.live.address);
+            let (client, address) = (key.client().ip(), target.live.address);
             if target.transparent && !transparent::can_show(client, address) {
                 return Err(Lost::NoBackend);
             }
@@ -311,21 +328,25 @@ impl Driver {
                 }
                 continue;
             };
-            let ends = self.aim.introduces().then(|| self.ends(&key));
-            let passage = Passage::new(socket, target, chosen, ends, &self.view, &self.local);
+            let introduction = (self.aim.introduces()).then(|| self.introduction(&key, place));
+            let (view, local) = (&self.view, &self.local);
+            let passage = Passage::new(socket, target, chosen, introduction, view, local);
             let (id, evicted) = self.flows.open(key, passage, now);
             self.note(evicted);
             return self.watch(id);
         }
     }
 
-    /// Who sent to whom, for a backend that is told.
-    fn ends(&self, key: &FlowKey) -> Ends {
-        let own = self.socket.local_addr().unwrap_or(key.client);
-        Ends {
-            source: key.client,
-            destination: SocketAddr::new(key.local.unwrap_or(own.ip()), own.port()),
-        }
+    /// Who sent to whom, for a backend that is told: what the proxy before weir said of the datagram at `place`, or what weir saw.
+    fn introduction(&self, key: &FlowKey, place: usize) -> Introduction {
+        let own = || {
+            let own = self.socket.local_addr().unwrap_or(key.sender);
+            Introduction::own(Ends {
+                source: key.sender,
+                destination: SocketAddr::new(key.local.unwrap_or(own.ip()), own.port()),
+            })
+        };
+        introduction::of(&self.memory.batch, place).unwrap_or_else(own)
     }
 
     /// Waits for what a new flow's backend says.
@@ -410,7 +431,7 @@ impl Driver {
         let datagrams = read.iter().map(|one| one.datagrams()).sum::<u32>();
         parcels.extend((first..first + read.len()).map(|place| Parcel {
             place,
-            to: Some(key.client),
+            to: Some(key.sender),
             local: key.local,
         }));
         if let Some(passage) = self.flows.get(id) {

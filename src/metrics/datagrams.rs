@@ -81,17 +81,20 @@ pub enum Lost {
     Backend,
     /// The system did not take it for the client.
     Client,
+    /// It has no PROXY header that counts, and must have one, or what it has is none.
+    ProxyHeader,
 }
 
 impl Lost {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Lost; 6] = [
+    pub const ALL: [Lost; 7] = [
         Lost::Denied,
         Lost::NoBackend,
         Lost::NoSocket,
         Lost::Closing,
         Lost::Backend,
         Lost::Client,
+        Lost::ProxyHeader,
     ];
 
     /// The value of the label.
@@ -103,6 +106,7 @@ impl Lost {
             Lost::Closing => "closing",
             Lost::Backend => "backend_full",
             Lost::Client => "client_full",
+            Lost::ProxyHeader => "proxy_header",
         }
     }
 }

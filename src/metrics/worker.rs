@@ -61,7 +61,7 @@ impl TlsFailure {
     }
 }
 
-/// Why a connection was closed before it was served, where PROXY headers are read: the `reason` of `weir_proxy_protocol_errors_total`.
+/// Why a connection was closed before it was served, or a datagram dropped, where PROXY headers are read: the `reason` of `weir_proxy_protocol_errors_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ProxyFailure {
@@ -122,7 +122,7 @@ pub struct WorkerCounts {
     pub tls_handshakes: [Counter; 4],
     /// TLS handshakes that failed, by [`TlsFailure`] as a number.
     pub tls_failures: [Counter; TlsFailure::ALL.len()],
-    /// Connections that were closed for their PROXY header, by [`ProxyFailure`] as a number.
+    /// Connections that were closed, and datagrams that were dropped, for their PROXY header, by [`ProxyFailure`] as a number.
     pub proxy_failures: [Counter; ProxyFailure::ALL.len()],
 }
 

@@ -237,8 +237,11 @@ fn server_name(data: &[u8]) -> Result<Option<&str>, Fault> {
     }
 }
 
-/// A well-formed name; `None` for an address.
-fn host_name(name: &[u8]) -> Result<Option<&str>, Fault> {
+/// A name that a client may ask for, without a dot at its end; `None` for an address, which some ask for.
+///
+/// # Errors
+/// It is no name of a host.
+pub fn host_name(name: &[u8]) -> Result<Option<&str>, Fault> {
     let name = std::str::from_utf8(name).map_err(|_| Fault::Broken)?;
     if IpAddr::from_str(name).is_ok() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Why a route matches a request or does not, for people who ask.
+//! Why a route matches a request, or what is passed on, or does not, for people who ask.
 //! It must say what `route.rs` does, which answers the same question without reasons; a test holds the two together.
 //! The walk goes on in control's `admin/explain.rs`.
 
@@ -28,9 +28,13 @@ pub enum Miss<'r> {
     Method,
     /// A header is not there, or has another value.
     Header(&'r HeaderMatch),
+    /// The name that the client asks for is none of its names.
+    ServerName,
+    /// The client offers none of its protocols.
+    Protocol,
 }
 
-/// How well a route matches a request.
+/// How well a route matches a request, or what is passed on.
 ///
 /// # Errors
 /// It does not match.
@@ -38,7 +42,9 @@ pub fn judge<'r>(rule: &'r RouteMatch, facts: &Facts<'_>) -> Result<Rank, Miss<'
     if !rule.listeners.contains(&facts.listener) {
         return Err(Miss::Listener);
     }
-    let request = facts.request.as_ref().ok_or(Miss::Host)?;
+    let Some(request) = &facts.request else {
+        return judge_hello(rule, facts);
+    };
     let host = request.head.host().to_ascii_lowercase();
     let rank = Rank {
         host: host_rank(rule, &host).ok_or(Miss::Host)?,
@@ -57,6 +63,22 @@ pub fn judge<'r>(rule: &'r RouteMatch, facts: &Facts<'_>) -> Result<Rank, Miss<'
     match rule.headers.iter().find(is_missing) {
         Some(header) => Err(Miss::Header(header)),
         None => Ok(rank),
+    }
+}
+
+/// The same of bytes that are passed on, by what their client says in the clear, if anything.
+fn judge_hello<'r>(rule: &'r RouteMatch, facts: &Facts<'_>) -> Result<Rank, Miss<'r>> {
+    let name = facts.host().unwrap_or_default().to_ascii_lowercase();
+    let hello = facts.hello.as_ref();
+    let offers = |wanted: &String| hello.is_some_and(|hello| hello.offers(wanted.as_bytes()));
+    let rank = Rank {
+        host: host_rank(rule, &name).ok_or(Miss::ServerName)?,
+        path: 1,
+        conditions: usize::from(!rule.alpn.is_empty()),
+    };
+    match rule.alpn.is_empty() || rule.alpn.iter().any(offers) {
+        true => Ok(rank),
+        false => Err(Miss::Protocol),
     }
 }
 

@@ -505,6 +505,32 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
+        fn connections_are_told_as_they_are(
+            routes in proptest::collection::vec(rules(), 0..20),
+            words in proptest::collection::vec(proptest::collection::vec("h[123]", 0..3), 20),
+            listener in 0..72_usize,
+            name in r"([abAB]\.){0,3}[abAB]?",
+            offered in proptest::collection::vec("h[1234]", 0..3),
+            speaks: bool,
+        ) {
+            let routes: Vec<RouteMatch> = routes.into_iter().zip(words).map(|(rule, alpn)| RouteMatch {
+                path: "/".to_owned(),
+                methods: Vec::new(),
+                headers: Vec::new(),
+                alpn,
+                ..rule
+            }).collect();
+            let protocols: String = offered.iter().map(|word| format!("\x02{word}")).collect();
+            let hello = HelloFacts { server_name: name.as_bytes(), protocols: protocols.as_bytes() };
+            let facts = Facts { listener, hello: speaks.then_some(hello), ..facts() };
+            let ranks = routes.iter().zip(0..).filter_map(|(rule, route)| {
+                judge(rule, &facts).ok().map(|rank| (rank, Reverse(route)))
+            });
+            let best = ranks.max().map(|(_, Reverse(route))| route);
+            prop_assert_eq!(Router::compile(&routes).route(&facts), best);
+        }
+
+        #[test]
         fn as_the_plain_reference(
             routes in proptest::collection::vec(rules(), 0..20),
             listener in 0..72_usize,

@@ -12,4 +12,5 @@ pub mod idle;
 pub mod local;
 pub mod queue;
 pub mod side;
+pub mod strangers;
 pub mod verdict;

@@ -3,18 +3,16 @@
 //! The walk goes back to `worker.rs`, which serves the connection as the client's.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::Accepted;
-use crate::clock;
 use crate::config::model::ProxyProtocol;
 use crate::metrics::worker::ProxyFailure;
 use crate::net::introduction::{Introduction, Refusal, poll_header};
-use crate::net::proxy_protocol::Fault;
 use crate::upstream::admission;
 use crate::upstream::local::{ListenerView, Local};
+use crate::upstream::strangers;
 
 /// Whether connections of a listener may begin with a header.
 pub(super) fn is_expected(view: &ListenerView) -> bool {
@@ -54,7 +52,7 @@ pub(super) async fn meet(
             Err(failure) => failure,
         },
     };
-    refuse(failure, remote, view, local);
+    strangers::refuse(failure, remote.ip(), view, local);
     None
 }
 
@@ -90,29 +88,6 @@ fn admit(
 fn failure_of(refusal: &Refusal) -> ProxyFailure {
     match refusal {
         Refusal::Closed => ProxyFailure::Closed,
-        Refusal::Fault(Fault::Absent) => ProxyFailure::Missing,
-        Refusal::Fault(Fault::Broken | Fault::TooLong) => ProxyFailure::Malformed,
-        Refusal::Fault(Fault::Checksum) => ProxyFailure::Checksum,
+        Refusal::Fault(fault) => strangers::failure_of(*fault),
     }
-}
-
-/// Counts a connection that is not served, and says so, seldom.
-fn refuse(failure: ProxyFailure, remote: SocketAddr, view: &ListenerView, local: &Local) {
-    local.counts.proxy_failures[failure as usize].increment();
-    let generation = view.generation();
-    let listener = &generation.snapshot.listeners[view.listener()];
-    let why = match failure {
-        ProxyFailure::Untrusted => {
-            "is not among trusted_proxies, which alone may send a PROXY header"
-        }
-        ProxyFailure::Missing => "sent no PROXY header",
-        ProxyFailure::Malformed => "sent a PROXY header that is none",
-        ProxyFailure::Checksum => "sent a PROXY header with a wrong checksum",
-        ProxyFailure::Timeout => "did not complete its PROXY header in time",
-        ProxyFailure::Closed => "went away within its PROXY header",
-    };
-    let name = &listener.name;
-    admission::tell(&listener.gate.counts.strangers, clock::now(), || {
-        format!("listener {name}: {} {why}", remote.ip())
-    });
 }

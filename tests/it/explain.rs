@@ -5,6 +5,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::sessions::{NAMES, addresses, at_home, config, fleet, pool, up};
+use crate::support::datagrams::{Answerer, Caller};
+use crate::support::weir::list;
 use crate::support::weir::{binary, get};
 use crate::support::{Origin, Weir};
 
@@ -197,4 +199,147 @@ fn a_session_is_told_with_its_age() {
     assert_eq!(known["client"]["session"]["live"], true);
     assert_eq!(known["client"]["session"]["backend"], "one");
     assert_eq!(known["pool"]["backends"][0]["sessions"], 1);
+}
+
+/// A udp listener `dns` and a tcp listener `db`, with these keys each, before one pool.
+fn passing(backends: &[std::net::SocketAddr], listener: &str, route: &str, pool: &str) -> String {
+    let part = |name: &str, protocol: &str| {
+        format!(
+            "[listeners.{name}]\nbind = [\"${name}\"]\nprotocol = \"{protocol}\"\n{listener}\n\
+             [[routes]]\nname = \"to-{name}\"\nlisteners = [\"{name}\"]\npool = \"ns\"\n{route}\n"
+        )
+    };
+    let backends = list(backends);
+    format!(
+        "{}{}[pools.ns]\nbackends = [{backends}]\nhealth.type = \"none\"\n{pool}\n",
+        part("dns", "udp"),
+        part("db", "tcp")
+    )
+}
+
+#[test]
+fn a_client_of_datagrams_goes_where_it_was_told() {
+    let backends = ["a", "b", "c"].map(Answerer::named);
+    let addresses = backends.each_ref().map(|backend| backend.address);
+    let hash = "balancer = \"hash source\"";
+    let sticky = "sticky = { mode = \"source\" }";
+    for (route, pool) in [("", "balancer = \"maglev\""), ("", hash), (sticky, "")] {
+        let weir = Weir::start(&passing(&addresses, "", route, pool));
+        for last in 1..15 {
+            let client = format!("127.0.5.{last}");
+            let told = told(&weir, &[("listener", "dns"), ("client", &client)]);
+            assert_eq!(told["connection"]["protocol"], "udp", "{told:#}");
+            assert_eq!(told["route"]["name"], "to-dns");
+            assert_eq!(told["pool"]["name"], "ns");
+            let caller = Caller::from_address([127, 0, 5, last], weir.address("dns"));
+            let (name, _) = caller.flow();
+            let at = ["a", "b", "c"].iter().position(|own| *own == name).unwrap();
+            let because = told["outcome"]["because"].as_str().unwrap();
+            assert_eq!(
+                told["outcome"]["backend"],
+                addresses[at].to_string(),
+                "{because}"
+            );
+            let wanted = if route.is_empty() {
+                "leads it to"
+            } else {
+                "its home"
+            };
+            assert!(because.contains(wanted), "{because}");
+        }
+        // It is the same for connections.
+        let datagram = told(&weir, &[("listener", "dns"), ("client", "192.0.2.7")]);
+        let connection = told(&weir, &[("listener", "db"), ("client", "192.0.2.7")]);
+        assert_eq!(
+            datagram["outcome"]["backend"],
+            connection["outcome"]["backend"]
+        );
+    }
+}
+
+#[test]
+fn who_may_not_come_in_or_finds_nobody_is_told_so() {
+    let backend = Answerer::named("a");
+    let weir = Weir::start(&passing(
+        &[backend.address],
+        "deny = [\"192.0.2.66\"]",
+        "",
+        "",
+    ));
+    let ask = |listener: &str, client: &str| {
+        let told = told(&weir, &[("listener", listener), ("client", client)]);
+        let outcome = &told["outcome"];
+        assert!(outcome.get("status").is_none(), "{told:#}");
+        outcome["refused"].as_str().map(str::to_owned)
+    };
+    assert_eq!(ask("dns", "192.0.2.66").as_deref(), Some("dropped"));
+    assert_eq!(ask("db", "192.0.2.66").as_deref(), Some("closed"));
+    assert_eq!(ask("dns", "192.0.2.7"), None);
+    weir.post(&format!(
+        "/api/v1/pools/ns/backends/{}/maint",
+        backend.address
+    ));
+    assert_eq!(ask("dns", "192.0.2.7").as_deref(), Some("dropped"));
+    assert_eq!(ask("db", "192.0.2.7").as_deref(), Some("closed"));
+}
+
+#[test]
+fn a_connection_is_told_by_what_its_client_would_ask_for() {
+    let [one, two] = [Answerer::named("a"), Answerer::named("b")];
+    let text = format!(
+        "[listeners.web]\nbind = [\"$web\"]\n[listeners.db]\nbind = [\"$db\"]\nprotocol = \"tcp\"\n\
+         [listeners.dns]\nbind = [\"$dns\"]\nprotocol = \"udp\"\n\
+         [[routes]]\nname = \"web\"\npool = \"web\"\n\
+         [[routes]]\nname = \"shop\"\nlisteners = [\"db\"]\nsni = [\"*.shop.test\"]\npool = \"one\"\n\
+         [[routes]]\nname = \"pg\"\nlisteners = [\"db\"]\nalpn = [\"postgresql\"]\npool = \"two\"\n\
+         [[routes]]\nname = \"dns\"\nlisteners = [\"dns\"]\npool = \"one\"\n\
+         [pools.one]\nbackends = [\"{0}\"]\nhealth.type = \"none\"\n[pools.two]\nbackends = [\"{1}\"]\nhealth.type = \"none\"\n\
+         [pools.web]\nbackends = [\"{0}\"]\nhealth.type = \"none\"\n",
+        one.address, two.address
+    );
+    let weir = Weir::start(&text);
+    let shop = told(&weir, &[("listener", "db"), ("sni", "EU.Shop.test.")]);
+    assert_eq!(shop["route"]["name"], "shop", "{shop:#}");
+    assert_eq!(shop["route"]["matches"], "sni *.shop.test");
+    assert_eq!(shop["connection"]["server_name"], "EU.Shop.test");
+    assert_eq!(shop["outcome"]["backend"], one.address.to_string());
+    let others: Vec<&str> = (shop["other_routes"].as_array().unwrap().iter())
+        .map(|route| route["because"].as_str().unwrap())
+        .collect();
+    let elsewhere = "it does not serve the listener db";
+    let wanted = [elsewhere, "the client does not offer postgresql", elsewhere];
+    assert_eq!(others, wanted);
+    let pairs = [("listener", "db"), ("alpn", "h2"), ("alpn", "postgresql")];
+    let pg = told(&weir, &pairs);
+    assert_eq!(pg["route"]["name"], "pg");
+    assert_eq!(pg["outcome"]["backend"], two.address.to_string());
+    let none = told(&weir, &[("listener", "db")]);
+    assert!(none.get("route").is_none(), "{none:#}");
+    assert_eq!(none["outcome"]["refused"], "closed");
+    let refused = [
+        ("listener=db&url=/", "has no requests"),
+        ("listener=dns&url=/", "has no requests"),
+        ("listener=web", "has a `url`"),
+        ("listener=web&sni=a.test", "has a `url`"),
+        ("listener=dns&sni=a.test", "reads no datagrams"),
+        ("listener=no", "no listener"),
+        ("listener=db&method=GET", "of a request"),
+    ];
+    for (query, why) in refused {
+        let answer = weir.admin(&format!("/api/v1/explain?{query}"));
+        assert_eq!(answer.status(), 400, "{query}");
+        assert!(answer.text().contains(why), "{query}: {}", answer.text());
+    }
+    let mut command = Command::new(binary());
+    command.args(["explain", "--listener", "db", "--sni", "eu.shop.test"]);
+    command.args(["--client", "192.0.2.7", "--alpn", "h2"]);
+    command.args(["--admin", &weir.address("admin").to_string()]);
+    let output = command.env_remove("WEIR_ADMIN").output().unwrap();
+    let page = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        page.starts_with(
+            "tcp      from 192.0.2.7 on listener db, asks for eu.shop.test, offers h2\nroute    shop (sni *.shop.test): "
+        ),
+        "{page}"
+    );
 }

@@ -1,9 +1,11 @@
-//! weir in networks of the kernel's making: virtual IPs that move, routes of equal cost, backends that see the client's address.
+//! weir in networks of the kernel's making: virtual IPs that move, routes of equal cost, backends that see the client's address, floods from
+//! addresses that nobody has.
 //! It must touch nothing but namespaces of its own, which go with it, and call what cannot be tried here skipped.
-//! Its own runner. Read `network.rs` for the stage, `takeover.rs` for the play; `roles.rs` is who else is on it.
+//! Its own runner. Read `network.rs` for the stage, `takeover.rs` for a play; `roles.rs` is who else is on it.
 
 #[path = "../fleet/claims.rs"]
 mod claims;
+mod flood;
 mod network;
 #[allow(dead_code)]
 #[path = "../fleet/process.rs"]
@@ -24,6 +26,7 @@ const CLAIMS: &[Claim] = &[
         transparent::missing,
         transparent::transparent,
     ),
+    ("kernel::flood", network::missing, flood::flood),
 ];
 
 fn main() -> ExitCode {

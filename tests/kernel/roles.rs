@@ -15,6 +15,13 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// Between two requests of the client.
 const PACE: Duration = Duration::from_millis(5);
 
+/// Between two questions of a quiet client, when it has asked twice.
+const REST: Duration = Duration::from_secs(2);
+
+/// How many addresses a flood comes from, and the second byte of the first of them, which are those of 10.64.0.0/15.
+pub const STRANGERS: u32 = 100_000;
+const STRANGE: u8 = 64;
+
 /// Where a session comes from.
 pub fn source(session: usize) -> String {
     format!("10.98.0.{}:0", 100 + session)
@@ -27,6 +34,8 @@ pub fn play(words: &[String]) -> ! {
     match words[..] {
         ["backend", name, at] => backend(name, address(at)),
         ["question", from, to] => question(address(from), address(to)),
+        ["flood", to, pause] => flood(address(to), pause.parse().expect("a number")),
+        ["quiet", to, clients] => quiet(address(to), clients.parse().expect("a number")),
         ["client", to, sessions] => client(address(to), sessions.parse().expect("a number")),
         _ => exit(2),
     }
@@ -86,6 +95,46 @@ fn question(from: SocketAddr, to: SocketAddr) -> ! {
     match asked.and_then(|_| socket.recv(&mut answer)) {
         Ok(length) => println!("{}", String::from_utf8_lossy(&answer[..length])),
         Err(error) => println!("{error}"),
+    }
+    exit(0)
+}
+
+/// A datagram from each of [`STRANGERS`] addresses, again and again; after a hundred of them it rests for so many microseconds.
+fn flood(to: SocketAddr, pause: u64) -> ! {
+    for number in (0..STRANGERS).cycle() {
+        let [_, high, middle, low] = number.to_be_bytes();
+        let from = SocketAddr::from(([10, STRANGE + high, middle, low], 4000));
+        let socket = UdpSocket::bind(from).expect("every address of the network is here");
+        // What the system does not take is one datagram less.
+        let _ = socket.send_to(b"?", to);
+        if number % 100 == 0 {
+            thread::sleep(Duration::from_micros(pause));
+        }
+    }
+    exit(0)
+}
+
+/// Clients that each ask now and then, from one socket each: a line for each answer, with the client and what was answered.
+fn quiet(to: SocketAddr, clients: usize) -> ! {
+    let socket = || {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("there are ports");
+        let limit = socket.set_read_timeout(Some(PATIENCE));
+        limit.and_then(|()| socket.connect(to)).expect("a route");
+        socket
+    };
+    let sockets: Vec<UdpSocket> = (0..clients).map(|_| socket()).collect();
+    for round in 0.. {
+        for (client, socket) in sockets.iter().enumerate() {
+            // The one before may come late, and says the same.
+            let mut answer = [0; 64];
+            let asked = socket.send(b"?").and_then(|_| socket.recv(&mut answer));
+            if let Ok(length) = asked {
+                println!("{client} {}", String::from_utf8_lossy(&answer[..length]));
+            }
+            if round > 1 {
+                thread::sleep(REST / clients as u32);
+            }
+        }
     }
     exit(0)
 }

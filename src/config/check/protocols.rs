@@ -58,14 +58,12 @@ fn useless_on(listener: &Listener) -> &'static [&'static str] {
         Protocol::Http => &["max_flows"],
         Protocol::Tcp => &["path_checks", "http2", "max_flows"],
         Protocol::Udp => &[
-            "proxy_protocol",
             "path_checks",
             "http2",
             "tls",
             "rate_limit",
             "max_connections",
             "max_connections_per_source",
-            "proxy_protocol",
         ],
     }
 }

@@ -81,7 +81,10 @@ fn untrusted(report: &mut Report, draft: &Draft) {
             ),
             ProxyProtocol::Require => (
                 Code::ProxyNobody,
-                "would close every connection",
+                match listener.protocol {
+                    Protocol::Udp => "would drop every datagram",
+                    _ => "would close every connection",
+                },
                 "nobody is trusted to send a PROXY header",
             ),
         };

@@ -1,6 +1,6 @@
 //! The PROXY protocol as the file speaks of it: what a listener makes of headers, and what a pool is sent.
 //! It knows no header from the inside.
-//! Here the walk ends; `net/proxy_protocol.rs` reads and writes them.
+//! Here the walk ends; `net/proxy_protocol/` reads and writes them.
 
 /// What a listener makes of PROXY headers. Only those of trusted proxies are ever read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

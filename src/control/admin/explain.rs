@@ -1,30 +1,33 @@
-//! `GET /api/v1/explain`: which route and which backend a request would take, and why.
+//! `GET /api/v1/explain`: which route and which backend a request, a connection or a datagram would take, and why.
 //! It asks what the workers ask, changes nothing, sends nothing, and tells no cookie to anyone.
-//! The walk goes on in `policy/judge.rs` (routes) and `policy/choose.rs` (backends); `asked.rs` reads the question.
+//! The walk goes on in `policy/judge.rs` (routes) and `policy/choose.rs` (backends); `asked.rs` reads the question, `passed_on.rs` answers those
+//! that are of no request.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use hyper::StatusCode;
 use serde::Serialize;
 
 use super::answer::{Answer, Problem, json};
-use super::asked::Asked;
+use super::asked::{Asked, Passed, What};
 use super::outcome::{ClientSeen, Outcome, Seen, outcome};
+use super::passed_on;
 use crate::clock::{self, Rfc3339};
 use crate::config::duration_text;
-use crate::config::model::{Filter, OnFailure, Protocol, Sessions};
+use crate::config::model::{BalancerKind, Filter, OnFailure, Protocol, Sessions};
 use crate::control::effective::Effective;
 use crate::control::shared::Shared;
 use crate::http::forwarding::Source;
 use crate::http::{path, request};
 use crate::l7::reject::Failure;
-use crate::policy::balance::{AnyBalancer, BackendIndex, EligibleSet};
+use crate::policy::balance::{AnyBalancer, BackendIndex, Balancer, Eligible, EligibleSet};
 use crate::policy::canary::{Side, is_canary};
 use crate::policy::choose::{Nowhere, PoolView, foresee};
 use crate::policy::facts::{Facts, RequestFacts, SessionFacts};
 use crate::policy::judge::{Miss, judge};
 use crate::policy::persist::{AnyPersistence, Recall, Sticky};
 use crate::policy::route::RouteMatch;
+use crate::rng::Rng;
 use crate::state::compile::matches;
 use crate::state::snapshot::{self, Pool, Snapshot, Split};
 use crate::upstream::generation::{PoolLoads, eligible};
@@ -33,10 +36,14 @@ use crate::upstream::generation::{PoolLoads, eligible};
 const SHOWN: usize = 256;
 
 /// The whole document.
-#[derive(Debug, Serialize)]
-struct Explanation {
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Explanation {
     generation: u64,
-    request: Request,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<Request>,
+    /// What is passed on, where it is no request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<passed_on::Connection>,
     /// The route that is taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<Route>,
@@ -49,7 +56,17 @@ struct Explanation {
     client: Option<Client>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pool: Option<PoolSeen>,
-    outcome: Outcome,
+    pub outcome: Outcome,
+}
+
+impl Explanation {
+    /// One that says nothing yet.
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        Explanation {
+            generation: snapshot.generation,
+            ..Explanation::default()
+        }
+    }
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -135,54 +152,81 @@ struct BackendSeen {
     takes_new: bool,
 }
 
-/// What the request of the query would come to.
+/// What the request of the query, or what is passed on, would come to.
 pub(super) fn explain(shared: &Shared, query: &str) -> Result<Answer, Problem> {
     let snapshot = shared.current.borrow().clone();
     let asked = Asked::of(query)?;
-    let listener = listener(&snapshot, &asked)?;
-    let explanation = explain_at(&snapshot, listener, &asked);
+    let explanation = match &asked.what {
+        What::Request { head, port } => {
+            let listener = listener(&snapshot, asked.listener.as_deref(), *port)?;
+            explain_at(&snapshot, listener, asked.client, head)
+        }
+        What::Passed(passed) => {
+            let name = asked.listener.as_deref().unwrap_or_default();
+            let listener = named(&snapshot, name)?;
+            fits(&snapshot.listeners[listener], Some(passed))?;
+            passed_on::explain(&snapshot, listener, &asked, passed)
+        }
+    };
     Ok(json(StatusCode::OK, &explanation))
 }
 
-/// The listener that was named, else the first that a client with this URL would reach, else the first.
-fn listener(snapshot: &Snapshot, asked: &Asked) -> Result<usize, Problem> {
+fn bad(detail: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, detail)
+}
+
+/// The listener that was named, else the first that a client with a URL of this port would reach, else the first.
+fn listener(snapshot: &Snapshot, name: Option<&str>, port: u16) -> Result<usize, Problem> {
+    if let Some(name) = name {
+        let found = named(snapshot, name)?;
+        return fits(&snapshot.listeners[found], None).map(|()| found);
+    }
     let listeners = || {
         let all = snapshot.listeners.iter().enumerate();
         all.filter(|(_, listener)| listener.protocol == Protocol::Http)
     };
-    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
-    let found = match &asked.listener {
-        Some(name) => listeners().find(|(_, listener)| *listener.name == **name),
-        None => {
-            let binds = |port| {
-                listeners().find(|(_, it)| it.keys.iter().any(|key| key.address.port() == port))
-            };
-            binds(asked.port).or_else(|| listeners().next())
-        }
-    };
+    let binds =
+        |port| listeners().find(|(_, it)| it.keys.iter().any(|key| key.address.port() == port));
+    let found = binds(port).or_else(|| listeners().next());
     found
         .map(|(ordinal, _)| ordinal)
-        .ok_or_else(|| match &asked.listener {
-            Some(name) => bad(format!("there is no http listener {name:?}")),
-            None => bad("there is no http listener".to_owned()),
-        })
+        .ok_or_else(|| bad("there is no http listener".to_owned()))
 }
 
-fn explain_at(snapshot: &Snapshot, listener: usize, asked: &Asked) -> Explanation {
-    let mut explanation = Explanation {
-        generation: snapshot.generation,
-        request: Request {
-            listener: snapshot.listeners[listener].name.to_string(),
-            ..Request::default()
-        },
-        route: None,
-        other_routes: Vec::new(),
-        ways: Vec::new(),
-        client: None,
-        pool: None,
-        outcome: Outcome::default(),
-    };
-    if let Err(failure) = follow(snapshot, listener, asked, &mut explanation) {
+fn named(snapshot: &Snapshot, name: &str) -> Result<usize, Problem> {
+    let mut listeners = snapshot.listeners.iter();
+    let found = listeners.position(|listener| *listener.name == *name);
+    found.ok_or_else(|| bad(format!("there is no listener {name:?}")))
+}
+
+/// Whether a listener has a use for what was asked: a request, or what is passed on.
+fn fits(listener: &snapshot::Listener, passed: Option<&Passed>) -> Result<(), Problem> {
+    let (name, protocol) = (&listener.name, listener.protocol.as_str());
+    let says_something =
+        |passed: &Passed| passed.server_name.is_some() || !passed.protocols.is_empty();
+    match (listener.protocol, passed) {
+        (Protocol::Http, None) => Ok(()),
+        (_, None) => Err(bad(format!(
+            "the listener {name} speaks {protocol}, which has no requests: leave `url` out, and say `client`{}",
+            if listener.protocol == Protocol::Tcp {
+                ", `sni` or `alpn`"
+            } else {
+                ""
+            },
+        ))),
+        (Protocol::Http, Some(_)) => Err(bad(format!(
+            "the listener {name} speaks http: a question about it has a `url`"
+        ))),
+        (Protocol::Udp, Some(passed)) if says_something(passed) => Err(bad(format!(
+            "the listener {name} speaks udp, and weir reads no datagrams: leave `sni` and `alpn` out"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn explain_at(snapshot: &Snapshot, listener: usize, client: IpAddr, head: &[u8]) -> Explanation {
+    let mut explanation = Explanation::of(snapshot);
+    if let Err(failure) = follow(snapshot, listener, (client, head), &mut explanation) {
         explanation.outcome = Outcome::refused(failure);
     }
     explanation
@@ -192,19 +236,22 @@ fn explain_at(snapshot: &Snapshot, listener: usize, asked: &Asked) -> Explanatio
 fn follow(
     snapshot: &Snapshot,
     listener: usize,
-    asked: &Asked,
+    (client, head): (IpAddr, &[u8]),
     explanation: &mut Explanation,
 ) -> Result<(), Failure> {
+    let told = explanation.request.insert(Request {
+        listener: snapshot.listeners[listener].name.to_string(),
+        ..Request::default()
+    });
     let (mut lines, mut memory) = (Vec::new(), Vec::new());
-    let parsed = request::parse(&asked.head, &mut lines, &snapshot.config.limits);
+    let parsed = request::parse(head, &mut lines, &snapshot.config.limits);
     let head = &(parsed.map_err(Failure::Request)?)
         .ok_or(Failure::ClientGone)?
         .head;
-    let remote = SocketAddr::new(asked.client, 0);
+    let remote = SocketAddr::new(client, 0);
     let is_tls = snapshot.listeners[listener].tls.is_some();
     let source = Source::of(head, remote, is_tls, &snapshot.config.trusted_proxies);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let told = &mut explanation.request;
     (told.method, told.host) = (text(head.method), text(head.host()));
     told.client = source.client.to_string();
     let checks = snapshot.listeners[listener].path_checks;
@@ -223,9 +270,18 @@ fn follow(
         now: clock::now(),
         wall_millis: clock::wall_millis(),
     };
+    route_and_pool(snapshot, facts, explanation).ok_or(Failure::NoRoute)
+}
+
+/// Finds the route, and its pool or the one that takes over; writes down both, and what becomes of the client there. `None`: no route matches.
+pub(super) fn route_and_pool(
+    snapshot: &Snapshot,
+    facts: Facts<'_>,
+    explanation: &mut Explanation,
+) -> Option<()> {
     let taken = snapshot.router.route(&facts);
     (explanation.route, explanation.other_routes) = routes(snapshot, &facts, taken);
-    let mut ordinal = taken.ok_or(Failure::NoRoute)?;
+    let mut ordinal = taken?;
     if let Some(split) = &snapshot.routes[ordinal].canary {
         let (way, why) = side(snapshot, ordinal, split, &facts);
         ordinal = way;
@@ -239,7 +295,7 @@ fn follow(
         ));
         ordinal = fallback;
     }
-    Ok(())
+    Some(())
 }
 
 /// The side of a canary that the request is on, and why.
@@ -295,26 +351,28 @@ fn at_pool(
     let pool = &snapshot.pools[route.pool];
     let sets = eligible(pool);
     explanation.pool = Some(pool_seen(pool, &sets));
-    let Some(sticky) = &route.sticky else {
-        explanation.outcome = outcome(&Seen {
-            pool,
-            sets: &sets,
-            client: None,
-        });
-        return route.fallback.filter(|_| sets.fresh().list().is_empty());
-    };
-    facts.session = session(route, pool, &facts);
     let view = PoolView {
         balancer: &AnyBalancer::new(&pool.balancer, &pool.shared, 0, 1, 0),
         ring: &pool.ring,
         sets: &sets,
         loads: &PoolLoads { pool, view: None },
     };
+    let Some(sticky) = &route.sticky else {
+        explanation.outcome = outcome(&Seen {
+            pool,
+            sets: &sets,
+            led: led(&view, pool, &facts),
+            client: None,
+        });
+        return route.fallback.filter(|_| sets.fresh().list().is_empty());
+    };
+    facts.session = session(route, pool, &facts);
     let (recall, place) = foresee(&view, sticky, &facts);
     explanation.client = Some(client(sticky, pool, &recall, facts.session));
     explanation.outcome = outcome(&Seen {
         pool,
         sets: &sets,
+        led: None,
         client: Some(ClientSeen {
             sticky,
             recall,
@@ -328,6 +386,19 @@ fn at_pool(
     route.fallback.filter(|_| is_nobody)
 }
 
+/// Where a balancer leads that goes by what a client shows and keeps nothing, so that every worker agrees.
+fn led(view: &PoolView<'_, PoolLoads<'_>>, pool: &Pool, facts: &Facts<'_>) -> Option<BackendIndex> {
+    let goes_by_that = match &pool.balancer {
+        BalancerKind::Maglev => true,
+        BalancerKind::Hash(_) => pool.shared.hash.key(facts).is_some(),
+        _ => false,
+    };
+    let eligible = Eligible::new(view.sets.fresh(), &[], view.loads);
+    // There is nothing to draw.
+    let pick = || view.balancer.pick(&eligible, facts, &mut Rng::from_seed(0));
+    goes_by_that.then(pick)?
+}
+
 /// The route that is taken, and why it is none of the others.
 fn routes(
     snapshot: &Snapshot,
@@ -337,7 +408,7 @@ fn routes(
     let rules = matches(&snapshot.config);
     let told = |route: usize, because: String| Route {
         name: snapshot.routes[route].name.to_string(),
-        matches: match_text(&rules[route]),
+        matches: match_text(&rules[route], protocol(snapshot, &rules[route])),
         pool: snapshot.pools[snapshot.routes[route].pool].name.to_string(),
         filters: snapshot.config.routes[route]
             .filters
@@ -365,6 +436,8 @@ fn routes(
 fn miss_text(miss: Miss<'_>, rule: &RouteMatch, listener: &str) -> String {
     match miss {
         Miss::Listener => format!("it does not serve the listener {listener}"),
+        Miss::ServerName => format!("the client does not ask for {}", rule.hosts.join(" or ")),
+        Miss::Protocol => format!("the client does not offer {}", rule.alpn.join(" or ")),
         Miss::Host => format!("the host is not {}", rule.hosts.join(" or ")),
         Miss::Path => format!("the path does not begin with {}", rule.path),
         Miss::Method => format!("the method is not {}", rule.methods.join(" or ")),
@@ -375,8 +448,25 @@ fn miss_text(miss: Miss<'_>, rule: &RouteMatch, listener: &str) -> String {
     }
 }
 
-/// A match in one line: `shop.example.com/cart, POST, x-beta: "1"`.
-fn match_text(rule: &RouteMatch) -> String {
+/// What the listeners of a route speak, which is one for all of them.
+fn protocol(snapshot: &Snapshot, rule: &RouteMatch) -> Protocol {
+    let first = rule.listeners.first();
+    first.map_or(Protocol::Http, |&first| snapshot.listeners[first].protocol)
+}
+
+/// A match in one line: `shop.example.com/cart, POST, x-beta: "1"`, or `sni db.example.com, alpn postgresql`.
+fn match_text(rule: &RouteMatch, protocol: Protocol) -> String {
+    if protocol != Protocol::Http {
+        let lists = [("sni", &rule.hosts), ("alpn", &rule.alpn)];
+        let said = lists.into_iter().filter(|(_, list)| !list.is_empty());
+        let said: Vec<String> = said
+            .map(|(key, list)| format!("{key} {}", list.join(" ")))
+            .collect();
+        return match said.is_empty() {
+            true => format!("all of {}", protocol.as_str()),
+            false => said.join(", "),
+        };
+    }
     let hosts = match rule.hosts.is_empty() {
         true => "any host".to_owned(),
         false => rule.hosts.join(" "),

@@ -10,6 +10,7 @@ mod diff;
 mod door;
 mod explain;
 mod outcome;
+mod passed_on;
 mod socket;
 mod stand;
 mod status;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::clock;
 use crate::config::duration_text;
-use crate::config::model::{OnFailure, Sessions};
+use crate::config::model::{BalancerKind, OnFailure, Sessions};
 use crate::control::effective::Effective;
 use crate::l7::reject::Failure;
 use crate::policy::balance::{BackendIndex, EligibleSet};
@@ -32,6 +32,9 @@ pub(super) struct Outcome {
     /// The status that weir itself would answer with.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
+    /// What becomes of bytes that go nowhere: `closed` or `dropped`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'static str>,
     /// Whether a filter answers, since the route has no pool.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     answered: bool,
@@ -44,6 +47,8 @@ pub(super) struct Seen<'a> {
     pub pool: &'a Pool,
     /// Who may be chosen.
     pub sets: &'a EligibleSet,
+    /// Where the balancer leads the client, if every worker's does.
+    pub led: Option<BackendIndex>,
     /// On a sticky route.
     pub client: Option<ClientSeen<'a>>,
 }
@@ -99,6 +104,20 @@ impl Outcome {
         }
     }
 
+    /// Of bytes that go nowhere.
+    pub(super) fn of_bytes(refused: &'static str, because: &str) -> Outcome {
+        Outcome {
+            refused: Some(refused),
+            because: because.to_owned(),
+            ..Outcome::default()
+        }
+    }
+
+    /// The same that was of a request, of bytes: nobody is told a status.
+    pub(super) fn pass_on(&mut self, refused: &'static str) {
+        self.refused = self.status.take().map(|_| refused);
+    }
+
     /// Of a request that weir refuses.
     pub(super) fn refused(failure: Failure) -> Outcome {
         let row = failure.row();
@@ -119,6 +138,7 @@ fn balanced(seen: &Seen<'_>, result: Option<Stickiness>, why: &str) -> Outcome {
         result: result.map(Stickiness::as_str),
         ..Outcome::default()
     };
+    let led = seen.led.map(|led| name(seen.pool, led).to_owned());
     outcome.because = match &candidates[..] {
         [] => {
             outcome.status = Some(503);
@@ -129,9 +149,20 @@ fn balanced(seen: &Seen<'_>, result: Option<Stickiness>, why: &str) -> Outcome {
             outcome.backend = Some(only.clone());
             format!("{why}, and {only} is the only one that takes new clients")
         }
+        several if let Some(led) = &led => {
+            outcome.backend = Some(led.clone());
+            let condition = match balancer {
+                BalancerKind::Hash(_) => ", as busy as the backends are now",
+                _ => "",
+            };
+            format!(
+                "{why}: {balancer} leads it to {led}, of {}{condition}",
+                several.len()
+            )
+        }
         several => format!("{why}: {balancer} chooses among {}", several.len()),
     };
-    if candidates.len() > 1 {
+    if candidates.len() > 1 && led.is_none() {
         outcome.candidates = candidates;
     }
     outcome

@@ -132,7 +132,7 @@ families! {
     TLS_FILE_SUCCESSFUL = gauge("weir_tls_file_reload_successful", ["file"],
         "Whether a file behind TLS can be used as it is now (1), or what it held before is served (0).");
     PROXY_ERRORS = counter("weir_proxy_protocol_errors_total", ["reason"],
-        "Connections that were closed where PROXY headers are read, by reason.");
+        "Connections that were closed, and datagrams that were dropped, where PROXY headers are read, by reason.");
     ACCEPT_ERRORS = counter("weir_accept_errors_total", [],
         "Attempts to accept a connection that failed.");
     BACKEND_UP = gauge("weir_backend_up", ["pool", "backend"],

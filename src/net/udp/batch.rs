@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 
 use super::message::{self, Control, NO_CONTROL};
+use crate::net::proxy_protocol::Ends;
 
 /// Datagrams of one call.
 pub const MAX_DATAGRAMS: usize = 64;
@@ -22,7 +23,11 @@ const STRIDE: usize = LARGEST + 192;
 pub struct Batch {
     /// The system's until it is used: small datagrams use little of it.
     memory: Box<[u8]>,
+    /// Places of the memory that are used.
+    used: usize,
     received: Vec<Received>,
+    /// What was received before it was taken apart; kept for its memory.
+    whole: Vec<Received>,
     names: Box<[libc::sockaddr_storage; MAX_DATAGRAMS]>,
     controls: Box<[Control; MAX_DATAGRAMS]>,
     /// Written anew for each call, as far as it uses them.
@@ -37,6 +42,12 @@ pub struct Received {
     pub from: Option<SocketAddr>,
     /// Where to, on a socket that takes those for several addresses.
     pub local: Option<IpAddr>,
+    /// Whose it is and where it went, as far as the sender said; see [`Batch::part`].
+    pub announced: Option<Ends>,
+    /// Bytes that stood before its data and are no part of it.
+    before: usize,
+    /// Where its data begin in the memory of the batch.
+    start: usize,
     /// Its bytes.
     pub length: usize,
     /// The size of each datagram but the last, which may be smaller; `length`, or 1 if that is 0, when it is one.
@@ -60,6 +71,8 @@ impl Default for Batch {
             vectors: Box::new([vector; MAX_DATAGRAMS]),
             headers: Box::new([header; MAX_DATAGRAMS]),
             memory: vec![0; MAX_DATAGRAMS * STRIDE].into(),
+            used: 0,
+            whole: Vec::new(),
             received: Vec::with_capacity(MAX_DATAGRAMS),
             names: Box::new([no_name; MAX_DATAGRAMS]),
             controls: Box::new([NO_CONTROL; MAX_DATAGRAMS]),
@@ -71,6 +84,7 @@ impl Batch {
     /// Forgets what was received.
     pub fn clear(&mut self) {
         self.received.clear();
+        self.used = 0;
     }
 
     /// What was received since [`clear`](Self::clear), in its order.
@@ -80,13 +94,55 @@ impl Batch {
 
     /// Whether there is no room.
     pub fn is_full(&self) -> bool {
-        self.received.len() == MAX_DATAGRAMS
+        self.used == MAX_DATAGRAMS
     }
 
     /// The bytes of the datagram in this place of [`received`](Self::received).
     pub fn bytes(&self, place: usize) -> &[u8] {
-        let length = self.received.get(place).map_or(0, |one| one.length);
-        &self.memory[place * STRIDE..][..length]
+        let one = self.received.get(place);
+        one.map_or(b"", |one| &self.memory[one.start..][..one.length])
+    }
+
+    /// The bytes that stood before the data of that datagram; see [`part`](Self::part).
+    pub fn header(&self, place: usize) -> &[u8] {
+        let one = self.received.get(place);
+        one.map_or(b"", |one| &self.memory[one.start - one.before..one.start])
+    }
+
+    /// Takes what was received apart into single datagrams, each of which `look` is shown with its sender. It says how many bytes stand
+    /// before the data, and whose these are if not the sender's; or nothing, and the datagram is dropped.
+    pub fn part(
+        &mut self,
+        mut look: impl FnMut(SocketAddr, &[u8]) -> Option<(usize, Option<Ends>)>,
+    ) {
+        let Batch {
+            memory,
+            received,
+            whole,
+            ..
+        } = self;
+        std::mem::swap(received, whole);
+        for one in whole.drain(..) {
+            let end = one.start + one.length;
+            for number in 0..one.datagrams() as usize {
+                let start = one.start + number * one.segment;
+                let bytes = &memory[start..end.min(start + one.segment)];
+                let looked = one.from.and_then(|from| look(from, bytes));
+                let Some((before, announced)) = looked else {
+                    continue;
+                };
+                let before = before.min(bytes.len());
+                let length = bytes.len() - before;
+                received.push(Received {
+                    announced,
+                    before,
+                    start: start + before,
+                    length,
+                    segment: length.max(1),
+                    ..one
+                });
+            }
+        }
     }
 
     /// Receives up to `most` more of what has arrived, as far as there is room. Fewer than that: no more had arrived.
@@ -95,7 +151,7 @@ impl Batch {
     /// The system's error when nothing was received: `WouldBlock` when nothing has arrived, `ConnectionRefused` when a host said of an
     /// earlier datagram that nobody listens there.
     pub fn receive(&mut self, socket: &impl AsRawFd, most: usize) -> io::Result<usize> {
-        let first = self.received.len();
+        let first = self.used;
         let count = most.min(MAX_DATAGRAMS - first);
         let places = self.memory.chunks_exact_mut(STRIDE).skip(first);
         let names = self.names[first..].iter_mut();
@@ -127,17 +183,22 @@ impl Batch {
             )
         };
         let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        for (header, name) in self.headers[..received].iter().zip(&self.names[first..]) {
+        let places = (first..).zip(&self.names[first..]);
+        for (header, (place, name)) in self.headers[..received].iter().zip(places) {
             // SAFETY: recvmmsg filled this header and what it names.
             let told = unsafe { message::read(&header.msg_hdr) };
             let length = (header.msg_len as usize).min(LARGEST);
             self.received.push(Received {
                 from: address(name, header.msg_hdr.msg_namelen),
                 local: told.local,
+                announced: None,
+                before: 0,
+                start: place * STRIDE,
                 length,
                 segment: told.segment.unwrap_or(length).clamp(1, length.max(1)),
             });
         }
+        self.used += received;
         Ok(received)
     }
 }

@@ -11,6 +11,7 @@ use super::batch::{Batch, MAX_DATAGRAMS};
 use super::parcels::{Outbox, Parcel, Sent};
 use super::poller::Poller;
 use super::*;
+use crate::net::proxy_protocol::Ends;
 
 fn here() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
@@ -184,6 +185,72 @@ fn a_train_of_datagrams_passes_as_one_and_ends_in_pieces() {
     for one in &wanted {
         assert_eq!(receive(&source), [b"from: ", &**one].concat());
     }
+}
+
+/// Each datagram of a train is cut by itself, and what is sent on is what is left.
+#[test]
+fn what_came_as_one_is_taken_apart() {
+    let (listener, filling) = (
+        bind(here(), 1).unwrap().remove(0),
+        bind(here(), 1).unwrap().remove(0),
+    );
+    let sender = connect(listener.local_addr().unwrap()).unwrap();
+    let source = plain();
+    let mut batch = Batch::default();
+    for n in 0..20_u8 {
+        let size = if n == 19 { 3 } else { 10 };
+        source
+            .send_to(&vec![n; size], filling.local_addr().unwrap())
+            .unwrap();
+    }
+    gather(&filling, &mut batch, 20);
+    Outbox::new(true).send(&sender, &batch, &parcels(&batch, None), b"");
+    batch.clear();
+    gather(&listener, &mut batch, 20);
+    assert_eq!(batch.received().len(), 1, "it came as one");
+    let ends = |n: u8| {
+        let end = SocketAddr::from(([192, 0, 2, n], 53));
+        Some(Ends {
+            source: end,
+            destination: end,
+        })
+    };
+    let mut seen = Vec::new();
+    batch.part(|from, bytes| {
+        assert_eq!(Some(from), sender.local_addr().ok());
+        seen.push(bytes.to_vec());
+        (bytes[0] % 2 == 0 || bytes[0] == 19).then(|| (3, ends(bytes[0])))
+    });
+    assert_eq!(seen.len(), 20);
+    assert_eq!((&*seen[7], &*seen[19]), (&[7; 10][..], &[19; 3][..]));
+    let kept: Vec<u8> = (0..20).filter(|n| n % 2 == 0 || *n == 19).collect();
+    assert_eq!(batch.received().len(), kept.len());
+    for (place, &n) in kept.iter().enumerate() {
+        let (one, length) = (batch.received()[place], if n == 19 { 0 } else { 7 });
+        assert_eq!(
+            (one.announced, one.length, one.datagrams()),
+            (ends(n), length, 1)
+        );
+        assert_eq!(
+            (batch.header(place), batch.bytes(place)),
+            (&[n; 3][..], &vec![n; length][..])
+        );
+    }
+    let to_source = parcels(&batch, source.local_addr().ok());
+    let sent = Outbox::new(true).send(&listener, &batch, &to_source, b"");
+    assert_eq!((sent.parcels, sent.datagrams, sent.lost), (11, 11, 0));
+    for n in kept {
+        assert_eq!(receive(&source), vec![n; if n == 19 { 0 } else { 7 }]);
+    }
+    batch.clear();
+    gather_nothing(&listener, &mut batch);
+}
+
+/// A batch that was taken apart begins anew.
+fn gather_nothing(socket: &UdpSocket, batch: &mut Batch) {
+    let error = batch.receive(socket, MAX_DATAGRAMS).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    assert!(batch.received().is_empty() && !batch.is_full());
 }
 
 /// The kernel cuts nothing for a socket without checksums, as it does not for devices that cannot: it says so, and all goes in pieces.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use weir::l4::flow::{End, FlowId, FlowKey, Flows, LINGER, Rules, Traffic};
+use weir::net::proxy_protocol::Ends;
 
 pub fn run(bytes: &[u8]) {
     // An input that is too short stands for its beginning.
@@ -17,6 +18,7 @@ enum Standing {
     Done,
     New,
     Answered,
+    Repeated,
     Returned,
 }
 
@@ -53,11 +55,13 @@ impl Model {
 
     fn victim(&self) -> usize {
         let oldest = |standing| self.flows.iter().position(|flow| flow.standing == standing);
-        let returned = |flow: &&Plain| flow.standing == Standing::Returned;
-        let crowded = self.flows.iter().filter(returned).count() > self.most - self.most / 8;
+        let came_back =
+            |flow: &&Plain| matches!(flow.standing, Standing::Repeated | Standing::Returned);
+        let crowded = self.flows.iter().filter(came_back).count() > self.most - self.most / 8;
         let order = match crowded {
             true => [
                 Standing::Done,
+                Standing::Repeated,
                 Standing::Returned,
                 Standing::New,
                 Standing::Answered,
@@ -66,6 +70,7 @@ impl Model {
                 Standing::Done,
                 Standing::New,
                 Standing::Answered,
+                Standing::Repeated,
                 Standing::Returned,
             ],
         };
@@ -86,12 +91,24 @@ impl Model {
 fn key(input: &mut Unstructured<'_>) -> Result<FlowKey> {
     let number = input.int_in_range(0..=40_u8)?;
     let port = 4000 + u16::from(number % 3);
-    let client: SocketAddr = match number % 2 {
+    let sender: SocketAddr = match number % 2 {
         0 => (Ipv4Addr::new(192, 0, 2, number), port).into(),
         _ => (Ipv6Addr::from_bits(u128::from(number) << 64), port).into(),
     };
     let local = (number > 30).then(|| Ipv4Addr::new(127, 0, 0, number).into());
-    Ok(FlowKey { client, local })
+    // Clients of a proxy, by their ports.
+    let announced = match input.int_in_range(0..=7_u16)? {
+        0..=4 => None,
+        port => Some(Ends {
+            source: (Ipv4Addr::new(198, 51, 100, 1), port).into(),
+            destination: sender,
+        }),
+    };
+    Ok(FlowKey {
+        sender,
+        local,
+        announced,
+    })
 }
 
 fn rules(input: &mut Unstructured<'_>) -> Result<Rules> {
@@ -192,12 +209,14 @@ fn sent(
     let replies = u64::from(model.rules.replies.unwrap_or(0));
     let at = model.at(key).expect("the list has it");
     let flow = model.touch(at, now);
+    if flow.traffic.datagrams_out > 0 {
+        flow.standing = Standing::Returned;
+    } else if flow.traffic.datagrams_in > 0 {
+        flow.standing = Standing::Repeated;
+    }
     flow.traffic.datagrams_in += u64::from(datagrams);
     flow.traffic.bytes_in += 7;
     flow.awaited += replies * u64::from(datagrams);
-    if flow.standing != Standing::New {
-        flow.standing = Standing::Returned;
-    }
 }
 
 fn answered(flows: &mut Flows<u32>, model: &mut Model, key: FlowKey, datagrams: u8, now: Instant) {

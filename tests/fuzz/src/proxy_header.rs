@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use weir::net::proxy_protocol::{
-    Ends, Fault, Header, MOST, Transport, Writer, kind, read, write_line,
+    Ends, Fault, Header, MOST, Transport, Writer, kind, read, read_datagram, write_line,
 };
 
 use super::support::pieces;
@@ -22,6 +22,7 @@ pub fn run(bytes: &[u8]) {
             }
         }
     }
+    check_datagram(bytes, whole);
     match whole {
         Ok(Some(header)) => {
             assert!(header.length <= bytes.len() && header.length <= MOST);
@@ -38,6 +39,17 @@ pub fn run(bytes: &[u8]) {
         Err(Fault::Absent) => assert!(!bytes.starts_with(b"PROXY ")),
         Err(_) => {}
     }
+}
+
+/// A datagram has the header of version 2 that a connection with the same bytes would have, or none.
+fn check_datagram(bytes: &[u8], of_connection: Result<Option<Header<'_>>, Fault>) {
+    let wanted = match of_connection {
+        _ if !bytes.starts_with(b"\r\n\r\n\0\r\nQUIT\n") => Err(Fault::Absent),
+        Ok(Some(header)) => Ok(header),
+        Ok(None) => Err(Fault::Broken),
+        Err(fault) => Err(fault),
+    };
+    assert_eq!(read_datagram(bytes), wanted);
 }
 
 /// A line, read without weir's help.
