@@ -8,7 +8,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::engine::{Engine, base, suite};
+use crate::bases::{base, suite};
+use crate::engine::Engine;
 use crate::process::wait;
 use crate::process::{run, said, there};
 use crate::{engine, root};
@@ -46,7 +47,7 @@ pub fn missing_site() -> Option<String> {
 }
 
 /// The engine with the image in it, `weir:latest`.
-fn stage() -> &'static Engine {
+pub fn stage() -> &'static Engine {
     static BUILT: OnceLock<()> = OnceLock::new();
     let engine = engine().expect("it was asked for before");
     BUILT.get_or_init(|| {
@@ -85,9 +86,13 @@ fn stage() -> &'static Engine {
     engine
 }
 
-/// weir serves on port 80 without being root, its root stays as it is, and it ends well.
+/// The image around the binary of this run.
 pub fn image(directory: &Path) {
-    let engine = stage();
+    serves(stage(), "weir", directory);
+}
+
+/// weir serves on port 80 without being root, its root stays as it is, and it ends well.
+pub fn serves(engine: &Engine, image: &str, directory: &Path) {
     let pages = directory.join("pages");
     fs::create_dir_all(&pages).expect("a directory can be made");
     fs::write(pages.join("index.html"), "from the backend").expect("a file can be written");
@@ -110,7 +115,7 @@ pub fn image(directory: &Path) {
         .args(HARDENED)
         .args(["one", "--health-interval=1s"])
         .arg(&config)
-        .arg("weir"));
+        .arg(image));
     becomes(engine, "one", "healthy");
     let page = || {
         run(engine

@@ -2,8 +2,10 @@
 //! It must start its own Docker engine, in namespaces of its own, so that nothing of it outlives the test or is seen by others.
 //! Its own runner, so that what is missing is a skipped claim. Read `image.rs` and `package.rs`, then `engine.rs`.
 
+mod bases;
 #[path = "../fleet/claims.rs"]
 mod claims;
+mod compiled;
 mod documents;
 mod engine;
 mod image;
@@ -35,6 +37,7 @@ const CLAIMS: &[Claim] = &[
     ),
     ("container::image", image::missing, image::image),
     ("container::unhealthy", image::missing, image::unhealthy),
+    ("container::compiled", compiled::missing, compiled::compiled),
     ("container::compose", image::missing_site, image::compose),
 ];
 
