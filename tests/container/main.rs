@@ -13,6 +13,7 @@ mod package;
 #[allow(dead_code)]
 #[path = "../fleet/process.rs"]
 mod process;
+mod site;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -32,13 +33,13 @@ const CLAIMS: &[Claim] = &[
     ("container::unit", package::missing_systemd, package::unit),
     (
         "container::compose_file",
-        image::missing_compose,
-        image::compose_file,
+        site::missing_compose,
+        site::compose_file,
     ),
     ("container::image", image::missing, image::image),
     ("container::unhealthy", image::missing, image::unhealthy),
     ("container::compiled", compiled::missing, compiled::compiled),
-    ("container::compose", image::missing_site, image::compose),
+    ("container::compose", site::missing, site::compose),
 ];
 
 fn main() -> ExitCode {
