@@ -201,7 +201,7 @@ fn import_programs(engine: &Engine, directory: &Path) {
     let suite = suite(&base().expect("it was asked for before"));
     let text = IMAGES
         .replace("SUITE", &suite)
-        .replace("JAVA", &home.display().to_string());
+        .replace("PLACE", &home.display().to_string());
     fs::write(directory.join("Dockerfile"), text).expect("a file can be written");
     for (target, name) in NAMES {
         run(engine
@@ -229,7 +229,8 @@ FROM debian:SUITE-slim AS programs
 ADD programs.tar /
 
 FROM programs AS tomcat
-ENV JRE_HOME=JAVA CATALINA_HOME=/usr/local/tomcat
+ENV JRE_HOME=PLACE CATALINA_HOME=/usr/local/tomcat \
+    JAVA_OPTS="-Xmx96m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dtomcat.util.scan.StandardJarScanFilter.jarsToSkip=*"
 WORKDIR /usr/local/tomcat
 RUN mkdir logs temp work webapps && ln -s /usr/share/tomcat10/bin /usr/share/tomcat10/lib . && cp -r /usr/share/tomcat10/etc conf
 CMD ["bin/catalina.sh", "run"]
