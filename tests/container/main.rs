@@ -1,6 +1,7 @@
 //! weir as it is delivered: the Debian package, the container image, the site in `docker/compose.yml`, dashboard and alerts.
 //! It must start its own Docker engine, in namespaces of its own, so that nothing of it outlives the test or is seen by others.
-//! Its own runner, so that what is missing is a skipped claim. Read `image.rs` and `package.rs`, then `engine.rs`.
+//! Its own runner, so that what is missing is a skipped claim. Read `image.rs`, `site.rs` and `package.rs`, then
+//! `engine.rs`.
 
 mod bases;
 #[path = "../fleet/claims.rs"]

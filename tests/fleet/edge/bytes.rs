@@ -118,6 +118,7 @@ pub fn postgresql(directory: &Path) {
         direct.len() > 15_000_000 && direct == passed,
         "another table"
     );
+    reload_twice(&stage, through, address);
     run("pgbench", through, &["-i", "-q", "-s", "1"]);
     let told = run("pgbench", through, &["-c", "8", "-j", "2", "-t", "250"]);
     let told = String::from_utf8_lossy(&told).into_owned();
@@ -128,7 +129,6 @@ pub fn postgresql(directory: &Path) {
     // A new connection for every transaction.
     let told = run("pgbench", through, &["-C", "-S", "-c", "4", "-t", "100"]);
     assert!(String::from_utf8_lossy(&told).contains("400/400"));
-    reload_twice(&stage, through, address);
     session.say("update own set number = number + 1; select number from own;");
     session.hear("8");
     assert!(stage.metric("weir_tcp_connections_total", "pool=\"db\"") >= 400.0);
@@ -181,13 +181,13 @@ pub fn redis(directory: &Path) {
             .contains(word)
     };
     wait("the subscription", PATIENCE, || hears("news").then_some(()));
+    reload_twice(&stage, through, address);
     let told = done(&mut redis(
         "redis-benchmark",
         &["-q", "-n", "40000", "-P", "16", "-t", "set,get,lrange_300"],
     ));
     let told = String::from_utf8_lossy(&told).into_owned();
     assert!(told.matches("requests per second").count() >= 3, "{told}");
-    reload_twice(&stage, through, address);
     done(&mut redis("redis-cli", &["publish", "news", "it-is-out"]));
     wait("the news", PATIENCE, || hears("it-is-out").then_some(()));
     let _ = subscriber.kill();
