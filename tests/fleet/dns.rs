@@ -155,14 +155,31 @@ fn rate(directory: &Path) {
         let direct = load(address, a_second, seconds);
         let through = load(listener, a_second, seconds);
         println!(
-            "  {a_second} questions a second for {seconds} s: of {} lost directly {}, by way of weir {}",
-            through.sent, direct.lost, through.lost
+            "  {a_second} questions a second for {seconds} s: of {} lost directly {}, by way of weir {}; \
+             no room for {} at weir and for {} at the server so far",
+            through.sent,
+            direct.lost,
+            through.lost,
+            dropped(listener),
+            dropped(address)
         );
         through.sent >= a_second * seconds * 9 / 10
             && through.lost <= direct.lost + through.sent / 10_000
     });
     assert!(kept, "too many went lost, {ROUNDS} times");
     assert!(weir.ended().is_none());
+}
+
+/// How many datagrams a listening socket had no room for, as the system counts.
+fn dropped(at: SocketAddr) -> u64 {
+    let sockets = fs::read_to_string("/proc/net/udp").expect("the system tells");
+    let port = format!(":{:04X}", at.port());
+    let own = sockets.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace();
+        let is_own = fields.nth(1)?.ends_with(&port);
+        is_own.then(|| fields.last()?.parse::<u64>().ok())?
+    });
+    own.sum()
 }
 
 struct Loaded {
