@@ -1,6 +1,6 @@
-//! Docker's engine of Debian's package, with its own folders, socket, processes, mounts and network; and the base image, made by debootstrap.
+//! Docker's engine of Debian's package, with its own folders, socket, processes, mounts and network.
 //! Nothing of it may outlive the test: the kernel ends the engine's whole process namespace with the test, and its mounts with it.
-//! Read `image.rs` for what is run in it.
+//! Read `bases.rs` for the images that others are made from, `image.rs` for what is run in it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use crate::process::Process;
 use crate::process::{run, said, there};
-use crate::root;
 
 /// What names of this test begin with: folders, namespaces, control groups.
 const PREFIX: &str = "weir-container-";
@@ -99,7 +98,8 @@ impl Engine {
         self.client(Path::new("docker-compose"))
     }
 
-    fn client(&self, program: &Path) -> Command {
+    /// A program that finds this engine.
+    pub fn client(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command
             .env(
@@ -180,8 +180,9 @@ fn arguments(name: &str, folder: &Path) -> Vec<String> {
     .into()
 }
 
-/// Images and containers lie in memory: that is quick, and gone with the engine.
-const MEMORY: &str = r#"mkdir -p "$0"; mount -t tmpfs -o size=2g tmpfs "$0"; exec "$@""#;
+/// Images and containers lie in memory: that is quick, and gone with the engine. A compiler and what it makes take the most of it.
+const MEMORY: &str =
+    r#"mkdir -p "$0"; mount -t tmpfs -o "size=${WEIR_FULL:+1}2g" tmpfs "$0"; exec "$@""#;
 
 pub fn is_root() -> bool {
     Command::new("id")
@@ -218,62 +219,4 @@ fn clear(name: &str) {
     while folder.exists() && fs::remove_dir_all(&folder).is_err() && Instant::now() < end {
         sleep(Duration::from_millis(100));
     }
-}
-
-/// The base image as an archive, made once by debootstrap; else why it cannot be made.
-pub fn base() -> Result<PathBuf, String> {
-    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let field = |key: &str| {
-        let line = release
-            .lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-        line.unwrap_or_default().trim_matches('"')
-    };
-    if field("ID") != "debian" {
-        return Err(
-            "the image is made for Debian, and a binary of this system may not run there"
-                .to_owned(),
-        );
-    }
-    if !there("debootstrap") {
-        return Err("Debian's package debootstrap is not installed".to_owned());
-    }
-    let suite = field("VERSION_CODENAME");
-    let folder = root().join("target/container");
-    let archive = folder.join(format!("{suite}.tar"));
-    if archive.exists() {
-        return Ok(archive);
-    }
-    let log = folder.join("debootstrap.log");
-    fs::create_dir_all(&folder).expect("a directory can be made");
-    // In memory, because it waits for the disk after every package; in a namespace of mounts that goes with it.
-    let made = Command::new("timeout")
-        .args(["900", "unshare", "--mount", "sh", "-euc", BASE])
-        .args([suite.as_ref(), log.as_os_str(), archive.as_os_str()])
-        .output()
-        .map_err(|error| error.to_string())?;
-    if made.status.success() {
-        return Ok(archive);
-    }
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let last = text.lines().last().unwrap_or_default();
-    Err(format!(
-        "debootstrap could not make a base: {last}{}",
-        said(&made)
-    ))
-}
-
-/// The suite, the log, the archive.
-const BASE: &str = r#"
-PATH=$PATH:/usr/sbin:/sbin
-mount -t tmpfs -o size=1g,mode=755 tmpfs /mnt
-debootstrap --variant=minbase --include=ca-certificates,libcap2-bin "$0" /mnt/base http://deb.debian.org/debian >"$1" 2>&1
-tar -C /mnt/base --exclude='./var/cache/apt/archives/*.deb' --exclude='./var/lib/apt/lists/*' --exclude='./proc/*' -cf "$2.new" .
-mv "$2.new" "$2"
-"#;
-
-/// The Debian of [`base`], by which the Dockerfile names it.
-pub fn suite(archive: &Path) -> String {
-    let name = archive.file_stem().expect("it has a name");
-    name.to_string_lossy().into_owned()
 }

@@ -1,6 +1,6 @@
 //! The image, built by the Dockerfile around the binary of this run, and run as the documents say.
 //! It must need no network: the base image is imported under the name that the Dockerfile asks for.
-//! Here the walk ends.
+//! Read `compiled.rs` for the image whose program the Dockerfile compiles, `site.rs` for the compose file.
 
 use std::fs;
 use std::path::Path;
@@ -8,13 +8,14 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::engine::{Engine, base, suite};
+use crate::bases::{base, suite};
+use crate::engine::Engine;
 use crate::process::wait;
 use crate::process::{run, said, there};
 use crate::{engine, root};
 
 /// How long a container may take to be found well or ill.
-const VERDICT: Duration = Duration::from_secs(60);
+pub const VERDICT: Duration = Duration::from_secs(60);
 /// CAP_NET_BIND_SERVICE as a mask.
 const LOW_PORTS: &str = "0000000000000400";
 
@@ -36,17 +37,8 @@ pub fn missing() -> Option<String> {
     engine().err().or_else(|| base().err())
 }
 
-pub fn missing_compose() -> Option<String> {
-    (!there("docker-compose"))
-        .then(|| "Debian's package docker-compose is not installed".to_owned())
-}
-
-pub fn missing_site() -> Option<String> {
-    missing_compose().or_else(missing)
-}
-
 /// The engine with the image in it, `weir:latest`.
-fn stage() -> &'static Engine {
+pub fn stage() -> &'static Engine {
     static BUILT: OnceLock<()> = OnceLock::new();
     let engine = engine().expect("it was asked for before");
     BUILT.get_or_init(|| {
@@ -85,9 +77,13 @@ fn stage() -> &'static Engine {
     engine
 }
 
-/// weir serves on port 80 without being root, its root stays as it is, and it ends well.
+/// The image around the binary of this run.
 pub fn image(directory: &Path) {
-    let engine = stage();
+    serves(stage(), "weir", directory);
+}
+
+/// weir serves on port 80 without being root, its root stays as it is, and it ends well.
+pub fn serves(engine: &Engine, image: &str, directory: &Path) {
     let pages = directory.join("pages");
     fs::create_dir_all(&pages).expect("a directory can be made");
     fs::write(pages.join("index.html"), "from the backend").expect("a file can be written");
@@ -110,7 +106,7 @@ pub fn image(directory: &Path) {
         .args(HARDENED)
         .args(["one", "--health-interval=1s"])
         .arg(&config)
-        .arg("weir"));
+        .arg(image));
     becomes(engine, "one", "healthy");
     let page = || {
         run(engine
@@ -154,7 +150,7 @@ pub fn image(directory: &Path) {
 }
 
 /// Neither root nor anything of it: one capability, a root that cannot be written to, no shell.
-fn assert_is_confined(engine: &Engine, container: &str) {
+pub fn assert_is_confined(engine: &Engine, container: &str) {
     let status = status_of(engine, container);
     let field = |key: &str| {
         let line = status
@@ -233,77 +229,6 @@ pub fn unhealthy(directory: &Path) {
     run(engine.docker().args(["rm", "--force", "two"]));
 }
 
-/// docker-compose takes the file, and every file that it mounts is there.
-pub fn compose_file(_: &Path) {
-    let said = run(Command::new("docker-compose")
-        .arg("-f")
-        .arg(root().join("docker/compose.yml"))
-        .arg("config"));
-    let mounted = said.lines().filter_map(|line| {
-        let (place, _) = line.trim().strip_prefix("- /")?.split_once(':')?;
-        Some(format!("/{place}"))
-    });
-    let mounted: Vec<String> = mounted.collect();
-    assert!(mounted.len() >= 5, "{said}");
-    for place in mounted {
-        assert!(
-            Path::new(&place).exists(),
-            "{place} is mounted and not there"
-        );
-    }
-    assert!(root().join("docker/config/weir.toml").exists());
-}
-
-/// The site as it is composed: weir, and where Tomcat's image would be, a server of the same behaviour.
-pub fn compose(directory: &Path) {
-    let engine = stage();
-    stand_in(engine, directory, "tomcat:10.1-jre21-temurin");
-    let compose = |arguments: &[&str]| {
-        let mut command = engine.compose();
-        command
-            .args(["-p", "site", "-f"])
-            .arg(root().join("docker/compose.yml"))
-            .args(arguments);
-        run(&mut command)
-    };
-    compose(&["up", "-d", "--no-build", "weir", "was1", "was2", "was3"]);
-    becomes(engine, "site_weir_1", "healthy");
-    wait("three backends are up", VERDICT, || {
-        let metrics = run(engine
-            .inside("curl")
-            .args(["-s", "http://172.30.99.10:9900/metrics"]));
-        let up = metrics
-            .lines()
-            .filter(|line| line.starts_with("weir_backend_up{") && line.ends_with(" 1"));
-        (up.count() == 3).then_some(())
-    });
-    let answer = run(engine
-        .inside("curl")
-        .args(["-s", "http://127.0.0.1:8080/shop.jsp"]));
-    assert_eq!(answer, "nobody");
-    assert_is_confined(engine, "site_weir_1");
-    compose(&["down", "--volumes"]);
-}
-
-/// A weir that answers what the shop answers to strangers, under another image's name.
-fn stand_in(engine: &Engine, directory: &Path, name: &str) {
-    fs::write(
-        directory.join("weir.toml"),
-        "[listeners.web]\nbind = [\"0.0.0.0:8080\"]\n[[routes]]\n\
-         filters = [{ type = \"respond\", status = 401, body = \"nobody\" }]\n",
-    )
-    .expect("a file can be written");
-    fs::write(
-        directory.join("Dockerfile"),
-        "FROM weir\nCOPY weir.toml /etc/weir/weir.toml\n",
-    )
-    .expect("a file can be written");
-    run(engine
-        .docker()
-        .args(["build", "--tag", name])
-        .arg(directory));
-}
-
 /// A route to the backend at port 8081, with more on it.
 fn configuration(sticky: &str) -> String {
     format!(
@@ -320,7 +245,7 @@ fn folder(directory: &Path, text: &str) -> String {
     format!("--volume={}:/etc/weir:ro", folder.display())
 }
 
-fn becomes(engine: &Engine, container: &str, health: &str) {
+pub fn becomes(engine: &Engine, container: &str, health: &str) {
     wait(&format!("{container} is {health}"), VERDICT, || {
         let state = run(engine.docker().args([
             "inspect",

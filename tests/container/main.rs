@@ -1,9 +1,12 @@
 //! weir as it is delivered: the Debian package, the container image, the site in `docker/compose.yml`, dashboard and alerts.
 //! It must start its own Docker engine, in namespaces of its own, so that nothing of it outlives the test or is seen by others.
-//! Its own runner, so that what is missing is a skipped claim. Read `image.rs` and `package.rs`, then `engine.rs`.
+//! Its own runner, so that what is missing is a skipped claim. Read `image.rs`, `site.rs` and `package.rs`, then
+//! `engine.rs`.
 
+mod bases;
 #[path = "../fleet/claims.rs"]
 mod claims;
+mod compiled;
 mod documents;
 mod engine;
 mod image;
@@ -11,6 +14,7 @@ mod package;
 #[allow(dead_code)]
 #[path = "../fleet/process.rs"]
 mod process;
+mod site;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -30,12 +34,13 @@ const CLAIMS: &[Claim] = &[
     ("container::unit", package::missing_systemd, package::unit),
     (
         "container::compose_file",
-        image::missing_compose,
-        image::compose_file,
+        site::missing_compose,
+        site::compose_file,
     ),
     ("container::image", image::missing, image::image),
     ("container::unhealthy", image::missing, image::unhealthy),
-    ("container::compose", image::missing_site, image::compose),
+    ("container::compiled", compiled::missing, compiled::compiled),
+    ("container::compose", site::missing, site::compose),
 ];
 
 fn main() -> ExitCode {

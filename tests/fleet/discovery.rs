@@ -6,6 +6,13 @@
 #[path = "claims.rs"]
 mod claims;
 #[allow(dead_code)]
+#[path = "client.rs"]
+mod client;
+#[path = "dnsmasq.rs"]
+mod dnsmasq;
+#[path = "many.rs"]
+mod many;
+#[allow(dead_code)]
 #[path = "ports.rs"]
 mod ports;
 #[allow(dead_code)]
@@ -13,16 +20,17 @@ mod ports;
 mod process;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use claims::Claim;
+use client::{Answer, Line, Session};
+use many::Many;
 use process::{Process, wait};
 
 /// Everything that is waited for happens within this time.
@@ -38,8 +46,8 @@ const NAME: &str = "was.shop.test";
 const SERVERS: std::ops::Range<u8> = 11..15;
 
 const CLAIMS: [Claim; 3] = [
-    ("discovery::addresses", missing, addresses),
-    ("discovery::services", missing, services),
+    ("discovery::addresses", dnsmasq::missing, addresses),
+    ("discovery::services", dnsmasq::missing, services),
     ("scale::example", missing_python, example),
 ];
 
@@ -47,22 +55,9 @@ fn main() -> ExitCode {
     claims::run(&CLAIMS)
 }
 
-fn missing() -> Option<String> {
-    dnsmasq().is_none().then(|| "no dnsmasq here".to_owned())
-}
-
 fn missing_python() -> Option<String> {
     let found = Command::new("python3").arg("--version").output();
     (!found.is_ok_and(|found| found.status.success())).then(|| "no python3 here".to_owned())
-}
-
-/// Where dnsmasq is.
-fn dnsmasq() -> Option<PathBuf> {
-    let places = ["/usr/sbin/dnsmasq", "/usr/bin/dnsmasq", "/sbin/dnsmasq"];
-    places
-        .map(PathBuf::from)
-        .into_iter()
-        .find(|path| path.exists())
 }
 
 /// A name server for the hosts of a file, which it reads again on SIGHUP.
@@ -89,23 +84,12 @@ impl NameServer {
     }
 
     fn process(directory: &Path, hosts: &Path, address: SocketAddr, more: &[String]) -> Process {
-        let mut arguments = vec![
-            "--keep-in-foreground".to_owned(),
-            "--conf-file=/dev/null".to_owned(),
-            "--no-resolv".to_owned(),
-            "--no-hosts".to_owned(),
-            "--bind-interfaces".to_owned(),
-            "--pid-file=".to_owned(),
-            "--user=root".to_owned(),
+        let mut says = vec![
             "--local=/shop.test/".to_owned(),
-            "--listen-address=127.0.0.1".to_owned(),
-            format!("--port={}", address.port()),
             format!("--addn-hosts={}", hosts.display()),
         ];
-        arguments.extend_from_slice(more);
-        let program = dnsmasq().expect("it was looked for");
-        let log = directory.join("dnsmasq.log");
-        let process = Process::start(&program.to_string_lossy(), &arguments, &log);
+        says.extend_from_slice(more);
+        let process = dnsmasq::start(address, &says, &directory.join("dnsmasq.log"));
         // It takes connections, too.
         wait("dnsmasq", PATIENCE, || TcpStream::connect(address).ok());
         process
@@ -161,57 +145,6 @@ fn serve(stream: TcpStream, number: u8) {
     }
 }
 
-/// A client that keeps its connection and its cookies.
-struct Client(BufReader<TcpStream>, Vec<(String, String)>);
-
-impl Client {
-    fn new(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect(address).expect("weir accepts");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        Client(BufReader::new(stream), Vec::new())
-    }
-
-    /// The status and the body.
-    fn ask(&mut self, target: &str) -> (u16, String) {
-        let cookies: Vec<String> = (self.1.iter())
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        let cookies = match cookies.is_empty() {
-            true => String::new(),
-            false => format!("Cookie: {}\r\n", cookies.join("; ")),
-        };
-        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{cookies}\r\n");
-        let sent = self.0.get_mut().write_all(request.as_bytes());
-        sent.expect("weir reads");
-        let (mut status, mut length) = (0, 0);
-        loop {
-            let mut line = String::new();
-            self.0.read_line(&mut line).expect("weir answers");
-            let lower = line.trim().to_ascii_lowercase();
-            if let Some(rest) = lower.strip_prefix("http/1.1 ") {
-                status = rest[..3].parse().expect("a status");
-            }
-            if let Some(rest) = lower.strip_prefix("content-length: ") {
-                length = rest.parse().expect("a length");
-            }
-            if lower.starts_with("set-cookie: ")
-                && let Some((name, rest)) = line["set-cookie: ".len()..].split_once('=')
-            {
-                let value = rest.split(';').next().unwrap_or_default().trim();
-                self.1.retain(|(known, _)| known != name);
-                self.1.push((name.to_owned(), value.to_owned()));
-            }
-            assert!(!line.is_empty(), "weir closed the connection");
-            if lower.is_empty() {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body).expect("a whole body");
-        (status, String::from_utf8_lossy(&body).into_owned())
-    }
-}
-
 struct Weir {
     _process: Process,
     web: SocketAddr,
@@ -243,18 +176,19 @@ impl Weir {
         };
         wait("weir", PATIENCE, || TcpStream::connect(admin).ok());
         wait("weir to be ready", PATIENCE, || {
-            (weir.admin("/readyz").0 == 200).then_some(())
+            (weir.admin("/readyz").status == 200).then_some(())
         });
         weir
     }
 
-    fn admin(&self, target: &str) -> (u16, String) {
-        Client::new(self.admin).ask(target)
+    fn admin(&self, target: &str) -> Answer {
+        let answer = Line::new(self.admin).get(target, "");
+        answer.expect("the admin server answers")
     }
 
     fn status(&self) -> serde_json::Value {
         let status: serde_json::Value =
-            serde_json::from_str(&self.admin("/api/v1/status").1).expect("JSON");
+            serde_json::from_str(&self.admin("/api/v1/status").body).expect("JSON");
         status["pools"][0].clone()
     }
 
@@ -284,39 +218,25 @@ impl Weir {
 }
 
 /// Clients that ask until told to stop. Whatever is not a 200 is a failure.
-struct Load {
-    stop: Arc<AtomicBool>,
-    asked: Arc<AtomicUsize>,
-    clients: Vec<thread::JoinHandle<()>>,
-}
+struct Load(Many<usize>);
 
 impl Load {
     fn start(web: SocketAddr) -> Load {
-        let (stop, asked) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let client = |_| {
-            let (stop, asked) = (stop.clone(), asked.clone());
-            thread::spawn(move || {
-                let mut client = Client::new(web);
-                while !stop.load(SeqCst) {
-                    let (status, body) = client.ask("/");
-                    assert_eq!(status, 200, "{body}");
-                    asked.fetch_add(1, SeqCst);
-                }
-            })
-        };
-        Load {
-            clients: (0..CLIENTS).map(client).collect(),
-            stop,
-            asked,
-        }
+        Load(Many::start(CLIENTS, move |stop| {
+            let mut line = Line::new(web);
+            let mut asked = 0;
+            while !stop.load(Relaxed) {
+                let answer = line.get("/", "").expect("weir answers");
+                assert_eq!(answer.status, 200, "{}", answer.body);
+                asked += 1;
+            }
+            asked
+        }))
     }
 
+    /// How many answers there were.
     fn stop(self) -> usize {
-        self.stop.store(true, SeqCst);
-        for client in self.clients {
-            client.join().expect("no request failed");
-        }
-        self.asked.load(SeqCst)
+        self.0.stop().into_iter().sum()
     }
 }
 
@@ -448,22 +368,24 @@ fn example(directory: &Path) {
             .collect()
     };
     weir.has(&names(&[1, 2]));
-    let visits = Visits::start(web, 24);
+    let visits = |count| Many::start(count, move |stop| visit(web, stop));
+    let first = visits(24);
     let grown = weir.has(&names(&[1, 2, 3, 4]));
     // So that there are sessions everywhere.
-    let newcomers = Visits::start(web, 12);
+    let newcomers = visits(12);
     thread::sleep(Duration::from_secs(3));
-    let many = visits.stop();
-    let views = newcomers.stop();
+    let views = |visitors: Many<usize>| visitors.stop().into_iter().sum::<usize>();
+    let many = views(first);
+    let later = views(newcomers);
     let began = Instant::now();
-    let few = Visits::start(web, 1);
+    let few = visits(1);
     wait("two servers again", PATIENCE * 4, || {
         (weir.status()["backends"].as_array()?.len() == 2).then_some(())
     });
-    let more = few.stop();
+    let more = views(few);
     println!(
         "{} views, none failed and no session lost; four servers after {grown:.1?}, two again after {:.1?}",
-        many + views + more,
+        many + later + more,
         began.elapsed()
     );
     drop(weir);
@@ -484,49 +406,21 @@ impl Drop for Fleet {
     }
 }
 
-/// Visitors with sessions, each of which views its page all the time: its counter must grow by one.
-struct Visits {
-    stop: Arc<AtomicBool>,
-    visitors: Vec<thread::JoinHandle<usize>>,
-}
-
-impl Visits {
-    fn start(web: SocketAddr, count: usize) -> Visits {
-        let stop = Arc::<AtomicBool>::default();
-        let visitor = |_| {
-            let stop = stop.clone();
-            thread::spawn(move || visit(web, &stop))
-        };
-        Visits {
-            visitors: (0..count).map(visitor).collect(),
-            stop,
-        }
-    }
-
-    fn stop(self) -> usize {
-        self.stop.store(true, SeqCst);
-        let views = self.visitors.into_iter();
-        let views = views.map(|visitor| {
-            visitor
-                .join()
-                .expect("no request failed, no session is lost")
-        });
-        views.sum()
-    }
-}
-
+/// A visitor with a session that views its page until told to stop: its counter must grow by one. How many views there were.
 fn visit(web: SocketAddr, stop: &AtomicBool) -> usize {
-    let mut client = Client::new(web);
+    let mut line = Line::new(web);
+    let mut session = Session::default();
     let mut views = 0;
-    while !stop.load(SeqCst) {
-        let (status, page) = client.ask("/");
-        assert_eq!(status, 200, "{page}");
+    while !stop.load(Relaxed) {
+        let page = session.get(&mut line, "/").expect("weir answers");
+        assert_eq!(page.status, 200, "{}", page.body);
         views += 1;
-        let counted = page.trim().rsplit(' ').next().map(str::to_owned);
+        let counted = page.body.trim().rsplit(' ').next().map(str::to_owned);
         assert_eq!(
             counted,
             Some(views.to_string()),
-            "the session is lost: {page}"
+            "the session is lost: {}",
+            page.body
         );
     }
     views

@@ -4,6 +4,8 @@
 
 #[path = "claims.rs"]
 mod claims;
+#[path = "dnsmasq.rs"]
+mod dnsmasq;
 #[allow(dead_code)]
 #[path = "ports.rs"]
 mod ports;
@@ -14,7 +16,7 @@ mod process;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,45 +37,20 @@ const ROUNDS: usize = 4;
 const NAME: &str = "who.shop.test";
 
 const CLAIMS: [Claim; 2] = [
-    ("dns::outage", missing, outage),
-    ("dns::rate", missing, rate),
+    ("dns::outage", dnsmasq::missing, outage),
+    ("dns::rate", dnsmasq::missing, rate),
 ];
 
 fn main() -> ExitCode {
     claims::run(&CLAIMS)
 }
 
-fn missing() -> Option<String> {
-    dnsmasq().is_none().then(|| "no dnsmasq here".to_owned())
-}
-
-/// Where dnsmasq is.
-fn dnsmasq() -> Option<PathBuf> {
-    let places = ["/usr/sbin/dnsmasq", "/usr/bin/dnsmasq", "/sbin/dnsmasq"];
-    places
-        .map(PathBuf::from)
-        .into_iter()
-        .find(|path| path.exists())
-}
-
 /// A dnsmasq that says its number when it is asked who it is.
 fn server(directory: &Path, number: u8) -> (Process, SocketAddr) {
     let address = ports::free();
-    let program = dnsmasq().expect("it was looked for");
-    let arguments = [
-        "--keep-in-foreground".to_owned(),
-        "--conf-file=/dev/null".to_owned(),
-        "--no-resolv".to_owned(),
-        "--no-hosts".to_owned(),
-        "--bind-interfaces".to_owned(),
-        "--pid-file=".to_owned(),
-        "--user=root".to_owned(),
-        "--listen-address=127.0.0.1".to_owned(),
-        format!("--port={}", address.port()),
-        format!("--address=/{NAME}/192.0.2.{number}"),
-    ];
+    let says = [format!("--address=/{NAME}/192.0.2.{number}")];
     let log = directory.join(format!("dnsmasq-{number}.log"));
-    let process = Process::start(&program.to_string_lossy(), &arguments, &log);
+    let process = dnsmasq::start(address, &says, &log);
     wait("an answer of dnsmasq", PATIENCE, || ask(address));
     (process, address)
 }
@@ -178,14 +155,31 @@ fn rate(directory: &Path) {
         let direct = load(address, a_second, seconds);
         let through = load(listener, a_second, seconds);
         println!(
-            "  {a_second} questions a second for {seconds} s: of {} lost directly {}, by way of weir {}",
-            through.sent, direct.lost, through.lost
+            "  {a_second} questions a second for {seconds} s: of {} lost directly {}, by way of weir {}; \
+             no room for {} at weir and for {} at the server so far",
+            through.sent,
+            direct.lost,
+            through.lost,
+            dropped(listener),
+            dropped(address)
         );
         through.sent >= a_second * seconds * 9 / 10
             && through.lost <= direct.lost + through.sent / 10_000
     });
     assert!(kept, "too many went lost, {ROUNDS} times");
     assert!(weir.ended().is_none());
+}
+
+/// How many datagrams a listening socket had no room for, as the system counts.
+fn dropped(at: SocketAddr) -> u64 {
+    let sockets = fs::read_to_string("/proc/net/udp").expect("the system tells");
+    let port = format!(":{:04X}", at.port());
+    let own = sockets.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace();
+        let is_own = fields.nth(1)?.ends_with(&port);
+        is_own.then(|| fields.last()?.parse::<u64>().ok())?
+    });
+    own.sum()
 }
 
 struct Loaded {

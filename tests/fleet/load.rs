@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::client::{Line, Session};
+use crate::many::Many;
 use crate::tomcat::NAME;
 
 /// Connections at once.
@@ -33,31 +33,18 @@ pub struct Seen {
 }
 
 /// Running load.
-pub struct Load {
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<Seen>>,
-}
+pub struct Load(Many<Seen>);
 
 impl Load {
     /// Starts the threads.
     pub fn start(address: SocketAddr) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let threads = (0..CONNECTIONS)
-            .map(|_| {
-                let stop = Arc::clone(&stop);
-                thread::spawn(move || drive(address, &stop))
-            })
-            .collect();
-        Self { stop, threads }
+        Self(Many::start(CONNECTIONS, move |stop| drive(address, stop)))
     }
 
     /// Ends the load; what all threads saw.
     pub fn stop(self) -> Seen {
-        self.stop.store(true, Ordering::Relaxed);
         let mut all = Seen::default();
-        for thread in self.threads {
-            all.merge(thread.join().expect("a load thread ends well"));
-        }
+        (self.0.stop().into_iter()).for_each(|seen| all.merge(seen));
         all
     }
 }

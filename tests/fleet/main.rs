@@ -10,6 +10,7 @@ mod crowd;
 mod learning;
 mod load;
 mod login;
+mod many;
 mod ports;
 #[allow(dead_code)]
 mod process;

@@ -1,16 +1,15 @@
 //! Backends that the file does not name: they come and go while clients are served, and a source that fails takes nobody away.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, mpsc};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
 use serde_json::Value;
 
-use crate::support::weir::get;
+use crate::support::load::Load;
 use crate::support::{Client, Origin, Weir, until};
 
 /// A listener, a route and a pool with this discovery and no backend in the file.
@@ -370,33 +369,11 @@ fn weir_starts_without_its_source_and_is_not_ready_before_it_answers() {
     serves(&weir, &["a"]);
 }
 
-/// Clients that ask one after the other until told to stop; every answer must be a 200.
+/// How many answers clients got that asked all the time meanwhile.
 fn under_load(weir: &Weir, change: impl FnOnce()) -> usize {
-    let stop = Arc::new(AtomicBool::new(false));
-    let address: SocketAddr = weir.address("web");
-    let (count, counts) = mpsc::channel();
-    let clients: Vec<_> = (0..4)
-        .map(|_| {
-            let (stop, count) = (stop.clone(), count.clone());
-            thread::spawn(move || {
-                let mut client = Client::connect(address);
-                let mut asked = 0;
-                while !stop.load(SeqCst) {
-                    let answer = client.ask(get("/"));
-                    assert_eq!(answer.status(), 200, "{}", answer.text());
-                    asked += 1;
-                }
-                count.send(asked).unwrap();
-            })
-        })
-        .collect();
+    let load = Load::start(weir.address("web"), 4, "/");
     change();
-    stop.store(true, SeqCst);
-    clients
-        .into_iter()
-        .for_each(|client| client.join().unwrap());
-    drop(count);
-    counts.iter().sum()
+    load.stop()
 }
 
 #[test]

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::weir::get;
+use crate::support::load::Load;
 use crate::support::{Client, Message, Origin, Weir, until};
 
 /// How many sessions were ever opened.
@@ -107,43 +107,6 @@ fn has(weir: &Weir, count: usize) {
     until(&format!("{count} backends"), || {
         (pool(weir)["backends"].as_array().unwrap().len() == count).then_some(())
     });
-}
-
-/// Clients that ask all the time on connections of their own until told to stop; every answer must be a 200.
-struct Load {
-    stop: Arc<AtomicBool>,
-    asked: Arc<AtomicUsize>,
-    clients: Vec<thread::JoinHandle<()>>,
-}
-
-impl Load {
-    fn start(address: SocketAddr, count: usize, target: &'static str) -> Load {
-        let (stop, asked) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let client = |_| {
-            let (stop, asked) = (stop.clone(), asked.clone());
-            thread::spawn(move || {
-                let mut client = Client::connect(address);
-                while !stop.load(SeqCst) {
-                    let answer = client.ask(get(target));
-                    assert_eq!(answer.status(), 200, "{}", answer.text());
-                    asked.fetch_add(1, SeqCst);
-                }
-            })
-        };
-        Load {
-            clients: (0..count).map(client).collect(),
-            stop,
-            asked,
-        }
-    }
-
-    fn stop(self) -> usize {
-        self.stop.store(true, SeqCst);
-        for client in self.clients {
-            client.join().expect("no request failed");
-        }
-        self.asked.load(SeqCst)
-    }
 }
 
 fn fleet() -> [Origin; 4] {

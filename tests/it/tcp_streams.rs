@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::random::{Random, checksum};
 use crate::support::{Client, Origin, Weir, process, until};
@@ -59,6 +59,7 @@ fn much_streams_both_ways_with_equal_checksums_in_flat_memory() {
         let _ = tell.lock().unwrap().send((sent.join().unwrap(), got));
     });
     let weir = Weir::start(&relay(&[origin.address], ""));
+    let began = Instant::now();
     let stream = client(&weir).reader.stream.try_clone().unwrap();
     let sent = pour(stream.try_clone().unwrap(), 4, total);
     let got = sum(stream, total);
@@ -72,6 +73,8 @@ fn much_streams_both_ways_with_equal_checksums_in_flat_memory() {
     assert_eq!(line["bytes_out"], total, "{line}");
     let peak = peak(&weir);
     assert!(peak < MEMORY, "{peak} KiB");
+    let (mib, took) = (total / MIB, began.elapsed());
+    println!("{mib} MiB each way in {took:.1?}, {peak} KiB of memory at most");
 }
 
 /// The highest resident memory so far, in KiB.
@@ -136,6 +139,7 @@ fn many_connections_at_once() {
     if is_full() {
         let each = (weir.resident() - before) * 1024 / count as u64;
         assert!(each < 4 * 1024, "{each} bytes a connection");
+        println!("{count} connections, {each} bytes of memory each");
     }
     assert!(peak(&weir) < MEMORY);
     for client in &mut open {
@@ -172,9 +176,9 @@ fn a_resting_connection_is_kept_alive() {
     };
     let kept = |filter: String| shown(filter).contains("timer:(keepalive");
     assert!(!kept(format!("dport = :{port}")));
-    let end = std::time::Instant::now() + Duration::from_secs(90);
+    let end = Instant::now() + Duration::from_secs(90);
     while !kept(format!("dport = :{port}")) {
-        assert!(std::time::Instant::now() < end, "no keep-alive");
+        assert!(Instant::now() < end, "no keep-alive");
         thread::sleep(Duration::from_millis(200));
     }
     assert!(kept(format!("dport = :{}", origin.address.port())));

@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::ports;
 use crate::process::{Process, wait};
-use crate::stage::{PATIENCE, Stage};
+use crate::stage::{PATIENCE, Stage, Talk};
 
 /// What `postgresql` needs.
 pub fn missing_postgres() -> Option<String> {
@@ -28,14 +28,27 @@ pub fn missing_redis() -> Option<String> {
 /// A tcp listener before this server.
 fn stage(directory: &Path, server: SocketAddr) -> (Stage, SocketAddr) {
     let listener = ports::free();
-    let text = format!(
-        "[listeners.db]\nbind = [\"{listener}\"]\nprotocol = \"tcp\"\n[[routes]]\nlisteners = [\"db\"]\npool = \"db\"\n\
-         [pools.db]\nbackends = [\"{server}\"]\nhealth.interval = \"200ms\"\n"
-    );
+    let text = text(listener, &[server]);
     (Stage::start(directory, &text, 1), listener)
 }
 
-/// Sessions that last, transactions by the thousand, and tables in and out, are the same through weir.
+/// What the file says of these servers.
+fn text(listener: SocketAddr, servers: &[SocketAddr]) -> String {
+    let servers: Vec<String> = servers.iter().map(|one| format!("\"{one}\"")).collect();
+    format!(
+        "[listeners.db]\nbind = [\"{listener}\"]\nprotocol = \"tcp\"\n[[routes]]\nlisteners = [\"db\"]\npool = \"db\"\n\
+         [pools.db]\nbackends = [{}]\nhealth.interval = \"200ms\"\n",
+        servers.join(", ")
+    )
+}
+
+/// A server comes and goes again beside the one that is there.
+fn reload_twice(stage: &Stage, listener: SocketAddr, server: SocketAddr) {
+    stage.reload(&text(listener, &[server, ports::free()]));
+    stage.reload(&text(listener, &[server]));
+}
+
+/// A session that outlasts reloads, transactions by the thousand, and tables in and out, are the same through weir.
 pub fn postgresql(directory: &Path) {
     let programs = postgres_programs().expect("PostgreSQL is installed");
     let program = |name: &str| programs.join(name).display().to_string();
@@ -79,6 +92,21 @@ pub fn postgresql(directory: &Path) {
         let mut command = Command::new(program(name));
         done(command.args(place).args(more).arg("postgres"))
     };
+    // A table that only this session sees.
+    let port = through.port().to_string();
+    let place = [
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &port,
+        "-U",
+        "weir",
+        "-qAt",
+        "postgres",
+    ];
+    let mut session = Talk::start(&program("psql"), &place.map(str::to_owned));
+    session.say("create temp table own as select 7 as number; select number from own;");
+    session.hear("7");
     let psql = |at, query| run("psql", at, &["-qAt", "-c", query]);
     psql(
         through,
@@ -90,6 +118,7 @@ pub fn postgresql(directory: &Path) {
         direct.len() > 15_000_000 && direct == passed,
         "another table"
     );
+    reload_twice(&stage, through, address);
     run("pgbench", through, &["-i", "-q", "-s", "1"]);
     let told = run("pgbench", through, &["-c", "8", "-j", "2", "-t", "250"]);
     let told = String::from_utf8_lossy(&told).into_owned();
@@ -100,11 +129,13 @@ pub fn postgresql(directory: &Path) {
     // A new connection for every transaction.
     let told = run("pgbench", through, &["-C", "-S", "-c", "4", "-t", "100"]);
     assert!(String::from_utf8_lossy(&told).contains("400/400"));
+    session.say("update own set number = number + 1; select number from own;");
+    session.hear("8");
     assert!(stage.metric("weir_tcp_connections_total", "pool=\"db\"") >= 400.0);
     assert_eq!(stage.metric("weir_tcp_connections_total", "_reset"), 0.0);
 }
 
-/// Pipelines, a value of many megabytes and a subscriber that waits are the same through weir.
+/// Pipelines, a value of many megabytes and a subscriber that waits are the same through weir, reloads or not.
 pub fn redis(directory: &Path) {
     let address = ports::free();
     let port = address.port().to_string();
@@ -150,6 +181,7 @@ pub fn redis(directory: &Path) {
             .contains(word)
     };
     wait("the subscription", PATIENCE, || hears("news").then_some(()));
+    reload_twice(&stage, through, address);
     let told = done(&mut redis(
         "redis-benchmark",
         &["-q", "-n", "40000", "-P", "16", "-t", "set,get,lrange_300"],

@@ -1,4 +1,5 @@
-//! weir as an edge between real programs: gRPC's own library on both sides, curl and nghttp, Tomcat's examples, a browser, PostgreSQL, Redis.
+//! weir as an edge between real programs: gRPC's own library on both sides, curl and nghttp, Tomcat's examples, a browser, PostgreSQL, Redis,
+//! OpenSSH.
 //! It must speak with each of them as a user would, and never look into weir but through its admin server.
 //! Its own runner, so that what is missing is a skipped scenario. Read `stage.rs` for the parties, then the file of each.
 
@@ -12,6 +13,7 @@ mod ports;
 #[allow(dead_code)]
 #[path = "../process.rs"]
 mod process;
+mod ssh;
 mod stage;
 mod web;
 
@@ -42,6 +44,10 @@ const CLAIMS: &[Claim] = &[
         bytes::postgresql,
     ),
     ("edge::redis", bytes::missing_redis, bytes::redis),
+    ("edge::ssh_sessions", ssh::missing, ssh::sessions),
+    ("edge::ssh_copies", ssh::missing, ssh::copies),
+    ("edge::ssh_idle", ssh::missing, ssh::idle),
+    ("edge::ssh_drain", ssh::missing, ssh::drain),
 ];
 
 fn main() -> ExitCode {

@@ -17,6 +17,9 @@ use crate::process::{Process, wait};
 /// How long a program may take to start, or to do what it is asked.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a connection lasts whose backend was removed.
+pub const DRAIN: Duration = Duration::from_secs(5);
+
 /// Where the Python modules are, which are not part of this tree.
 pub fn environment() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/edge/venv")
@@ -72,20 +75,10 @@ impl Stage {
         mut broken: impl FnMut() -> Option<String>,
     ) -> Self {
         let (web, admin) = (ports::free(), ports::free());
-        let text = format!(
-            "workers = 2\nstate_dir = \"{}\"\n{}\n[admin]\nbind = \"{admin}\"\n[listeners.web]\nbind = [\"{web}\"]\n{text}",
-            directory.join("state").display(),
-            format_args!(
-                "[log]\naccess = \"{}\"",
-                directory.join("access.log").display()
-            ),
-        );
         let file = directory.join("weir.toml");
-        fs::write(&file, text).expect("the config can be written");
-        let program = std::env::var("WEIR_BINARY").ok();
-        let program = program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_weir"));
+        fs::write(&file, whole(directory, web, admin, text)).expect("the config can be written");
         let arguments = ["run", "-c", &file.display().to_string()].map(str::to_owned);
-        let weir = Process::start(program, &arguments, &directory.join("weir.log"));
+        let weir = Process::start(&program(), &arguments, &directory.join("weir.log"));
         let mut stage = Stage {
             web,
             admin,
@@ -104,6 +97,27 @@ impl Stage {
             (listens && up == backends as f64).then_some(())
         });
         stage
+    }
+
+    /// Writes the file anew, with `text` in the old one's place, and waits until weir serves by it.
+    pub fn reload(&self, text: &str) {
+        let before = self.metric("weir_config_generation", "");
+        let fresh = self.directory.join("fresh");
+        let text = whole(&self.directory, self.web, self.admin, text);
+        fs::write(&fresh, text).expect("the config can be written");
+        fs::rename(fresh, self.directory.join("weir.toml"))
+            .expect("it can take the old one's place");
+        wait("weir takes the new file", PATIENCE, || {
+            (self.metric("weir_config_generation", "") > before).then_some(())
+        });
+    }
+
+    /// Another command of weir's, such as `drain`, against this one.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.env("WEIR_ADMIN", self.admin.to_string());
+        command.args(arguments);
+        command
     }
 
     /// The lines of the access log.
@@ -133,6 +147,22 @@ impl Drop for Stage {
             eprintln!("-- weir's log --\n{}\n{last}", self.weir.tail(20));
         }
     }
+}
+
+/// The file's text.
+fn whole(directory: &Path, web: SocketAddr, admin: SocketAddr, text: &str) -> String {
+    format!(
+        "workers = 2\ndrain_timeout = \"{}s\"\nstate_dir = \"{}\"\n[log]\naccess = \"{}\"\n[admin]\nbind = \"{admin}\"\n\
+         [listeners.web]\nbind = [\"{web}\"]\n{text}",
+        DRAIN.as_secs(),
+        directory.join("state").display(),
+        directory.join("access.log").display(),
+    )
+}
+
+/// The weir to run: what `WEIR_BINARY` names, else the build beside the tests.
+fn program() -> String {
+    std::env::var("WEIR_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_weir").to_owned())
 }
 
 fn metrics(admin: SocketAddr) -> std::io::Result<String> {
@@ -171,7 +201,8 @@ impl Talk {
         }
     }
 
-    fn line(&mut self) -> String {
+    /// Its next line; nothing at its end.
+    pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.output.read_line(&mut line).expect("a line");
         line.trim_end().to_owned()
@@ -185,7 +216,14 @@ impl Talk {
 
     /// Lets it go on.
     pub fn go_on(&mut self) {
-        self.input.write_all(b"\n").expect("the program listens");
+        self.say("");
+    }
+
+    /// Tells it a line.
+    pub fn say(&mut self, words: &str) {
+        let line = format!("{words}\n");
+        let told = self.input.write_all(line.as_bytes());
+        told.expect("the program listens");
     }
 
     /// What it tells at its end.

@@ -9,6 +9,9 @@ pub mod client;
 pub mod clock;
 pub mod datagrams;
 pub mod http2;
+pub mod load;
+#[path = "../../fleet/many.rs"]
+pub mod many;
 pub mod message;
 pub mod origin;
 pub mod process;
