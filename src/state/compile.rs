@@ -53,11 +53,8 @@ pub fn compile(
     });
     let mut pool_ordinals = ordinals(config.pools.iter().map(|pool| &pool.name));
     pool_ordinals.insert("", config.pools.len());
-    let nobody = config
-        .routes
-        .iter()
-        .any(|route| route.pool.is_empty())
-        .then(|| nobody(now));
+    let leads_nowhere = config.routes.iter().any(|route| route.pool.is_empty());
+    let nobody = leads_nowhere.then(|| nobody(now));
     let limits = RouteLimits::of_routes(&config, previous);
     let ways = ways(&config);
     let routes = ways.iter().enumerate().map(|(place, way)| {
