@@ -44,7 +44,7 @@ pub struct Driver {
     poller: Poller,
     /// Sockets of flows that can be read from.
     ready: Vec<u64>,
-    /// Whether some of these were not read to the end.
+    /// Whether there may be more of these than the runtime has told of, or some were not read to the end.
     unread: bool,
     flows: Flows<Passage>,
     aim: Aim,
@@ -182,6 +182,8 @@ impl Driver {
         {
             log::debug!("worker {}: datagrams: {error}", self.local.index);
         }
+        // Where more may wait, the runtime does not come to look at the sockets of backends for long: their answers would be lost there.
+        self.unread |= self.memory.batch.received().len() == MAX_DATAGRAMS;
         if self.aim.introduced() != ProxyProtocol::Off {
             self.introduce();
         }
