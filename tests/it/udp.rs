@@ -105,6 +105,28 @@ fn a_backend_may_answer_with_many() {
     }
 }
 
+/// Much has come while weir stood still; what its backend answers meanwhile finds more room than its flow's socket has.
+#[test]
+fn answers_are_read_while_clients_wait() {
+    let backend = Answerer::echo();
+    let weir = Weir::start(&config(&[backend.address], "", "", ""));
+    let client = caller(&weir);
+    client.ask("first");
+    weir.signal(libc::SIGSTOP);
+    (0..6000).for_each(|_| client.send("more"));
+    weir.signal(libc::SIGCONT);
+    let passed = |direction| weir.metric("weir_udp_datagrams_total", &[("direction", direction)]);
+    let mut last = (0.0, 0);
+    until("all that fitted to be passed on and answered", || {
+        std::thread::sleep(Duration::from_millis(200));
+        let now = (passed("in"), backend.heard());
+        (now.1 > 1 && std::mem::replace(&mut last, now) == now).then_some(())
+    });
+    let (heard, out) = (backend.heard(), passed("out") as usize);
+    // On a busy machine weir itself may come too late for some.
+    assert!(out > heard / 2, "of {heard} answers {out} were read");
+}
+
 #[test]
 fn a_flow_that_was_silent_ends_and_the_next_datagram_begins_another() {
     let backend = Answerer::named("a");
