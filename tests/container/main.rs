@@ -40,7 +40,8 @@ const CLAIMS: &[Claim] = &[
     ("container::image", image::missing, image::image),
     ("container::unhealthy", image::missing, image::unhealthy),
     ("container::compiled", compiled::missing, compiled::compiled),
-    ("container::compose", site::missing, site::compose),
+    ("container::compose", site::missing_stand_in, site::compose),
+    ("container::site", site::missing, site::site),
 ];
 
 fn main() -> ExitCode {

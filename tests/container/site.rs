@@ -1,6 +1,7 @@
 //! The site of the compose file: weir before three real Tomcats, with a real Redis and a real Prometheus; and the file itself.
 //! Images cannot be pulled here: under the names that the file asks for stand the same programs of Debian's packages, as they are
 //! installed on this machine. Grafana is in no Debian; of it only the dashboard is checked (`documents.rs`).
+//! That takes a while; the short form has quick servers in the Tomcats' place.
 //! Here the walk ends.
 
 use std::fs;
@@ -41,7 +42,14 @@ pub fn missing_compose() -> Option<String> {
         .then(|| "Debian's package docker-compose is not installed".to_owned())
 }
 
+pub fn missing_stand_in() -> Option<String> {
+    missing_compose().or_else(image::missing)
+}
+
 pub fn missing() -> Option<String> {
+    if std::env::var_os("WEIR_FULL").is_none() {
+        return Some("three Tomcats take a while to start: only in the long form".to_owned());
+    }
     let absent = PROGRAMS.iter().find(|(program, _)| !there(program));
     missing_compose()
         .or_else(|| {
@@ -72,39 +80,75 @@ pub fn compose_file(_: &Path) {
     assert!(root().join("docker/config/weir.toml").exists());
 }
 
-/// The site as it is composed: sessions stay where they began, Redis knows of them, and Prometheus judges what it scrapes.
+/// weir as it is composed; where Tomcat's image would be, a server that answers strangers as the shop does, and starts at once.
 pub fn compose(directory: &Path) {
     let engine = stage();
+    stand_in(engine, directory, NAMES[0].1);
+    run(composed(engine, &["up", "-d", "--no-build"]).args(&SERVICES[..4]));
+    becomes(engine, "site_weir_1", "healthy");
+    wait("three backends are up", VERDICT, || {
+        let metrics = run(engine
+            .inside("curl")
+            .args(["-s", "http://172.30.99.10:9900/metrics"]));
+        let up = metrics
+            .lines()
+            .filter(|line| line.starts_with("weir_backend_up{") && line.ends_with(" 1"));
+        (up.count() == 3).then_some(())
+    });
+    let answer = run(engine
+        .inside("curl")
+        .args(["-s", "http://127.0.0.1:8080/shop.jsp"]));
+    assert_eq!(answer, "nobody");
+    assert_is_confined(engine, "site_weir_1");
+    run(&mut composed(engine, &["down", "--volumes"]));
+}
+
+/// The site as it is composed: sessions stay where they began, Redis knows of them, and Prometheus judges what it scrapes.
+pub fn site(directory: &Path) {
+    let engine = stage();
     import_programs(engine, directory);
-    let compose = |arguments: &[&str]| {
-        let mut command = engine.compose();
-        command
-            .args(["-p", "site", "-f"])
-            .arg(root().join("docker/compose.yml"))
-            .args(arguments);
-        run(&mut command)
-    };
     let began = Instant::now();
-    compose(
-        &["up", "-d", "--no-build"]
-            .into_iter()
-            .chain(SERVICES)
-            .collect::<Vec<_>>(),
-    );
+    run(composed(engine, &["up", "-d", "--no-build"]).args(SERVICES));
     becomes(engine, "site_weir_1", "healthy");
     wait("Prometheus finds three servers up", START, || {
-        (asked(engine, "query?query=sum(weir_backend_up)")["result"][0]["value"][1] == "3")
-            .then_some(())
+        let told = asked(engine, "query?query=sum(weir_backend_up)");
+        (told["result"][0]["value"][1] == "3").then_some(())
     });
     println!("  the site was up after {:.0?}", began.elapsed());
-    assert_is_confined(engine, "site_weir_1");
     keeps_sessions(engine, directory);
     let known = run(engine
         .docker()
         .args(["exec", "site_redis_1", "redis-cli", "dbsize"]));
     assert_eq!(known.trim(), "2", "sessions in Redis");
     judges(engine);
-    compose(&["down", "--volumes"]);
+    run(&mut composed(engine, &["down", "--volumes"]));
+}
+
+/// docker-compose with the file.
+fn composed(engine: &Engine, arguments: &[&str]) -> Command {
+    let mut command = engine.compose();
+    let file = root().join("docker/compose.yml");
+    command.args(["-p", "site", "-f"]).arg(file).args(arguments);
+    command
+}
+
+/// A weir that answers what the shop answers to strangers, under another image's name.
+fn stand_in(engine: &Engine, directory: &Path, name: &str) {
+    fs::write(
+        directory.join("weir.toml"),
+        "[listeners.web]\nbind = [\"0.0.0.0:8080\"]\n[[routes]]\n\
+         filters = [{ type = \"respond\", status = 401, body = \"nobody\" }]\n",
+    )
+    .expect("a file can be written");
+    fs::write(
+        directory.join("Dockerfile"),
+        "FROM weir\nCOPY weir.toml /etc/weir/weir.toml\n",
+    )
+    .expect("a file can be written");
+    run(engine
+        .docker()
+        .args(["build", "--tag", name])
+        .arg(directory));
 }
 
 /// Two visitors, each with a session of its own that counts.

@@ -4,6 +4,9 @@
 
 #[path = "claims.rs"]
 mod claims;
+#[allow(dead_code)]
+#[path = "client.rs"]
+mod client;
 #[path = "dnsmasq.rs"]
 mod dnsmasq;
 #[allow(dead_code)]
@@ -22,6 +25,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use claims::Claim;
+use client::Line;
 use process::{Process, wait};
 
 /// Everything that is waited for happens within this time.
@@ -56,7 +60,11 @@ fn server(directory: &Path, number: u8) -> (Process, SocketAddr) {
 }
 
 /// weir before these servers, checked by a question.
-fn weir(directory: &Path, servers: &[SocketAddr], balancer: &str) -> (Process, SocketAddr) {
+fn weir(
+    directory: &Path,
+    servers: &[SocketAddr],
+    balancer: &str,
+) -> (Process, SocketAddr, SocketAddr) {
     let (address, admin) = (ports::free(), ports::free());
     let backends: Vec<String> = servers.iter().map(|one| format!("\"{one}\"")).collect();
     let state = directory.join("state");
@@ -81,7 +89,7 @@ fn weir(directory: &Path, servers: &[SocketAddr], balancer: &str) -> (Process, S
     ];
     let process = Process::start(&binary, &arguments, &directory.join("weir.log"));
     wait("an answer by way of weir", PATIENCE, || ask(address));
-    (process, address)
+    (process, address, admin)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -127,7 +135,7 @@ fn ask(server: SocketAddr) -> Option<IpAddr> {
 fn outage(directory: &Path) {
     let (mut one, first) = server(directory, 1);
     let (_two, second) = server(directory, 2);
-    let (_weir, listener) = weir(directory, &[first, second], "round-robin");
+    let (_weir, listener, _) = weir(directory, &[first, second], "round-robin");
     let answers = || -> Vec<u8> {
         let who = (0..20).filter_map(|_| match ask(listener)? {
             IpAddr::V4(address) => Some(address.octets()[3]),
@@ -149,25 +157,42 @@ fn rate(directory: &Path) {
     let full = std::env::var_os("WEIR_FULL").is_some();
     let (a_second, seconds) = if full { (20_000, 10) } else { (2000, 3) };
     let (_server, address) = server(directory, 1);
-    let (mut weir, listener) = weir(directory, &[address], "maglev");
+    let (mut weir, listener, admin) = weir(directory, &[address], "maglev");
     // What a machine that is busy with other things loses says nothing, so that one quiet round is enough.
     let kept = (0..ROUNDS).any(|_| {
         let direct = load(address, a_second, seconds);
         let through = load(listener, a_second, seconds);
         println!(
             "  {a_second} questions a second for {seconds} s: of {} lost directly {}, by way of weir {}; \
-             no room for {} at weir and for {} at the server so far",
+             no room for {} at weir and for {} at the server so far{}",
             through.sent,
             direct.lost,
             through.lost,
             dropped(listener),
-            dropped(address)
+            dropped(address),
+            given_up(admin)
         );
         through.sent >= a_second * seconds * 9 / 10
             && through.lost <= direct.lost + through.sent / 10_000
     });
     assert!(kept, "too many went lost, {ROUNDS} times");
     assert!(weir.ended().is_none());
+}
+
+/// Why weir itself gave some up.
+fn given_up(admin: SocketAddr) -> String {
+    let metrics = Line::new(admin)
+        .get("/metrics", "")
+        .map(|answer| answer.body);
+    let metrics = metrics.unwrap_or_default();
+    let reasons = metrics.lines().filter_map(|line| {
+        let (labels, count) = line
+            .strip_prefix("weir_udp_lost_total{")?
+            .rsplit_once("} ")?;
+        let (_, reason) = labels.split_once("reason=\"")?;
+        (count != "0").then(|| format!(", {}: {count}", reason.trim_end_matches('"')))
+    });
+    reasons.collect()
 }
 
 /// How many datagrams a listening socket had no room for, as the system counts.
