@@ -95,11 +95,14 @@ impl Driver {
 
     /// Serves until the listener is closed and its flows have ended.
     pub async fn serve(mut self) {
-        poll_fn(|cx| self.poll(cx)).await;
+        // The others of this worker get what has happened to them between two turns, however much comes here.
+        while !poll_fn(|cx| self.poll(cx)).await {
+            tokio::task::yield_now().await;
+        }
     }
 
-    /// Passes on what has arrived, in turns.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Passes on what has arrived, for one turn; whether all is over.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         self.look_around();
         self.keep_time(cx, clock::now());
         for _ in 0..ROUNDS {
@@ -113,14 +116,13 @@ impl Driver {
             if sent.is_pending() && answered.is_pending() {
                 let is_over = self.view.has_ended() && self.flows.is_empty();
                 return if is_over {
-                    Poll::Ready(())
+                    Poll::Ready(true)
                 } else {
                     Poll::Pending
                 };
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        Poll::Ready(false)
     }
 
     /// Sees what a reload or a change of health means for the flows that there are.
