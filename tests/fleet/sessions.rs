@@ -65,7 +65,6 @@ impl<'a> Table<'a> {
                 "  one client alone: {:.1?} a request with Redis, {:.1?} with PostgreSQL, {ratio:.1} times as long",
                 redis.alone, postgres.alone
             );
-            assert!(ratio > 1.0, "PostgreSQL is slower than Redis");
         }
     }
 }
