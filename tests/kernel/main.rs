@@ -26,7 +26,7 @@ const CLAIMS: &[Claim] = &[
         transparent::missing,
         transparent::transparent,
     ),
-    ("kernel::flood", network::missing, flood::flood),
+    ("kernel::flood", flood::missing, flood::flood),
 ];
 
 fn main() -> ExitCode {
