@@ -26,7 +26,7 @@ const CLAIMS: &[Claim] = &[
         transparent::missing,
         transparent::transparent,
     ),
-    ("kernel::flood", flood::missing, flood::flood),
+    ("kernel::flood", network::missing, flood::flood),
 ];
 
 fn main() -> ExitCode {

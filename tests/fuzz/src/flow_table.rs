@@ -16,8 +16,7 @@ pub fn run(bytes: &[u8]) {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Standing {
     Done,
-    New,
-    Answered,
+    Once,
     Repeated,
     Returned,
 }
@@ -63,13 +62,11 @@ impl Model {
                 Standing::Done,
                 Standing::Repeated,
                 Standing::Returned,
-                Standing::New,
-                Standing::Answered,
+                Standing::Once,
             ],
             false => [
                 Standing::Done,
-                Standing::New,
-                Standing::Answered,
+                Standing::Once,
                 Standing::Repeated,
                 Standing::Returned,
             ],
@@ -199,7 +196,7 @@ fn sent(
                 value,
                 traffic: Traffic::default(),
                 awaited: 0,
-                standing: Standing::New,
+                standing: Standing::Once,
                 last: now,
             });
             id
@@ -232,8 +229,6 @@ fn answered(flows: &mut Flows<u32>, model: &mut Model, key: FlowKey, datagrams: 
     flow.awaited = flow.awaited.saturating_sub(datagrams.into());
     if counts && flow.awaited == 0 {
         flow.standing = Standing::Done;
-    } else if flow.standing == Standing::New {
-        flow.standing = Standing::Answered;
     }
 }
 
