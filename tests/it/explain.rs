@@ -98,7 +98,7 @@ fn new_expired_and_forged_clients_are_the_balancers() {
 fn routes_are_told_with_reasons() {
     let [shop, files] = [fleet(), fleet()];
     let text = format!(
-        "[listeners.web]\nbind = [\"$web\"]\n[listeners.other]\nbind = [\"$other\"]\n\
+        "[listeners.web]\nbind = [\"$web\"]\ndeny = [\"192.0.2.66\"]\n[listeners.other]\nbind = [\"$other\"]\n\
          [[routes]]\nname = \"cart\"\nhosts = [\"shop.example.com\"]\npath = \"/cart\"\npool = \"shop\"\n\
          [[routes]]\nname = \"post\"\npath = \"/cart\"\nmethods = [\"POST\"]\npool = \"files\"\n\
          [[routes]]\nname = \"beta\"\nheaders = {{ x-beta = \"1\" }}\npool = \"files\"\n\
@@ -136,6 +136,10 @@ fn routes_are_told_with_reasons() {
     let bad = told(&weir, &[("url", "/a/../b")]);
     assert_eq!(bad["outcome"]["status"], 400);
     assert!(bad["outcome"]["because"].as_str().unwrap().contains("path"));
+    let denied = told(&weir, &[("url", "/cart"), ("client", "192.0.2.66")]);
+    assert_eq!(denied["outcome"]["status"], 403);
+    assert_eq!(denied["request"]["client"], "192.0.2.66");
+    assert!(denied.get("route").is_none(), "it meets none");
     for query in ["", "?url=/&listener=no", "?url=/&what=x", "?url=ftp://a/"] {
         let target = format!("/api/v1/explain{query}");
         assert_eq!(weir.admin(&target).status(), 400, "{query}");

@@ -254,6 +254,9 @@ fn follow(
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (told.method, told.host) = (text(head.method), text(head.host()));
     told.client = source.client.to_string();
+    if !snapshot.listeners[listener].gate.permits(source.client) {
+        return Err(Failure::Denied);
+    }
     let checks = snapshot.listeners[listener].path_checks;
     let path = path::normalize(head.path, &mut memory, checks).map_err(Failure::Path)?;
     told.path = text(path);
