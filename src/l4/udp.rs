@@ -25,7 +25,7 @@ use crate::net::timer::Timer;
 use crate::net::udp::batch::{Batch, MAX_DATAGRAMS};
 use crate::net::udp::parcels::{Outbox, Parcel};
 use crate::net::udp::poller::Poller;
-use crate::net::{transparent, udp};
+use crate::net::{is_short, transparent, udp};
 use crate::upstream::local::{ListenerView, Local};
 
 /// Batches in one direction before others on the worker have their turn.
@@ -467,17 +467,4 @@ impl Drop for Driver {
             passage::note(&self.local, &ended);
         }
     }
-}
-
-/// Whether weir has run out of sockets, ports or memory, which says nothing about the backend.
-fn is_short(error: &io::Error) -> bool {
-    const OURS: [i32; 6] = [
-        libc::EMFILE,
-        libc::ENFILE,
-        libc::ENOBUFS,
-        libc::ENOMEM,
-        libc::EADDRNOTAVAIL,
-        libc::EAGAIN,
-    ];
-    (error.raw_os_error()).is_some_and(|code| OURS.contains(&code))
 }

@@ -21,3 +21,20 @@ pub mod tls;
 pub mod transparent;
 pub mod turn;
 pub mod udp;
+
+use std::io;
+
+/// Whether a socket could not be made or connected because this process or its host has run out of descriptors, ports or memory, which says
+/// nothing about the other end. Of ports a connect says AddrNotAvailable, one of datagrams WouldBlock, and a bind AddrInUse.
+pub fn is_short(error: &io::Error) -> bool {
+    const OURS: [i32; 7] = [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOBUFS,
+        libc::ENOMEM,
+        libc::EADDRNOTAVAIL,
+        libc::EADDRINUSE,
+        libc::EAGAIN,
+    ];
+    (error.raw_os_error()).is_some_and(|code| OURS.contains(&code))
+}

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::config::model::{Check, Health as Settings, ProxyVersion};
 use crate::net::introduction;
+use crate::net::is_short;
 use crate::net::proxy_protocol::Ends;
 use crate::net::stream::Stream;
 use crate::net::tls::secure;
@@ -119,17 +120,7 @@ impl fmt::Display for Failure {
 impl Failure {
     /// Tells a backend that refuses from a weir that has run out of sockets, ports or memory.
     fn from_connect(error: &io::Error) -> Failure {
-        const OURS: [i32; 5] = [
-            libc::EMFILE,
-            libc::ENFILE,
-            libc::ENOBUFS,
-            libc::ENOMEM,
-            libc::EADDRNOTAVAIL,
-        ];
-        if error
-            .raw_os_error()
-            .is_some_and(|code| OURS.contains(&code))
-        {
+        if is_short(error) {
             return Failure::Local(error.to_string());
         }
         use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
