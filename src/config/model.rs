@@ -465,8 +465,13 @@ pub struct Health {
 pub enum Check {
     /// Nothing: the backend counts as up.
     None,
-    /// A connection is accepted.
-    Tcp,
+    /// A connection is accepted, and answered where something is expected.
+    Tcp {
+        /// What is sent; empty: nothing.
+        send: Vec<u8>,
+        /// What the answer begins with; empty: none is waited for.
+        expect: Vec<u8>,
+    },
     /// A GET.
     Http {
         /// Whether it is asked over HTTP/2, as the pool's backends are.
@@ -498,6 +503,14 @@ pub enum Check {
         /// What the answer begins with; empty: any will do.
         expect: Vec<u8>,
     },
+}
+
+impl Check {
+    /// That a connection is accepted, and no more.
+    pub const CONNECT: Check = Check::Tcp {
+        send: Vec::new(),
+        expect: Vec::new(),
+    };
 }
 
 /// The state before the first verdict.

@@ -359,7 +359,7 @@ fn flights(
 pub fn initial(health: &model::Health) -> Health {
     match health.check {
         Check::None => Health::Up,
-        Check::Tcp | Check::Http { .. } | Check::Grpc { .. } | Check::Udp { .. } => {
+        Check::Tcp { .. } | Check::Http { .. } | Check::Grpc { .. } | Check::Udp { .. } => {
             health.initial.into()
         }
     }
@@ -538,9 +538,9 @@ mod tests {
     fn a_new_backend_begins_as_the_file_says() {
         let mut file = config(&[("web", &[])], &[("was", &[loopback(1)])]);
         for (check, initial, health) in [
-            (Check::Tcp, Initial::Probe, Health::Unknown),
-            (Check::Tcp, Initial::Up, Health::Up),
-            (Check::Tcp, Initial::Down, Health::Down),
+            (Check::CONNECT, Initial::Probe, Health::Unknown),
+            (Check::CONNECT, Initial::Up, Health::Up),
+            (Check::CONNECT, Initial::Down, Health::Down),
             (Check::None, Initial::Down, Health::Up),
         ] {
             file.pools[0].health.check = check;

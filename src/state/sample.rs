@@ -154,7 +154,7 @@ fn pool(name: &str, backends: &[SocketAddr]) -> Pool {
         discovery: None,
         scale: None,
         health: Health {
-            check: Check::Tcp,
+            check: Check::CONNECT,
             interval: Duration::from_secs(2),
             fast_interval: None,
             timeout: Duration::from_secs(1),
@@ -304,7 +304,7 @@ fn any_route() -> impl Strategy<Value = Route> {
 
 fn any_pools() -> impl Strategy<Value = Vec<Pool>> {
     let balancer = select(vec![BalancerKind::RoundRobin, BalancerKind::RandomTwo]);
-    let check = select(vec![Check::None, Check::Tcp]);
+    let check = select(vec![Check::None, Check::CONNECT]);
     let slow_start = select(vec![None, Some(Duration::from_secs(30))]);
     let protocol = select(vec![PoolProtocol::Http1, PoolProtocol::Http2]);
     let transparent = any::<bool>();

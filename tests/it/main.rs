@@ -23,6 +23,7 @@ mod framing;
 mod hash;
 mod headers;
 mod health_reasons;
+mod health_tcp;
 mod http2;
 mod http2_websocket;
 mod learn;

@@ -90,7 +90,7 @@ pub(super) const LIMIT_KEY: Form = form(
 );
 pub(super) const RATE: Form = form("a rate such as \"10/s\"", "^[0-9]+/[smh]$");
 pub(super) const EXPECT: Form = form(
-    "status codes such as \"200-399\" or \"200,204\", or with a udp check bytes",
+    "status codes such as \"200-399\" or \"200,204\", or with a tcp or udp check bytes",
     "^.+$",
 );
 pub(super) const RETRY_CAUSES: Form = form(

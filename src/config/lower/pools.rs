@@ -17,6 +17,7 @@ use crate::config::model::{
     AdminState, Backend, BackendLimits, Check, Health, Initial, Listener, Pool, PoolProtocol,
     Protocol, ProxyVersion, Route,
 };
+use crate::config::suggest;
 use crate::config::values::{self, addresses, names, payload};
 
 /// All pools in file order.
@@ -319,6 +320,18 @@ enum Type {
     None,
 }
 
+impl Type {
+    fn as_str(self) -> &'static str {
+        match self {
+            Type::Tcp => "tcp",
+            Type::Http => "http",
+            Type::Grpc => "grpc",
+            Type::Udp => "udp",
+            Type::None => "none",
+        }
+    }
+}
+
 fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> Check {
     let types = [
         ("tcp", Type::Tcp),
@@ -331,14 +344,18 @@ fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> 
     let path = section.text(report, "path", names::target);
     let host = section.text(report, "host", names::authority);
     let service = section.text(report, "service", names::service);
-    report.extend(
-        of_others(kind)
-            .iter()
-            .filter_map(|(name, of)| of_another_check(section, name, of)),
-    );
+    report.extend(of_others(section, kind));
+    let bytes = |report: &mut Report, name| section.text(report, name, payload::payload);
     match kind {
         Type::None => Check::None,
-        Type::Tcp => Check::Tcp,
+        // Which check was meant is told above.
+        Type::Tcp if section.value("type").is_none() => Check::CONNECT,
+        Type::Tcp => Check::Tcp {
+            send: bytes(report, "send").unwrap_or_default(),
+            expect: bytes(report, "expect").unwrap_or_default(),
+        },
+        // What goes with something to send is no list of statuses.
+        Type::Http if section.value("send").is_some() => Check::CONNECT,
         Type::Http => Check::Http {
             path: path.unwrap_or_default(),
             host,
@@ -360,46 +377,38 @@ fn check(report: &mut Report, section: &Section<'_>, protocol: PoolProtocol) -> 
             if section.value("send").is_none() {
                 report.push(nothing_to_send(section));
             }
-            let mut bytes = |name| section.text(report, name, payload::payload);
             Check::Udp {
-                send: bytes("send").unwrap_or_default(),
-                expect: bytes("expect").unwrap_or_default(),
+                send: bytes(report, "send").unwrap_or_default(),
+                expect: bytes(report, "expect").unwrap_or_default(),
             }
         }
     }
 }
 
-/// Keys that a check of this kind does not have, with the kind that has each.
-fn of_others(kind: Type) -> &'static [(&'static str, &'static str)] {
-    match kind {
-        Type::Http => &[("service", "grpc"), ("send", "udp")],
-        Type::Grpc => &[
-            ("path", "http"),
-            ("expect", "http"),
-            ("drain_on_status", "http"),
-            ("expect_body", "http"),
-            ("load_header", "http"),
-            ("send", "udp"),
-        ],
-        Type::Udp => &[
-            ("path", "http"),
-            ("host", "http"),
-            ("drain_on_status", "http"),
-            ("expect_body", "http"),
-            ("load_header", "http"),
-            ("service", "grpc"),
-        ],
-        Type::Tcp | Type::None => &[
-            ("path", "http"),
-            ("host", "http"),
-            ("expect", "http"),
-            ("drain_on_status", "http"),
-            ("expect_body", "http"),
-            ("load_header", "http"),
-            ("service", "grpc"),
-            ("send", "udp"),
-        ],
-    }
+/// Keys that not every check has, with the types that have each. Those of a `tcp` check are no keys of one whose type nobody wrote:
+/// it only connects.
+const KEYS_OF_TYPES: [(&str, &[Type]); 8] = [
+    ("path", &[Type::Http]),
+    ("host", &[Type::Http, Type::Grpc]),
+    ("expect", &[Type::Http, Type::Tcp, Type::Udp]),
+    ("drain_on_status", &[Type::Http]),
+    ("expect_body", &[Type::Http]),
+    ("load_header", &[Type::Http]),
+    ("service", &[Type::Grpc]),
+    ("send", &[Type::Tcp, Type::Udp]),
+];
+
+/// Problems of keys that a check of this kind does not have.
+fn of_others(section: &Section<'_>, kind: Type) -> Vec<Diagnostic> {
+    let is_written = section.value("type").is_some();
+    let has = |types: &[Type]| types.contains(&kind) && (is_written || kind != Type::Tcp);
+    let goes_with_send = |name| name == "expect" && section.value("send").is_some();
+    let foreign = KEYS_OF_TYPES.iter().filter(|(_, types)| !has(types));
+    foreign
+        // Whoever changes the type for `send` has the right one for both.
+        .filter(|(name, _)| !goes_with_send(*name))
+        .filter_map(|(name, types)| of_another_check(section, name, types))
+        .collect()
 }
 
 /// The status codes that mean health unless the file says otherwise.
@@ -415,13 +424,19 @@ fn nothing_to_send(section: &Section<'_>) -> Diagnostic {
     .help("add send = \"ping\", or bytes: send = \"hex:1234 0100\"")
 }
 
-/// The problem of a key that only another check has.
-fn of_another_check(section: &Section<'_>, name: &'static str, of: &str) -> Option<Diagnostic> {
+/// The problem of a key that only other checks have.
+fn of_another_check(
+    section: &Section<'_>,
+    name: &'static str,
+    types: &[Type],
+) -> Option<Diagnostic> {
     section.value(name)?;
+    let types: Vec<&str> = types.iter().map(|own| own.as_str()).collect();
+    let types = suggest::quoted_list(&types);
     let problem = Diagnostic::at(
         Code::OtherCheck,
         section.key_place(name),
-        format!("`{name}` belongs to a check of type \"{of}\""),
+        format!("`{name}` belongs to a check of type {types}"),
         "this check asks nothing of the kind",
     );
     let found = match section.value("type") {
@@ -429,6 +444,6 @@ fn of_another_check(section: &Section<'_>, name: &'static str, of: &str) -> Opti
         None => problem,
     };
     Some(found.help(format!(
-        "write type = \"{of}\"; without a type, a check only connects"
+        "write type = {types}; without a type, a check only connects"
     )))
 }

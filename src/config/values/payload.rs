@@ -1,4 +1,4 @@
-//! Text to the bytes of a datagram: as it is written, or in hexadecimal digits.
+//! Text to the bytes that a check sends or expects: as it is written, or in hexadecimal digits.
 //! It takes nothing that would not fit into one datagram on any network.
 //! Here the walk ends.
 
@@ -23,7 +23,7 @@ pub fn payload(text: &str) -> Read<Vec<u8>> {
         1..=MOST => Ok(bytes),
         0 => Err(flaw("there is none")),
         _ => Err(flaw(
-            "more than 1232 do not fit into one datagram everywhere",
+            "more than 1232 bytes, which is what fits into one datagram everywhere",
         )),
     }
 }
@@ -43,7 +43,7 @@ fn from_digits(text: &str) -> Option<Vec<u8>> {
 fn flaw(label: &str) -> Flaw {
     Flaw::new(
         Code::BadBytes,
-        "is not the content of a datagram",
+        "is neither text nor bytes",
         label,
         "write text, or bytes such as \"hex:1234 0100\"",
     )

@@ -133,11 +133,24 @@ impl Failure {
     }
 }
 
+/// Bytes of an answer that are shown.
+const SHOWN: usize = 64;
+
+/// An answer that does not begin as it should, and how it does begin.
+fn another_answer(answer: &[u8]) -> Failure {
+    let begins = answer[..answer.len().min(SHOWN)].escape_ascii();
+    let more = if answer.len() > SHOWN { "…" } else { "" };
+    Failure::Protocol(format!("another answer than expected: \"{begins}{more}\""))
+}
+
 /// The probe that the settings ask for; `None` when nothing is to be asked.
 fn probe_for(settings: &Settings) -> Option<Box<dyn Probe>> {
     match &settings.check {
         Check::None => None,
-        Check::Tcp => Some(Box::new(tcp::Tcp)),
+        Check::Tcp { send, expect } => Some(Box::new(tcp::Tcp {
+            send: send.clone(),
+            expect: expect.clone(),
+        })),
         Check::Http {
             path,
             host,

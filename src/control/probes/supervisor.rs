@@ -212,7 +212,7 @@ mod tests {
         let addresses: Vec<_> = ports.iter().map(|&port| loopback(port)).collect();
         let mut config = config(&[("web", &[loopback(80)])], &[("was", &addresses)]);
         config.pools[0].health = Settings {
-            check: Check::Tcp,
+            check: Check::CONNECT,
             interval: Duration::from_secs(2),
             fast_interval: None,
             timeout: Duration::from_secs(1),

@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use tokio::net::UdpSocket;
 
-use super::{Failure, Outcome, Probe, Target};
+use super::{Failure, Outcome, Probe, Target, another_answer};
 use crate::net::introduction::own_header;
 use crate::net::proxy_protocol::Ends;
 use crate::net::udp;
@@ -32,7 +32,7 @@ impl Probe for Udp {
             let answer = asked.map_err(|error| Failure::from_connect(&error))?;
             match answer.starts_with(&self.expect) {
                 true => Ok(()),
-                false => Err(Failure::Protocol("another answer than expected".to_owned())),
+                false => Err(another_answer(&answer)),
             }
         })
     }
