@@ -63,14 +63,19 @@ fn a_backend_that_is_not_believed_is_not_asked() {
             &origin,
             authority.ca(),
             ", sni = \"other.internal\"",
-            "not valid for name",
+            "is not for other.internal, which `sni` asks for: it is for was.internal",
         ),
-        (&origin, authority.ca(), "", "not valid for name"),
+        (
+            &origin,
+            authority.ca(),
+            "",
+            "is not for 127.0.0.1, which is asked for without `sni`: it is for was.internal",
+        ),
         (
             &origin,
             stranger.ca(),
             ", sni = \"was.internal\"",
-            "UnknownIssuer",
+            "an authority that is not trusted",
         ),
         (&old, authority.ca(), ", sni = \"was.internal\"", "expired"),
     ] {
@@ -272,4 +277,71 @@ fn other_settings_are_another_connection() {
     let seen = origin.requests();
     assert_ne!(seen[0].connection, seen[1].connection);
     assert_eq!(seen[1].server_name.as_deref(), Some("two.internal"));
+}
+
+/// What `weir status` says of the only backend, once it is down.
+fn reason(weir: &Weir) -> String {
+    until("a reason", || {
+        let status = weir.status();
+        let backend = &status["pools"][0]["backends"][0];
+        (backend["effective"] == "down").then(|| backend["because"].as_str().unwrap().to_owned())
+    })
+}
+
+/// A certificate that is its own authority is believed when it does not say that it is one, and refused with the way out when it does.
+#[test]
+fn who_is_not_believed_is_told_in_words_what_to_do() {
+    let authority = Authority::new();
+    let ca = authority.ca();
+    let directory = std::path::Path::new(&ca).parent().unwrap();
+    let start = |ca: &str| {
+        let origin = authority.origin("own", false);
+        let tls = format!("tls = {{ ca = \"{ca}\", sni = \"was.internal\" }}");
+        let weir = Weir::start(&config(&origin, &tls));
+        (origin, weir)
+    };
+    for (is_ca, is_up) in [
+        (rcgen::IsCa::ExplicitNoCa, true),
+        (
+            rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained),
+            false,
+        ),
+    ] {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["was.internal".to_owned()]).unwrap();
+        params.is_ca = is_ca;
+        let own = params.self_signed(&key).unwrap();
+        authority.replace("own.key", &key.serialize_pem());
+        authority.replace("own.pem", &own.pem());
+        let (_origin, weir) = start(&directory.join("own.pem").display().to_string());
+        if is_up {
+            let passed = [("result", "pass")];
+            until("a passed check", || {
+                (weir.metric("weir_probe_total", &passed) > 2.0).then_some(())
+            });
+            continue;
+        }
+        let why = reason(&weir);
+        assert!(
+            why.starts_with("no TLS: the certificate that it shows is an authority's own"),
+            "{why}"
+        );
+    }
+    authority.issue("own", &["other.internal"], Kind::default());
+    let (_origin, weir) = start(&ca);
+    let why = reason(&weir);
+    assert!(why.ends_with("it is for other.internal"), "{why}");
+    let (_origin, weir) = start(&Authority::new().ca());
+    let why = reason(&weir);
+    assert!(why.contains("an authority that is not trusted"), "{why}");
+    let expired = Kind {
+        expired: true,
+        ..Kind::default()
+    };
+    authority.issue("own", &["was.internal"], expired);
+    let (_origin, weir) = start(&ca);
+    assert_eq!(
+        reason(&weir),
+        "no TLS: its certificate expired at 2021-01-01T00:00:00.000Z"
+    );
 }

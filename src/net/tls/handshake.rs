@@ -13,6 +13,7 @@ use x509_cert::der::Decode;
 
 use super::certificates::{Certificate as Own, Chosen};
 use super::stream::TlsStream;
+use super::words;
 use crate::http::text::push_hex;
 use crate::metrics::worker::TlsFailure;
 
@@ -138,7 +139,7 @@ impl std::fmt::Display for Refusal {
                 f,
                 "it did not agree to HTTP/2 (ALPN h2), which `protocol = \"http2\"` asks for"
             ),
-            Refusal::Tls(error) => write!(f, "{error}"),
+            Refusal::Tls(error) => f.write_str(&words::told(error)),
             Refusal::System(error) => write!(f, "{error}"),
         }
     }

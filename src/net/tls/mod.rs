@@ -12,6 +12,7 @@ pub mod stream;
 #[cfg(test)]
 mod tests;
 pub mod tickets;
+mod words;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
