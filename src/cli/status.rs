@@ -26,17 +26,18 @@ const COLUMNS: [(&str, &str, bool); 11] = [
 
 /// What the page says, for `--help` and the manual page.
 pub const COLUMNS_TOLD: &str = "\
-A listener is shown with the connections that are open there, one of datagrams (udp) with its flows: a flow is one client, until it is silent. \
-A backend is shown with what is there now, and with what was since weir started:
+A listener is shown with its open connections, one of udp with its flows: a flow is a client
+that is not silent. A backend is shown with what is there now, and, from NEW on, with what
+was since weir started:
 
   SOURCE     who names it: `config`, the file, or the kind of discovery
   WEIGHT     its share of new clients beside those of the others
   STATE      `up`, `down`, `unknown` (not checked yet), `ejected`, `drain` or `maint`
-  IN FLIGHT  requests under way there, connections of tcp listeners and flows of udp listeners that are open
+  IN FLIGHT  requests under way there, open tcp connections and udp flows
   UPGRADED   WebSockets and other upgraded connections that are open
   SESSIONS   live sessions; `-` where no route to the pool is sticky
-  NEW        since the start: requests sent on a connection made for them, connections of tcp listeners, flows of udp listeners
-  REUSED     requests sent on a connection that was kept from one before
+  NEW        requests sent on a new connection, tcp connections and udp flows
+  REUSED     requests sent on a connection that was kept
   FAILED     attempts to connect that failed
 
 `--json` has more.";
