@@ -131,6 +131,7 @@ impl Reloader {
             let workers = self.running.workers.count();
             let (config, secrets) = (config.clone(), secrets.as_ref());
             let (previous, drains) = (Some(&*previous), self.overrides.drains());
+            self.running.make_room(&config, &drains).await;
             let sockets = (&self.running.sockets, &drains);
             Some(apply::prepare(
                 config, secrets, &material, previous, sockets, workers,
@@ -205,6 +206,7 @@ impl Reloader {
         if changed {
             let (config, secrets) = (previous.config.clone(), self.secrets.as_ref());
             let workers = self.running.workers.count();
+            self.running.make_room(&config, &drains).await;
             let sockets = (&self.running.sockets, &drains);
             let prepared = apply::prepare(
                 config,
