@@ -207,6 +207,9 @@ struct Backend {
     sessions_held: u32,
     /// Of a backend that drains: when the last of them will have expired, if none is used again.
     sessions_expire_seconds: Option<u64>,
+    /// For so long sessions may turn up that would be lost with it and are not known, since another weir served when they were used last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions_unseen_seconds: Option<u64>,
     connections: Connections,
 }
 
@@ -407,6 +410,7 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overri
         sessions: None,
         sessions_held: 0,
         sessions_expire_seconds: None,
+        sessions_unseen_seconds: None,
         connections,
     }
 }
@@ -432,6 +436,7 @@ fn sessions(pool: &snapshot::Pool, index: BackendIndex, backend: Backend) -> Bac
         sessions: Some(sessions.count(index)),
         sessions_held: held,
         sessions_expire_seconds: expire.flatten().map(|time| time.as_secs()),
+        sessions_unseen_seconds: sessions.unseen_for(clock::now()).map(|time| time.as_secs()),
         ..backend
     }
 }
