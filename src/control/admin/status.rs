@@ -245,7 +245,11 @@ pub(super) fn status(shared: &Shared) -> Status {
         pid: std::process::id(),
         predecessor: shared.predecessor,
         generation: snapshot.generation,
-        lifecycle: lifecycle_word(*shared.lifecycle.borrow()),
+        lifecycle: match *shared.lifecycle.borrow() {
+            Lifecycle::Starting => "starting",
+            Lifecycle::Ready if drains.process.is_none() => "ready",
+            Lifecycle::Ready | Lifecycle::Draining => "draining",
+        },
         started: Rfc3339(shared.started_wall_millis).to_string(),
         uptime_seconds: uptime.as_secs(),
         workers: shared.workers.len(),
@@ -438,13 +442,5 @@ fn sessions(pool: &snapshot::Pool, index: BackendIndex, backend: Backend) -> Bac
         sessions_expire_seconds: expire.flatten().map(|time| time.as_secs()),
         sessions_unseen_seconds: sessions.unseen_for(clock::now()).map(|time| time.as_secs()),
         ..backend
-    }
-}
-
-fn lifecycle_word(lifecycle: Lifecycle) -> &'static str {
-    match lifecycle {
-        Lifecycle::Starting => "starting",
-        Lifecycle::Ready => "ready",
-        Lifecycle::Draining => "draining",
     }
 }
