@@ -357,13 +357,18 @@ impl Driver {
                 }
                 connected => connected,
             };
-            let Ok(socket) = connected else {
-                let counts = target.live.connections(self.local.index);
-                counts.failed.increment();
-                if !self.aim.avoid(&target, now) {
-                    return Err(Lost::NoSocket);
+            let socket = match connected {
+                Ok(socket) => socket,
+                // That is no fault of the backend, and no other one would do better.
+                Err(error) if is_short(&error) => return Err(Lost::NoSocket),
+                Err(_) => {
+                    let counts = target.live.connections(self.local.index);
+                    counts.failed.increment();
+                    if !self.aim.avoid(&target, now) {
+                        return Err(Lost::NoSocket);
+                    }
+                    continue;
                 }
-                continue;
             };
             let introduction = (self.aim.introduces()).then(|| self.introduction(&key, place));
             let (view, local) = (&self.view, &self.local);
