@@ -219,8 +219,10 @@ fn pool(told: &Value, page: &mut String) {
     for backend in each(&told["backends"]) {
         let sessions = backend["sessions"].as_u64();
         let sessions = sessions.map_or(String::new(), |count| format!(", {count} sessions"));
+        let because = backend["because"].as_str();
+        let because = because.map_or(String::new(), |why| format!(" ({why})"));
         *page += &format!(
-            "         {} ({}) {}, weight {}, {} in flight{sessions}{}\n",
+            "         {} ({}) {}{because}, weight {}, {} in flight{sessions}{}\n",
             text(&backend["name"]),
             text(&backend["address"]),
             text(&backend["effective"]),
@@ -273,7 +275,7 @@ mod tests {
             "client": { "mode": "insert", "sessions": "local", "on_failure": "temporary", "known": "home",
                 "home": "was1", "home_state": "up", "session": { "live": true, "backend": "was1", "idle_seconds": 3, "age_seconds": 9 } },
             "pool": { "name": "was", "balancer": "round-robin", "backends": [
-                { "name": "was1", "address": "192.0.2.1:80", "effective": "drain", "weight": 1, "in_flight": 2, "sessions": 7, "takes_new": false } ] },
+                { "name": "was1", "address": "192.0.2.1:80", "effective": "drain", "because": "set by api (ann)", "weight": 1, "in_flight": 2, "sessions": 7, "takes_new": false } ] },
             "outcome": { "backend": "was1", "result": "kept", "because": "its home was1 is up" },
         });
         let wanted = "\
@@ -284,7 +286,7 @@ sticky   insert, sessions local, on failure temporary
 client   home was1 (up)
 session  live at was1, idle for 3 s, 9 s old
 pool     was, balancer round-robin
-         was1 (192.0.2.1:80) drain, weight 1, 2 in flight, 7 sessions, no new clients
+         was1 (192.0.2.1:80) drain (set by api (ann)), weight 1, 2 in flight, 7 sessions, no new clients
 outcome  to was1 (kept): its home was1 is up
 ";
         assert_eq!(page(&told), wanted);

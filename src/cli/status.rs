@@ -117,9 +117,13 @@ fn page(status: &Value) -> String {
 
 fn pool(pool: &Value) -> String {
     let mut page = format!(
-        "\npool {} ({})\n",
+        "\npool {} ({}{})\n",
         text(&pool["name"]),
-        text(&pool["balancer"])
+        text(&pool["balancer"]),
+        match pool["checked"].as_bool() {
+            Some(false) => ", not checked",
+            _ => "",
+        },
     );
     page += &discovery(&pool["discovery"]);
     page += &scale(&pool["scale"]);
@@ -127,12 +131,11 @@ fn pool(pool: &Value) -> String {
         page += &format!("  {queued} wait: every backend has all that it may have\n");
     }
     page += &table(each(&pool["backends"]));
+    page.extend(each(&pool["backends"]).filter_map(why));
     page.extend(each(&pool["backends"]).filter_map(ejected));
     page.extend(each(&pool["backends"]).filter_map(limited));
     let backups = each(&pool["backends"]).filter(|backend| backend["backup"] == true);
     page.extend(backups.map(|backend| format!("  {}: a backup\n", text(&backend["name"]))));
-    let leaving = each(&pool["backends"]).filter(|backend| backend["set_by"] == "check");
-    page.extend(leaving.map(|own| format!("  {}: it asks to be drained\n", text(&own["name"]))));
     let set = each(&pool["backends"]).filter(|backend| backend["set_by"] == "api");
     let line = |backend: &Value| format!("  {}", self::set(&text(&backend["name"]), backend));
     page.extend(set.map(line));
@@ -147,14 +150,27 @@ fn set(name: &str, what: &Value) -> String {
     format!("{name}: {state} was set by api{who} at {at}\n")
 }
 
+/// A line about a backend that is not up: why, and since when. What an operator set has a line of its own.
+fn why(backend: &Value) -> Option<String> {
+    let is_set = ["drain", "maint"]
+        .iter()
+        .any(|set| backend["effective"] == *set);
+    if backend["effective"] == "up" || (is_set && backend["set_by"] == "api") {
+        return None;
+    }
+    let because = backend["because"].as_str()?;
+    let since = backend["since"].as_str();
+    let since = since.map_or(String::new(), |at| format!(" since {at}"));
+    let (name, state) = (text(&backend["name"]), text(&backend["effective"]));
+    Some(format!("  {name}: {state}{since}: {because}\n"))
+}
+
 /// A line about a backend that is ejected.
 fn ejected(backend: &Value) -> Option<String> {
     let left = backend.pointer("/passive/seconds_left")?.as_f64()?;
     let name = text(&backend["name"]);
     let left = time(left.ceil() as u64);
-    Some(format!(
-        "  {name}: it failed and is ejected for {left} more\n"
-    ))
+    Some(format!("  {name}: ejected for {left} more\n"))
 }
 
 /// A line about a backend that has all the requests that it may have.
@@ -275,14 +291,16 @@ mod tests {
         let mut drained = backend("was-two", "down", 5);
         drained["state"] = "drain".into();
         drained["set_by"] = "api".into();
+        drained["since"] = "2026-11-20T23:49:00.000Z".into();
+        drained["because"] = "status 404".into();
         drained["passive"] = json!({ "standing": "ejected", "seconds_left": 59.2 });
         drained["set_at"] = "2026-11-20T23:51:00.000Z".into();
         let status = json!({
             "version": "0.1.0", "lifecycle": "ready", "generation": 3, "workers": 2, "uptime_seconds": 11_400,
             "last_reload": { "ok": false, "at": "2026-11-20T23:50:00.123Z", "error": "error[E0102]: no pool\n" },
-            "listeners": [{ "name": "web", "protocol": "http", "addresses": ["0.0.0.0:80", "[::]:80"], "connections": 7 },
+"listeners": [{ "name": "web", "protocol": "http", "addresses": ["0.0.0.0:80", "[::]:80"], "connections": 7 },
                           { "name": "dns", "protocol": "udp", "addresses": ["0.0.0.0:53"], "connections": 5 }],
-            "pools": [{ "name": "was", "balancer": "round-robin",
+            "pools": [{ "name": "was", "balancer": "round-robin", "checked": false,
                         "discovery": { "source": "dns was.internal:8080", "endpoints": 1, "failures": 3, "last_success": "2026-11-20T23:50:01.000Z", "problem": "no answer within 2s" },
                         "backends": [backend("was1", "up", 1200), drained] }],
         });
@@ -294,13 +312,14 @@ the reload at 2026-11-20T23:50:00.123Z was refused:
 listener web (http) on 0.0.0.0:80, [::]:80: 7 connections
 listener dns (udp) on 0.0.0.0:53: 5 flows
 
-pool was (round-robin)
+pool was (round-robin, not checked)
   from dns was.internal:8080: 1 backends, last good at 2026-11-20T23:50:01.000Z
   problem: no answer within 2s
   BACKEND  ADDRESS         SOURCE  WEIGHT  STATE  IN FLIGHT  UPGRADED  SESSIONS  NEW  REUSED  FAILED
   was1     10.0.0.11:8080  config       1  up             0         2        12    3    1200       0
   was-two  10.0.0.11:8080  dns          1  down           0         2         -    3       5       0
-  was-two: it failed and is ejected for 1m0s more
+  was-two: down since 2026-11-20T23:49:00.000Z: status 404
+  was-two: ejected for 1m0s more
   was-two: drain was set by api at 2026-11-20T23:51:00.000Z
 ";
         assert_eq!(page(&status), wanted);

@@ -5,6 +5,7 @@
 pub mod access_log_writer;
 pub mod admin;
 pub mod apply;
+pub mod because;
 pub mod bind_failure;
 pub mod certificates;
 pub mod collector;

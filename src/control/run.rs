@@ -160,6 +160,7 @@ impl Process {
             workers: begun.running.workers.counts(),
             budget: begun.running.budget.clone(),
             overrides: begun.overrides.clone(),
+            checks: begun.running.probes.ledger(),
             discovery: discovery.board(),
             scale: Arc::default(),
             reload_requests,
@@ -169,8 +170,7 @@ impl Process {
             started: born.0,
             started_wall_millis: born.1,
         });
-        let ledger = begun.running.probes.ledger();
-        let metrics = Metrics::new(shared.clone(), begun.rows, ledger, begun.lines)
+        let metrics = Metrics::new(shared.clone(), begun.rows, begun.lines)
             .map_err(|error| format!("metrics: {error}"))?;
         accompany(&shared, &metrics, &lifecycle);
         let admin = admin::Server::start(begun.admin, Context { shared, metrics });

@@ -216,6 +216,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         workers: running.workers.counts(),
         budget: running.budget.clone(),
         overrides: overrides.clone(),
+        checks: running.probes.ledger(),
         discovery: discovery.board(),
         scale: Arc::default(),
         reload_requests: mpsc::channel(1).0,
@@ -225,8 +226,7 @@ fn reloader(path: PathBuf, loaded: config::Loaded, told: Told) -> Reloader {
         started: crate::clock::now(),
         started_wall_millis: 0,
     });
-    let metrics =
-        Metrics::new(shared.clone(), rows, running.probes.ledger(), queue).expect("good names");
+    let metrics = Metrics::new(shared.clone(), rows, queue).expect("good names");
     let admin = admin::Prepared::new(&started.admin, None, None).expect("a writable directory");
     let admin = admin::Server::start(admin, Context { shared, metrics });
     let mut reloader = Reloader {
@@ -294,6 +294,7 @@ pub fn shared(pools: &[(&str, &[SocketAddr])]) -> (Arc<Shared>, Ends) {
         workers: vec![Arc::default(), Arc::default()],
         budget,
         overrides: Arc::new(Overrides::load(Path::new("/proc/nowhere"))),
+        checks: Arc::default(),
         discovery: Arc::<Board>::default(),
         scale: Arc::default(),
         reload_requests,

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::discovery::Board;
 use super::drains::{Mark, Subject};
 use super::overrides::Overrides;
+use super::probes::Ledger;
 use super::scale;
 use crate::config::model::Check;
 use crate::metrics::rows::Budget;
@@ -39,6 +40,8 @@ pub struct Shared {
     pub overrides: Arc<Overrides>,
     /// How many backends pools should have, and what is done about it.
     pub scale: Arc<scale::Board>,
+    /// What the checks of backends say.
+    pub checks: Arc<Ledger>,
     /// What the sources of backends said.
     pub discovery: Arc<Board>,
     /// Asks for a reload.

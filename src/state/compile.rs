@@ -356,7 +356,7 @@ fn flights(
 }
 
 /// What counts as known of a server before its first check; one that is never checked is up.
-fn initial(health: &model::Health) -> Health {
+pub fn initial(health: &model::Health) -> Health {
     match health.check {
         Check::None => Health::Up,
         Check::Tcp | Check::Http { .. } | Check::Grpc { .. } | Check::Udp { .. } => {

@@ -28,6 +28,10 @@ pub struct Record {
     ejections: AtomicU32,
     /// When the ejection ends, or ended last, in milliseconds after `made`.
     until: AtomicU64,
+    /// When the last ejection began, in milliseconds after `made`.
+    began: AtomicU64,
+    /// What it was for, as the number of a [`Cause`].
+    cause: AtomicU8,
     /// Ejections ever, by [`Cause`] as a number.
     ejections_ever: [AtomicU64; Cause::ALL.len()],
 }
@@ -64,6 +68,8 @@ impl Record {
             errors_ever: AtomicU64::default(),
             ejections: AtomicU32::default(),
             until: AtomicU64::default(),
+            began: AtomicU64::default(),
+            cause: AtomicU8::default(),
             ejections_ever: Default::default(),
         }
     }
@@ -97,6 +103,18 @@ impl Record {
         let is_ejected = self.standing() == Standing::Ejected;
         let until = self.made + Duration::from_millis(self.until.load(Relaxed));
         is_ejected.then(|| until.saturating_duration_since(now))
+    }
+
+    /// What it is ejected for, what its last failure was, and since when; `None` when it is not ejected.
+    pub fn ejection(&self) -> Option<(Cause, Verdict, Instant)> {
+        let is_ejected = self.standing() == Standing::Ejected;
+        let cause = Cause::ALL.get(usize::from(self.cause.load(Relaxed)));
+        let last = Fault::ALL.get(usize::from(self.last.load(Relaxed)));
+        let last = last.map_or(Verdict::Timeout, |fault| Verdict::Error(*fault));
+        let began = self.made + Duration::from_millis(self.began.load(Relaxed));
+        cause
+            .filter(|_| is_ejected)
+            .map(|cause| (*cause, last, began))
     }
 
     /// Whether it is ejected, and the last failure was that no connection came about.
@@ -137,11 +155,9 @@ impl Record {
         let count = before.saturating_add(1);
         let time = passive::ejection(rules, count);
         self.ejections.store(count, Relaxed);
-        let until = (now + time).saturating_duration_since(self.made);
-        self.until.store(
-            u64::try_from(until.as_millis()).unwrap_or(u64::MAX),
-            Relaxed,
-        );
+        self.began.store(self.millis(now), Relaxed);
+        self.until.store(self.millis(now + time), Relaxed);
+        self.cause.store(cause as u8, Relaxed);
         self.ejections_ever[cause as usize].fetch_add(1, Relaxed);
         self.standing.store(Standing::Ejected as u8, Release);
         time
@@ -153,9 +169,7 @@ impl Record {
         if is_ejected {
             self.errors.store(0, Relaxed);
             self.timeouts.store(0, Relaxed);
-            let now = now.saturating_duration_since(self.made);
-            let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-            self.until.fetch_min(now, Relaxed);
+            self.until.fetch_min(self.millis(now), Relaxed);
         }
         is_ejected
     }
@@ -166,6 +180,12 @@ impl Record {
         self.timeouts.store(0, Relaxed);
         self.ejections.store(0, Relaxed);
         self.standing.swap(Standing::Good as u8, AcqRel) != Standing::Good as u8
+    }
+
+    /// Milliseconds since it was made.
+    fn millis(&self, time: Instant) -> u64 {
+        let after = time.saturating_duration_since(self.made);
+        u64::try_from(after.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn turn_to(&self, from: Standing, to: Standing) -> bool {

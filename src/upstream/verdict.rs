@@ -68,22 +68,9 @@ fn fail(pool: &Pool, passive: &Passive, backend: &Backend, failure: Verdict) {
     let Some(time) = eject(pool, passive, backend, cause, clock::now()) else {
         return;
     };
-    let why = match cause {
-        Cause::Errors => format!("{} errors in a row", passive.rules.consecutive_errors),
-        Cause::Timeouts => format!("{} timeouts in a row", passive.rules.consecutive_timeouts),
-        Cause::Ratio | Cause::Trial => "it failed on trial".to_owned(),
-    };
-    let (pool, name, last) = (&pool.name, &backend.name, what(failure));
+    let (why, last) = (cause.told(&passive.rules), failure.as_str());
+    let (pool, name) = (&pool.name, &backend.name);
     log::warn!("health: {pool}/{name} is ejected for {time:?}: {why}, the last one: {last}");
-}
-
-/// What a failure was, for the log.
-fn what(failure: Verdict) -> &'static str {
-    match failure {
-        Verdict::Good => "none",
-        Verdict::Error(fault) => fault.as_str(),
-        Verdict::Timeout => "no answer in time",
-    }
 }
 
 /// Whether it would be chosen for new work if it were not ejected.
@@ -221,7 +208,11 @@ mod tests {
             left > 59 * SECOND && left <= 60 * SECOND,
             "for longer: {left:?}"
         );
+        let (cause, last, at) = record.ejection().expect("ejected");
+        assert_eq!((cause, last), (Cause::Trial, Verdict::Error(Fault::Closed)));
+        assert!(at.elapsed() < 10 * SECOND, "a moment ago");
         record.release(clock::now());
+        assert_eq!(record.ejection(), None);
         take(pool, &pool.backends[0], Verdict::Good);
         assert_eq!(weights(), [1, 1]);
         fail_times(pool, 0, 2);

@@ -22,6 +22,7 @@ mod filters;
 mod framing;
 mod hash;
 mod headers;
+mod health_reasons;
 mod http2;
 mod http2_websocket;
 mod learn;

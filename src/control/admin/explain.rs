@@ -16,6 +16,7 @@ use super::passed_on;
 use crate::clock::{self, Rfc3339};
 use crate::config::duration_text;
 use crate::config::model::{BalancerKind, Filter, OnFailure, Protocol, Sessions};
+use crate::control::because::Because;
 use crate::control::effective::Effective;
 use crate::control::shared::Shared;
 use crate::http::forwarding::Source;
@@ -146,6 +147,9 @@ struct BackendSeen {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     backup: bool,
     effective: &'static str,
+    /// Why it is that, where it is not up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    because: Option<String>,
     in_flight: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     sessions: Option<u32>,
@@ -157,7 +161,7 @@ struct BackendSeen {
 pub(super) fn explain(shared: &Shared, query: &str) -> Result<Answer, Problem> {
     let snapshot = shared.current.borrow().clone();
     let asked = Asked::of(query)?;
-    let explanation = match &asked.what {
+    let mut explanation = match &asked.what {
         What::Request { head, port } => {
             let listener = listener(&snapshot, asked.listener.as_deref(), *port)?;
             explain_at(&snapshot, listener, asked.client, head)
@@ -169,6 +173,9 @@ pub(super) fn explain(shared: &Shared, query: &str) -> Result<Answer, Problem> {
             passed_on::explain(&snapshot, listener, &asked, passed)
         }
     };
+    if let Some(seen) = &mut explanation.pool {
+        seen.tell_why(&snapshot, shared);
+    }
     Ok(json(StatusCode::OK, &explanation))
 }
 
@@ -548,6 +555,20 @@ fn mode_word(mode: &AnyPersistence) -> &'static str {
     }
 }
 
+impl PoolSeen {
+    /// Adds why backends are not up.
+    fn tell_why(&mut self, snapshot: &Snapshot, shared: &Shared) {
+        let mut pools = snapshot.pools.iter();
+        let Some(pool) = pools.find(|pool| *pool.name == self.name) else {
+            return;
+        };
+        for (seen, backend) in self.backends.iter_mut().zip(&pool.backends) {
+            let is_up = seen.effective == Effective::Up.as_str();
+            seen.because = (!is_up).then(|| Because::of(pool, backend, shared).text);
+        }
+    }
+}
+
 fn pool_seen(pool: &Pool, sets: &EligibleSet) -> PoolSeen {
     let backends = pool.backends.iter().zip((0..=u16::MAX).map(BackendIndex));
     PoolSeen {
@@ -560,6 +581,7 @@ fn pool_seen(pool: &Pool, sets: &EligibleSet) -> PoolSeen {
                 weight: backend.weight,
                 backup: backend.backup,
                 effective: Effective::of(backend).as_str(),
+                because: None,
                 in_flight: backend.live.in_flight(),
                 sessions: pool.sessions.as_ref().map(|sessions| sessions.count(index)),
                 takes_new: sets.fresh().contains(index),

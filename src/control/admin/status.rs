@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use crate::clock::{self, Rfc3339};
 use crate::config::model::{self, AdminState};
+use crate::control::because::{Because, SetBy};
 use crate::control::discovery::Standing;
 use crate::control::drains::{Drains, Mark};
 use crate::control::effective::Effective;
-use crate::control::overrides::Overrides;
 use crate::control::scale;
 use crate::control::shared::{Lifecycle, ReloadStatus, Shared};
 use crate::policy::balance::BackendIndex;
@@ -99,6 +99,16 @@ impl Setting {
         }
     }
 
+    /// Whoever set the state of a backend.
+    fn of_backend(by: &SetBy) -> Setting {
+        match by {
+            SetBy::Check => Setting::by("check"),
+            SetBy::Scale => Setting::by("scale"),
+            SetBy::File => Setting::of(None),
+            SetBy::Api(mark) => Setting::of(Some(mark)),
+        }
+    }
+
     fn of(mark: Option<&Mark>) -> Setting {
         Setting {
             set_by: if mark.is_some() { "api" } else { "file" },
@@ -153,6 +163,8 @@ struct Canary {
 struct Pool {
     name: String,
     balancer: String,
+    /// Whether its backends are; of one that is not `up` says little.
+    checked: bool,
     /// Who waits for a backend. Absent where backends have no limit.
     queued: Option<usize>,
     /// Absent where all backends are named by the file.
@@ -194,6 +206,10 @@ struct Backend {
     set: Setting,
     health: &'static str,
     effective: &'static str,
+    /// Since when it is that, as far as this process knows.
+    since: Option<String>,
+    /// Why it is that.
+    because: String,
     /// In a pool with passive health.
     #[serde(skip_serializing_if = "Option::is_none")]
     passive: Option<Passive>,
@@ -344,13 +360,8 @@ fn route(route: &model::Route) -> Route {
 
 fn pool(pool: &snapshot::Pool, config: &model::Pool, shared: &Shared) -> Pool {
     let backends = pool.backends.iter().zip(0..=u16::MAX);
-    let backends = backends.map(|(from, index)| {
-        sessions(
-            pool,
-            BackendIndex(index),
-            backend(pool, from, &shared.overrides),
-        )
-    });
+    let backends = backends
+        .map(|(from, index)| sessions(pool, BackendIndex(index), backend(pool, from, shared)));
     // Both are in one order.
     let backends = backends.zip(&config.backends).map(|(backend, from)| {
         let kind = config.discovery.as_ref().filter(|_| from.discovered);
@@ -364,6 +375,7 @@ fn pool(pool: &snapshot::Pool, config: &model::Pool, shared: &Shared) -> Pool {
         scale: shared.scale.of(&pool.name),
         name: pool.name.to_string(),
         balancer: pool.balancer.to_string(),
+        checked: config.health.check != model::Check::None,
         queued: pool.is_limited.then(|| pool.waiting.all()),
         backends: backends.collect(),
     }
@@ -380,8 +392,7 @@ fn discovery(standing: Standing) -> Discovery {
     }
 }
 
-fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overrides) -> Backend {
-    let over = overrides.of(&pool.name, &backend.name);
+fn backend(pool: &snapshot::Pool, backend: &backend::Backend, shared: &Shared) -> Backend {
     let (live, mut connections) = (&backend.live, Connections::default());
     for counts in live.all_connections() {
         connections.new += counts.fresh.value();
@@ -389,6 +400,8 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overri
         connections.failed += counts.failed.value();
     }
     let (admin, health) = (backend.admin(), live.health());
+    let set_by = SetBy::of(&pool.name, backend, &shared.overrides);
+    let because = Because::of(pool, backend, shared);
     Backend {
         name: backend.name.to_string(),
         address: live.address.to_string(),
@@ -397,14 +410,11 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, overrides: &Overri
         backup: backend.backup,
         share: (pool.slow_start).map(|time| f64::from(share(live.warm(), time)) / f64::from(FULL)),
         state: admin.as_str(),
-        set: match over {
-            // Its own check asked for it.
-            _ if backend.set() != admin => Setting::by("check"),
-            None if backend.set() != backend.written => Setting::by("scale"),
-            ref over => Setting::of(over.as_ref().map(|over| &over.mark)),
-        },
+        set: Setting::of_backend(&set_by),
         health: health.as_str(),
         effective: Effective::of(backend).as_str(),
+        since: (because.since_wall_millis).map(|at| Rfc3339(at).to_string()),
+        because: because.text,
         passive: (pool.passive.as_ref()).map(|_| passive(live.record())),
         in_flight: live.in_flight(),
         max_in_flight: (backend.limits.as_ref())

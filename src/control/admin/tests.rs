@@ -27,7 +27,7 @@ struct Desk {
 fn desk(name: &str) -> Desk {
     let (shared, ends) = sample::shared(&[("was", &[loopback(1), loopback(2)])]);
     let queue = access_log::Queue::new().0;
-    let metrics = Metrics::new(shared.clone(), channel().1, Arc::default(), queue);
+    let metrics = Metrics::new(shared.clone(), channel().1, queue);
     let context = Context {
         shared,
         metrics: metrics.unwrap(),

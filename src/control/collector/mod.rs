@@ -24,7 +24,7 @@ use prometheus::{Encoder, Registry, TextEncoder};
 use self::family::{self as metric, ALL, Family};
 use self::rows::{Table, Times};
 use super::effective::Effective;
-use super::probes::{Ledger, RESULTS};
+use super::probes::RESULTS;
 use super::shared::Shared;
 use super::store;
 use crate::http::meter::FLOODS;
@@ -61,7 +61,6 @@ pub struct Metrics {
 struct Collector {
     shared: Arc<Shared>,
     rows: Mutex<Table>,
-    probes: Arc<Ledger>,
     access_log: access_log::Queue,
     described: Vec<Desc>,
 }
@@ -75,14 +74,12 @@ impl Metrics {
     pub fn new(
         shared: Arc<Shared>,
         rows: Receiver<NewRow>,
-        probes: Arc<Ledger>,
         access_log: access_log::Queue,
     ) -> prometheus::Result<Metrics> {
         let described = ALL.iter().map(|family| family.describe());
         let collector = Arc::new(Collector {
             rows: Mutex::new(Table::new(rows, shared.budget.clone())),
             shared,
-            probes,
             access_log,
             described: described.collect::<prometheus::Result<_>>()?,
         });
@@ -301,7 +298,8 @@ impl Collector {
             }
             for backend in &pool.backends {
                 samples.add(&pool.name, backend);
-                let Some(probes) = self.probes.counts(&pool.name, backend.live.address) else {
+                let Some(probes) = self.shared.checks.counts(&pool.name, backend.live.address)
+                else {
                     continue;
                 };
                 for (result, count) in RESULTS
@@ -461,7 +459,7 @@ mod tests {
     fn metrics() -> (Metrics, Ends, Sender<NewRow>) {
         let (shared, ends) = sample::shared(&[("was", &[loopback(1), loopback(2)])]);
         let (announce, rows) = channel();
-        let metrics = Metrics::new(shared, rows, Arc::default(), access_log::Queue::new().0);
+        let metrics = Metrics::new(shared, rows, access_log::Queue::new().0);
         (metrics.unwrap(), ends, announce)
     }
 
@@ -560,7 +558,8 @@ mod tests {
         let address = snapshot.pools[0].backends[0].live.address;
         let probes = metrics
             .collector
-            .probes
+            .shared
+            .checks
             .open(&snapshot.pools[0].name, address);
         probes.count(&Ok(()));
         let text = String::from_utf8(metrics.gather().unwrap()).unwrap();

@@ -26,7 +26,7 @@ use crate::net::tls::secure;
 use crate::state::backend::Live;
 use crate::state::tls::PoolTls;
 
-pub use self::ledger::{Ledger, ProbeCounts, RESULTS};
+pub use self::ledger::{Ledger, ProbeCounts, RESULTS, Verdict};
 pub use self::supervisor::Supervisor;
 
 /// Who weir says it is.

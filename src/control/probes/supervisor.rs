@@ -6,14 +6,16 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, NO_VERDICT, NOT_CHECKED};
 use super::task::{Watched, watch};
 use super::{Probe, Target, probe_for};
+use crate::clock;
 use crate::config::model::{Check, Health as Settings, ProxyVersion};
 use crate::control::task::Task;
 use crate::policy::health::Health;
 use crate::rng::Rng;
 use crate::state::backend::Backend;
+use crate::state::compile::initial;
 use crate::state::snapshot::{Pool, Snapshot};
 
 type Key = (Arc<str>, SocketAddr);
@@ -90,6 +92,9 @@ impl Supervisor {
             Some(running) => self.start(running.watched.clone(), settings, pool),
             None => {
                 let counts = self.ledger.open(&pool.name, backend.live.address);
+                // The process before may have known it for long.
+                let is_new = backend.live.health() == initial(settings);
+                counts.tell(NO_VERDICT, is_new.then(clock::wall_millis));
                 let (name, live) = (backend.name.clone(), backend.live.clone());
                 let watched = Watched::new(pool.name.clone(), name, live, counts);
                 self.start(Arc::new(watched), settings, pool)
@@ -102,8 +107,13 @@ impl Supervisor {
         if !matches!(&settings.check, Check::Http { drain_on, .. } if !drain_on.is_empty()) {
             watched.ask_to_drain(None);
         }
-        if probe.is_none() && watched.live.health() != Health::Up {
-            watched.change(Health::Up, "nothing is checked");
+        match &probe {
+            None if watched.live.health() != Health::Up => watched.change(Health::Up, NOT_CHECKED),
+            None => watched.counts.tell(NOT_CHECKED, None),
+            Some(_) if *watched.counts.verdict().because == *NOT_CHECKED => {
+                watched.counts.tell(NO_VERDICT, None);
+            }
+            Some(_) => {}
         }
         let task = probe.map(|probe| {
             let rng = Rng::from_seed(self.rng.next_u64());

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::ledger::PASSES;
 use super::{Failure, Outcome, Probe, ProbeCounts, Target};
 use crate::clock;
 use crate::config::model::Health as Settings;
@@ -68,6 +69,8 @@ impl Watched {
         if !self.live.set_leaving(status.is_some()) {
             return;
         }
+        let leaving = status.map(|status| (status, clock::wall_millis()));
+        self.counts.tell_leaving(leaving);
         let (pool, name) = (&self.pool, self.name());
         match status {
             Some(status) => log::info!("health: {pool}/{name} asks to be drained: status {status}"),
@@ -87,6 +90,7 @@ impl Watched {
             // It may be another server that was started in its place.
             self.live.record().release(clock::now());
         }
+        self.counts.tell(why, Some(clock::wall_millis()));
         self.live.set_health(health, clock::now());
         let now = Instant::now();
         let since = {
@@ -179,13 +183,26 @@ impl Course {
             }
             Err(_) => self.machine.observe(Verdict::Fail),
         };
-        match (changed, outcome) {
-            (None, _) => {}
-            (Some(health), Ok(()) | Err(Failure::Drain(_))) => {
-                watched.change(health, "the check passes")
-            }
-            (Some(health), Err(failure)) => watched.change(health, &failure.to_string()),
+        let why = match outcome {
+            Ok(()) | Err(Failure::Drain(_)) => PASSES.to_owned(),
+            Err(failure) => failure.to_string(),
+        };
+        match changed {
+            Some(health) => watched.change(health, &why),
+            None if is_told(watched.live.health(), outcome) => watched.counts.tell(&why, None),
+            None => {}
         }
+    }
+}
+
+/// Whether an outcome that changes nothing tells why the health is what it is: what is down may have got another reason, what has
+/// no verdict may have none because of weir.
+fn is_told(health: Health, outcome: &Outcome) -> bool {
+    match (health, outcome) {
+        (Health::Up, Ok(()) | Err(Failure::Drain(_))) => true,
+        (Health::Up, _) | (_, Ok(()) | Err(Failure::Drain(_))) => false,
+        (Health::Unknown, _) => true,
+        (Health::Down, Err(failure)) => !matches!(failure, Failure::Local(_)),
     }
 }
 

@@ -38,13 +38,27 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// For the log.
+    /// Every fault, in the order of their numbers.
+    pub const ALL: [Fault; 4] = [Fault::Connect, Fault::Closed, Fault::Answer, Fault::Status];
+
+    /// For people.
     pub fn as_str(self) -> &'static str {
         match self {
             Fault::Connect => "no connection",
             Fault::Closed => "closed before the end of an answer",
             Fault::Answer => "an answer that cannot be read",
             Fault::Status => "a status that counts as an error",
+        }
+    }
+}
+
+impl Verdict {
+    /// For people: what went wrong.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Good => "nothing",
+            Verdict::Error(fault) => fault.as_str(),
+            Verdict::Timeout => "no answer in time",
         }
     }
 }
@@ -108,6 +122,20 @@ impl Cause {
             Cause::Timeouts => "timeouts",
             Cause::Ratio => "ratio",
             Cause::Trial => "trial",
+        }
+    }
+
+    /// For people: what ejects by these rules.
+    pub fn told(self, rules: &Passive) -> String {
+        match self {
+            Cause::Errors => format!("{} errors in a row", rules.consecutive_errors),
+            Cause::Timeouts => format!("{} timeouts in a row", rules.consecutive_timeouts),
+            Cause::Ratio => format!(
+                "errors were {} % of its tries or more within {:?}",
+                rules.error_ratio * 100.0,
+                rules.window
+            ),
+            Cause::Trial => "it failed on trial".to_owned(),
         }
     }
 }
