@@ -111,7 +111,7 @@ codes! {
     ProxyShared "E0605" Tables "PROXY headers, or the address of one client, on connections that clients share."
     ProxyForm "E0606" Tables "PROXY headers of a form that datagrams do not have."
     BalancerNeedsHttp "E0607" Tables "A pool that chooses by what only a request has, and connections that are none."
-    OtherLimit "E0608" Tables "A limit of what is not counted there."
+    OtherLimit "E0608" Tables "A key of a pool that means nothing for what listeners lead there."
     FallbackLoop "E0609" Headers "A pool takes over for itself."
 
     UnknownVariable "E0701" Value "A value with a variable that does not exist there."

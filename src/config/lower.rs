@@ -96,8 +96,8 @@ pub(super) struct PoolPlaces {
     pub name: Span,
     /// The pool that takes over for it, if it names one.
     pub fallback: Option<At<String>>,
-    /// Where it says how much each backend may have at once.
-    pub limits: Vec<(&'static str, Span)>,
+    /// Its keys that are not for everything that listeners may lead to it.
+    pub particular: Vec<(&'static str, Span)>,
     /// Where TLS is told to verify nothing, if it is.
     pub unverified: Option<Span>,
     /// Whether the file says how it is checked.

@@ -63,6 +63,13 @@ impl Sockets {
             let added = self
                 .obtain(key, workers)
                 .and_then(|sockets| opened.add(key, sockets));
+            if added.is_ok() && !listener::is_here(key.address.ip()) {
+                let ip = key.address.ip();
+                log::info!(
+                    "listener {name}: {ip} is no address of this machine now: nobody comes to {} until it is",
+                    key.address
+                );
+            }
             if let Err(error) = added {
                 complaints.push(explain(&format!("listener {name}"), key.address, &error));
             }

@@ -18,6 +18,7 @@ use crate::config::model::{BalancerKind, ProxyVersion};
 use crate::metrics::relays::Ended;
 use crate::net::backlog::Backlog;
 use crate::net::introduction::{Introduction, Outgoing, ends_toward};
+use crate::net::is_short;
 use crate::net::proxy_protocol::Transport;
 use crate::net::relay::Relay;
 use crate::net::stream::Stream;
@@ -167,7 +168,9 @@ impl Connection {
                 .count_at(generation, listener, Some(ordinal), Some(choice.backend));
             let began = (pool.balancer == BalancerKind::PeakEwma).then(clock::now);
             let connected = self.connect(route, pool, backend).await;
-            note_latency(backend, began, connected.is_ok());
+            if !matches!(connected, Err(Failure::NoSocket)) {
+                note_latency(backend, began, connected.is_ok());
+            }
             let failure = match connected {
                 Ok(stream) => {
                     verdict::take(pool, backend, Verdict::Good);
@@ -177,7 +180,10 @@ impl Connection {
                 }
                 Err(failure) => failure,
             };
-            verdict::take(pool, backend, Verdict::Error(Fault::Connect));
+            // What weir itself is short of is nobody's fault.
+            if failure != Failure::NoSocket {
+                verdict::take(pool, backend, Verdict::Error(Fault::Connect));
+            }
             if tried.len() == usize::from(MAX_RETRIES) {
                 return Err(failure);
             }
@@ -204,6 +210,7 @@ impl Connection {
                 counts.fresh.increment();
                 return Ok(stream);
             }
+            Some(Err(Refusal::System(error))) if is_short(&error) => return Err(Failure::NoSocket),
             Some(Err(refusal)) => refusal,
             None => {
                 counts.failed.increment();

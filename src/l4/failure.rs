@@ -12,7 +12,7 @@ use crate::policy::choose::Nowhere;
 pub(super) enum Failure {
     /// TLS that ends here did not come about.
     Handshake,
-    /// The client went away before it said what routes are chosen by.
+    /// The client went away before it had a backend.
     ClientGone,
     /// It did not say it in time.
     HelloTimeout,
@@ -32,6 +32,8 @@ pub(super) enum Failure {
     QueueTimeout,
     /// A backend did not take the connection.
     Connect(ErrorKind),
+    /// There was no socket to reach it with: no descriptor, port or memory, or none that may bear the client's address.
+    NoSocket,
     /// It did not in time.
     ConnectTimeout,
     /// It did not prove who it is, or spoke no TLS.
@@ -54,6 +56,7 @@ impl Failure {
             Failure::QueueTimeout => "queue_timeout",
             Failure::Connect(ErrorKind::ConnectionRefused) => "connect_refused",
             Failure::Connect(_) => "connect_failed",
+            Failure::NoSocket => "no_socket",
             Failure::ConnectTimeout => "connect_timeout",
             Failure::Unproven => "unproven",
         }

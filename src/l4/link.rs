@@ -36,10 +36,7 @@ impl Connection {
             let left = (link.until).map(|until| until.saturating_duration_since(clock::now()));
             match left {
                 Some(left) if left.is_zero() => {
-                    if link.relay.holds_any() {
-                        self.client.reset_on_close();
-                        link.backend.reset_on_close();
-                    }
+                    (link.relay).show(End::Idle, &mut self.client, &mut link.backend);
                     return Poll::Ready(Ended::Drained);
                 }
                 Some(left) => link.relay.hurry(left),
@@ -55,7 +52,7 @@ impl Connection {
             match end {
                 Poll::Ready(End::Idle) if link.until.is_some() => {}
                 Poll::Ready(end) => {
-                    end.show(&mut self.client, &mut link.backend);
+                    (link.relay).show(end, &mut self.client, &mut link.backend);
                     return Poll::Ready(ended(end));
                 }
                 Poll::Pending if link.must_end(&self.view, &self.story) => {}

@@ -4,7 +4,7 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::choice::choose_backend;
 use super::connection::Connection;
@@ -18,6 +18,9 @@ use crate::state::snapshot::Route;
 use crate::state::waiting::Shed;
 use crate::upstream::generation::Generation;
 use crate::upstream::queue::{Place, Want};
+
+/// How often a client that waits is looked after.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a connection has waited so far.
 #[derive(Debug, Default)]
@@ -85,20 +88,35 @@ impl Connection {
                 .ok_or(Failure::QueueFull)?,
         };
         let until = *(patience.until).get_or_insert(began + pool.queue.timeout);
-        let left = until.saturating_duration_since(began);
-        let called = self
-            .timer
-            .within(left, poll_fn(|cx| place.poll_called(cx)))
-            .await;
+        let called = self.await_call(&place, until).await;
         self.story.queued += clock::now() - began;
+        let called = called?;
         let sessions = route.sticky.as_ref().map(|sticky| sticky.sessions);
         let may_leave = want != Want::Any && sessions.is_some_and(|own| own != Sessions::Local);
-        if called.is_some() || may_leave && !patience.gives_up {
-            patience.gives_up |= called.is_none();
+        if called || may_leave && !patience.gives_up {
+            patience.gives_up |= !called;
             patience.place = Some(place);
             return Ok(());
         }
         pool.waiting.shed(Shed::Timeout);
         Err(Failure::QueueTimeout)
+    }
+
+    /// Waits until the connection is called; `false` when its time is over. A client that was reset gives its place up; one that only sends no
+    /// more may still want its answer.
+    async fn await_call(&mut self, place: &Place, until: Instant) -> Result<bool, Failure> {
+        loop {
+            let left = until.saturating_duration_since(clock::now());
+            let called = poll_fn(|cx| place.poll_called(cx));
+            if (self.timer.within(left.min(LOOK), called).await).is_some() {
+                return Ok(true);
+            }
+            if self.client.has_failed() {
+                return Err(Failure::ClientGone);
+            }
+            if left <= LOOK {
+                return Ok(false);
+            }
+        }
     }
 }

@@ -549,7 +549,7 @@ impl<'c> Exchange<'c> {
 
 fn count_failed(counts: &ConnectionCounts, failure: Failure) {
     // No connection was tried.
-    if failure != Failure::Crowded {
+    if !matches!(failure, Failure::Crowded | Failure::NoSocket) {
         counts.failed.increment();
     }
 }

@@ -18,6 +18,7 @@ use crate::http::forwarding::Source;
 use crate::http::head::{RequestHead, host_of};
 use crate::net::backlog::Backlog;
 use crate::net::introduction::{Outgoing, ends_toward};
+use crate::net::is_short;
 use crate::net::proxy_protocol::{Ends, Transport};
 use crate::net::stream::Stream;
 use crate::net::tls::HTTP2;
@@ -136,6 +137,7 @@ impl Exchange<'_> {
         let connecting = connect(pool, address, self.client.remote.ip(), header);
         let stream = self.within_connect(connecting).await?;
         stream.map_err(|refusal| match (&refusal, &pool.tls) {
+            (Refusal::System(error), _) if is_short(error) => Failure::NoSocket,
             (Refusal::System(error), None) => Failure::Connect(error.kind()),
             _ => failure_of(&refusal, &pool.name, backend, &self.client.local),
         })

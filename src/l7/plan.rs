@@ -219,7 +219,7 @@ fn kind_of(failure: Failure, exchange: &Exchange<'_>) -> retry::Failure {
             .as_ref()
             .is_some_and(|upstream| !upstream.partial.is_empty());
     match failure {
-        Failure::Connect(_) | Failure::ConnectTimeout | Failure::Unproven => {
+        Failure::Connect(_) | Failure::NoSocket | Failure::ConnectTimeout | Failure::Unproven => {
             retry::Failure::Connect
         }
         Failure::BackendClosed if answered => retry::Failure::Other,

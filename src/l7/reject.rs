@@ -31,6 +31,9 @@ pub enum Failure {
     HomeDown,
     /// The backend did not accept a connection.
     Connect(io::ErrorKind),
+    /// There was no socket to reach the backend with: no descriptor, port or memory, or none that may bear the client's address. It says
+    /// nothing of the backend.
+    NoSocket,
     /// The backend did not accept a connection in time.
     ConnectTimeout,
     /// The backend closed the connection before its answer, or within it.
@@ -98,7 +101,7 @@ const fn row(reason: &'static str, status: u16, text: &'static str) -> Row {
 }
 
 /// Every reason, in the order of [`Failure::ordinal`].
-pub const TABLE: [Row; 50] = [
+pub const TABLE: [Row; 51] = [
     row("start_line", 400, "The request line is malformed."),
     row("version", 505, "This server speaks HTTP/1.0 and HTTP/1.1."),
     row("target", 400, "The request target is malformed."),
@@ -213,6 +216,7 @@ pub const TABLE: [Row; 50] = [
     ),
     row("queue_full", 503, "Every server is busy at the moment."),
     row("queue_timeout", 503, "No server was free in time."),
+    row("no_socket", 503, "No server can be reached at the moment."),
 ];
 
 impl Failure {
@@ -266,6 +270,7 @@ impl Failure {
             Failure::TotalTimeout => 47,
             Failure::QueueFull => 48,
             Failure::Crowded | Failure::QueueTimeout => 49,
+            Failure::NoSocket => 50,
             Failure::BodyTooSlow => 39,
             Failure::DeadlineExceeded => 40,
             Failure::TlsHere => 41,

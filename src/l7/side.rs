@@ -129,4 +129,11 @@ impl Duplex for Side {
             stream.keep_alive();
         }
     }
+
+    fn has_failed(&mut self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Side::Http1(stream) => Stream::has_failed(stream),
+            Side::Http2(stream) => stream.is_gone(cx),
+        }
+    }
 }

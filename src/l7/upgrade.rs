@@ -144,17 +144,18 @@ impl<'c> Upgraded<'c> {
         (self.relay).poll(cx, &mut self.client.stream, &mut self.backend, means)
     }
 
-    /// What one side did the other sees: an end is an end, a failure a reset.
+    /// Shows both sides how it ended.
     fn close(&mut self, end: End) -> Next {
-        let (error, next) = match end {
-            End::Clean(_) => ("", Next::Close),
-            End::Idle => (IDLE, Next::Close),
-            End::Failed(Party::Client) => (Failure::ClientGone.row().reason, Next::Abort),
-            End::Failed(Party::Backend) => (Failure::BackendClosed.row().reason, Next::Abort),
+        self.story.error = match end {
+            End::Clean(_) => "",
+            End::Idle => IDLE,
+            End::Failed(Party::Client) => Failure::ClientGone.row().reason,
+            End::Failed(Party::Backend) => Failure::BackendClosed.row().reason,
         };
-        self.story.error = error;
-        end.show(&mut self.client.stream, &mut self.backend);
-        next
+        match (self.relay).show(end, &mut self.client.stream, &mut self.backend) {
+            true => Next::Abort,
+            false => Next::Close,
+        }
     }
 }
 

@@ -36,6 +36,9 @@ pub trait Duplex {
 
     /// Has the system ask now and then whether the other end is still there.
     fn keep_alive(&self);
+
+    /// Whether it is known to have failed, for a side from which nobody reads any more. It is told once.
+    fn has_failed(&mut self, cx: &mut Context<'_>) -> bool;
 }
 
 impl Duplex for Stream {
@@ -73,5 +76,9 @@ impl Duplex for Stream {
 
     fn keep_alive(&self) {
         Stream::keep_alive(self);
+    }
+
+    fn has_failed(&mut self, _: &mut Context<'_>) -> bool {
+        Stream::has_failed(self)
     }
 }

@@ -35,7 +35,8 @@ pub struct Relay {
     idle: Duration,
     /// How far both ways were when the deadline was set last.
     progress: Option<u64>,
-    is_resting: bool,
+    /// How often the deadline has passed since then.
+    rests: u32,
 }
 
 /// What the worker lends for one poll.
@@ -85,7 +86,10 @@ enum State {
     /// The source ended; the target was told when it had everything.
     Ended,
     SourceFailed,
-    TargetFailed,
+    /// The target takes no more: it was reset, or else had ended before.
+    TargetFailed {
+        was_reset: bool,
+    },
 }
 
 impl Relay {
@@ -99,7 +103,7 @@ impl Relay {
             first: None,
             idle,
             progress: None,
-            is_resting: false,
+            rests: 0,
         }
     }
 
@@ -109,16 +113,23 @@ impl Relay {
         (self.up.bytes, self.down.bytes)
     }
 
-    /// Whether bytes that were read were not sent, so that an end now must not look like one that somebody meant.
-    pub fn holds_any(&self) -> bool {
-        !self.up.backlog.is_empty() || !self.down.backlog.is_empty()
+    /// What one side did the other sees: an end is an end, a failure a reset, and so is an end while bytes that were read were not sent,
+    /// which must not look like one that somebody meant. Whether it was a reset.
+    pub fn show(&self, end: End, client: &mut impl Duplex, backend: &mut impl Duplex) -> bool {
+        let holds_any = !self.up.backlog.is_empty() || !self.down.backlog.is_empty();
+        let is_reset = matches!(end, End::Failed(_)) || holds_any;
+        if is_reset {
+            client.reset_on_close();
+            backend.reset_on_close();
+        }
+        is_reset
     }
 
     /// Waits no longer than this from now on, and from the last byte on.
     pub fn hurry(&mut self, idle: Duration) {
         self.idle = self.idle.min(idle);
         self.progress = None;
-        self.is_resting = false;
+        self.rests = 0;
     }
 
     /// Moves pieces in turns, so that one busy way does not hold the other up, until nothing can be moved.
@@ -137,12 +148,11 @@ impl Relay {
         // A way that waits has said whom to wake, and what the other one does changes nothing for it.
         let (mut up, mut down) = (Poll::Ready(()), Poll::Ready(()));
         while up.is_ready() || down.is_ready() {
-            let (is_up_over, is_down_over) = (self.up.is_over(), self.down.is_over());
             if up.is_ready() {
-                up = (self.up).poll_piece(cx, (client, backend), pipes, memory, is_down_over);
+                up = (self.up).poll_piece(cx, (client, backend), pipes, memory, self.down.state);
             }
             if down.is_ready() {
-                down = (self.down).poll_piece(cx, (backend, client), pipes, memory, is_up_over);
+                down = (self.down).poll_piece(cx, (backend, client), pipes, memory, self.up.state);
             }
             if self.up.state != State::Open || self.down.state != State::Open {
                 let first =
@@ -154,28 +164,40 @@ impl Relay {
         }
         let progress = self.up.progress().wrapping_add(self.down.progress());
         if self.progress.replace(progress) != Some(progress) {
-            self.is_resting = false;
+            self.rests = 0;
             timer.set(cx, self.idle.min(REST));
-        } else if timer.has_fired() {
-            if self.is_resting || self.idle <= REST {
-                return Poll::Ready(End::Idle);
-            }
-            self.is_resting = true;
+            return Poll::Pending;
+        }
+        if !timer.has_fired() {
+            return Poll::Pending;
+        }
+        self.rests += 1;
+        let rested = REST * self.rests;
+        if rested >= self.idle {
+            return Poll::Ready(End::Idle);
+        }
+        timer.set(cx, (self.idle - rested).min(REST));
+        self.look_after(cx, client, backend)
+    }
+
+    /// Has both ends looked after while nothing moves. From a side that has ended nobody reads any more, which else would tell of its failure.
+    fn look_after(
+        &self,
+        cx: &mut Context<'_>,
+        client: &mut impl Duplex,
+        backend: &mut impl Duplex,
+    ) -> Poll<End> {
+        if self.up.state == State::Ended && client.has_failed(cx) {
+            return Poll::Ready(End::Failed(Party::Client));
+        }
+        if self.down.state == State::Ended && backend.has_failed(cx) {
+            return Poll::Ready(End::Failed(Party::Backend));
+        }
+        if self.rests == 1 {
             client.keep_alive();
             backend.keep_alive();
-            timer.set(cx, self.idle - REST);
         }
         Poll::Pending
-    }
-}
-
-impl End {
-    /// What one side did the other sees: an end is an end, a failure a reset.
-    pub fn show(self, client: &mut impl Duplex, backend: &mut impl Duplex) {
-        if let End::Failed(_) = self {
-            client.reset_on_close();
-            backend.reset_on_close();
-        }
     }
 }
 
@@ -189,26 +211,22 @@ impl Way {
         }
     }
 
-    /// Whether its source ended.
-    fn is_over(&self) -> bool {
-        self.state == State::Ended
-    }
-
-    /// Moves what is kept, or else one piece; pending when neither is possible now, and for good when the way has come to its end.
+    /// Moves what is kept, or else one piece; pending when neither is possible now, and for good when the way has come to its end. `back` is
+    /// how the other way is, whose target is the source of this one.
     fn poll_piece(
         &mut self,
         cx: &mut Context<'_>,
         (source, target): (&mut impl Duplex, &mut impl Duplex),
         pipes: &Rc<Pipes>,
         memory: &mut [u8],
-        is_last: bool,
+        back: State,
     ) -> Poll<()> {
         if self.state != State::Open {
             return Poll::Pending;
         }
         if !self.backlog.is_empty() {
-            if ready!(self.backlog.poll_flush(target, cx)).is_err() {
-                self.state = State::TargetFailed;
+            if let Err(error) = ready!(self.backlog.poll_flush(target, cx)) {
+                self.state = State::refused(&error);
             }
             return Poll::Ready(());
         }
@@ -221,10 +239,16 @@ impl Way {
             Some(moved) => moved,
             None => ready!(source.poll_read(cx, memory)),
         };
+        // The system tells of a reset once. Whoever heard of it by writing finds an end behind what came before it.
+        let was_reset = back == State::TargetFailed { was_reset: true };
         let count = match moved {
+            Ok(0) if was_reset => {
+                self.state = State::SourceFailed;
+                return Poll::Ready(());
+            }
             Ok(count) => count,
             // Within TLS many end without a word. Whoever is behind a reset might lose what came before it.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !was_reset => {
                 target.cut_write();
                 self.state = State::Ended;
                 return Poll::Ready(());
@@ -238,7 +262,7 @@ impl Way {
         self.is_bulk = self.bytes >= BULK && count >= LARGE;
         if count == 0 {
             // A socket that has nothing more to hear either is closed next, which says the same.
-            if !is_last || target.plain().is_none() {
+            if back != State::Ended || target.plain().is_none() {
                 target.shutdown_write();
             }
             self.state = State::Ended;
@@ -247,8 +271,9 @@ impl Way {
             self.backlog.push(&memory[..count]);
             cx.waker().wake_by_ref();
             return Poll::Pending;
-        } else if is_copied && (self.backlog.send(target, cx, &memory[..count], &[])).is_err() {
-            self.state = State::TargetFailed;
+        } else if is_copied && let Err(error) = self.backlog.send(target, cx, &memory[..count], &[])
+        {
+            self.state = State::refused(&error);
         }
         Poll::Ready(())
     }
@@ -260,13 +285,20 @@ impl Way {
 }
 
 impl State {
+    /// Of a way whose target did not take a piece. Who ended and is gone is written to in vain (EPIPE), and what it sent is whole.
+    fn refused(error: &io::Error) -> State {
+        State::TargetFailed {
+            was_reset: error.kind() != io::ErrorKind::BrokenPipe,
+        }
+    }
+
     /// Who ended a way of this state, or the other one.
     fn blames(self, down: State) -> Party {
         match (self, down) {
-            (State::Ended | State::SourceFailed, _) | (State::Open, State::TargetFailed) => {
+            (State::Ended | State::SourceFailed, _) | (State::Open, State::TargetFailed { .. }) => {
                 Party::Client
             }
-            (State::TargetFailed, _) | (State::Open, _) => Party::Backend,
+            (State::TargetFailed { .. }, _) | (State::Open, _) => Party::Backend,
         }
     }
 }
@@ -277,8 +309,8 @@ fn end(up: State, down: State, first: Party) -> Option<End> {
         (State::SourceFailed, _) => Some(End::Failed(Party::Client)),
         (_, State::SourceFailed) => Some(End::Failed(Party::Backend)),
         (State::Open, _) | (_, State::Open) => None,
-        (State::TargetFailed, _) => Some(End::Failed(Party::Backend)),
-        (_, State::TargetFailed) => Some(End::Failed(Party::Client)),
+        (State::TargetFailed { .. }, _) => Some(End::Failed(Party::Backend)),
+        (_, State::TargetFailed { .. }) => Some(End::Failed(Party::Client)),
         (State::Ended, State::Ended) => Some(End::Clean(first)),
     }
 }
@@ -293,7 +325,7 @@ mod tests {
 
     use super::*;
     use crate::clock;
-    use crate::net::timer::Wheel;
+    use crate::net::timer::{TICK, Wheel};
 
     /// What a read finds next.
     #[derive(Clone, Debug)]
@@ -315,6 +347,11 @@ mod tests {
         is_ended: bool,
         is_cut: bool,
         is_reset: bool,
+        /// What a write fails with, once; reads behind what is to be read find an end then.
+        refuses: Option<io::ErrorKind>,
+        has_refused: bool,
+        /// What the system knows, and a read does not tell.
+        is_gone: bool,
     }
 
     impl Duplex for Scripted {
@@ -331,6 +368,7 @@ mod tests {
                 Some(Event::Wait) | None => Poll::Pending,
                 Some(Event::End) => Poll::Ready(Ok(0)),
                 Some(Event::Cut) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Some(Event::Reset) if self.has_refused => Poll::Ready(Ok(0)),
                 Some(Event::Reset) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
             }
         }
@@ -342,6 +380,10 @@ mod tests {
             second: &[u8],
         ) -> Poll<io::Result<usize>> {
             assert!(!self.is_ended, "a byte behind the end");
+            if let Some(kind) = self.refuses {
+                self.has_refused = true;
+                return Poll::Ready(Err(kind.into()));
+            }
             let bytes = [first, second].concat();
             let room = self.room.pop_front().unwrap_or(usize::MAX);
             self.room.push_back(room);
@@ -371,6 +413,10 @@ mod tests {
         }
 
         fn keep_alive(&self) {}
+
+        fn has_failed(&mut self, _: &mut Context<'_>) -> bool {
+            self.is_gone
+        }
     }
 
     /// Turns until it is over, or nothing is left to happen.
@@ -443,16 +489,98 @@ mod tests {
         }
 
         #[test]
-        fn a_reset_is_one_for_both(mut client in side(), mut backend in side(), is_client in any::<bool>()) {
+        fn a_reset_is_one_for_both(
+            mut client in side(),
+            mut backend in side(),
+            is_client in any::<bool>(),
+            is_written_to in any::<bool>(),
+        ) {
             let (own, party) = match is_client {
                 true => (&mut client, Party::Client),
                 false => (&mut backend, Party::Backend),
             };
             own.events.push_back(Event::Reset);
-            let end = run(&mut relay(b""), &mut client, &mut backend);
+            own.refuses = is_written_to.then_some(io::ErrorKind::ConnectionReset);
+            let sent = said(own);
+            let mut relay = relay(b"");
+            let end = run(&mut relay, &mut client, &mut backend);
             prop_assert_eq!(end, Some(End::Failed(party)));
-            End::Failed(party).show(&mut client, &mut backend);
+            prop_assert!(relay.show(End::Failed(party), &mut client, &mut backend));
             prop_assert!(client.is_reset && backend.is_reset);
+            let other = if is_client { &backend } else { &client };
+            prop_assert!(!other.is_ended, "nothing that looks clean");
+            prop_assert_eq!(&other.written, &sent);
+        }
+
+        #[test]
+        fn who_ended_and_is_gone_has_sent_all(mut client in side(), mut backend in side()) {
+            client.events.push_back(Event::Bytes(b"QUIT".to_vec()));
+            backend.events.push_back(Event::End);
+            backend.refuses = Some(io::ErrorKind::BrokenPipe);
+            let sent = said(&backend);
+            let end = run(&mut relay(b""), &mut client, &mut backend);
+            prop_assert_eq!(end, Some(End::Failed(Party::Backend)));
+            prop_assert!(client.is_ended);
+            prop_assert_eq!(&client.written, &sent);
+        }
+    }
+
+    /// Whoever waits for its next byte must be able to tell that there is none.
+    #[test]
+    fn what_was_not_sent_ends_as_a_reset() {
+        for (room, is_reset) in [(0, true), (9, false)] {
+            let mut client = Scripted {
+                room: [room].into(),
+                ..Scripted::default()
+            };
+            let mut backend = Scripted {
+                events: [Event::Bytes(b"answer".to_vec())].into(),
+                ..Scripted::default()
+            };
+            let mut relay = relay(b"");
+            assert_eq!(run(&mut relay, &mut client, &mut backend), None);
+            assert_eq!(relay.show(End::Idle, &mut client, &mut backend), is_reset);
+            assert_eq!((client.is_reset, backend.is_reset), (is_reset, is_reset));
+        }
+    }
+
+    /// What it comes to when nothing happens any more, and after how long.
+    fn rest(relay: &mut Relay, client: &mut Scripted, backend: &mut Scripted) -> (End, Duration) {
+        let began = clock::now();
+        let wheel = Wheel::new(began);
+        let (timer, pipes) = (wheel.timer(), Rc::default());
+        let mut cx = Context::from_waker(Waker::noop());
+        let ended = (0_u32..).find_map(|tick| {
+            let passed = TICK * tick;
+            wheel.turn(began + passed);
+            let means = Means {
+                timer: &timer,
+                pipes: &pipes,
+                memory: &mut [0; 7],
+            };
+            match relay.poll(&mut cx, client, backend, means) {
+                Poll::Ready(end) => Some((end, passed)),
+                Poll::Pending => None,
+            }
+        });
+        ended.expect("it rests for as long as it may")
+    }
+
+    #[test]
+    fn who_has_ended_is_looked_after_while_nothing_moves() {
+        for (is_gone, expected, after) in [
+            (false, End::Idle, 150),
+            (true, End::Failed(Party::Client), 60),
+        ] {
+            let mut client = Scripted {
+                events: [Event::End].into(),
+                is_gone,
+                ..Scripted::default()
+            };
+            let mut relay = relay(b"");
+            relay.idle = Duration::from_secs(150);
+            let (end, passed) = rest(&mut relay, &mut client, &mut Scripted::default());
+            assert_eq!((end, passed.as_secs()), (expected, after));
         }
     }
 

@@ -270,16 +270,24 @@ impl Stream {
 
     /// Has the system ask now and then whether the other end is still there; it counts as gone after about two minutes.
     pub fn keep_alive(&self) {
-        let socket = match self {
-            Stream::Plain(socket) => socket,
-            Stream::Tls(stream) => stream.socket(),
-        };
         let often = TcpKeepalive::new()
             .with_time(Duration::from_secs(60))
             .with_interval(Duration::from_secs(20))
             .with_retries(3);
         // It fails only when the connection is gone already.
-        let _ = socket2::SockRef::from(socket).set_tcp_keepalive(&often);
+        let _ = socket2::SockRef::from(self.socket()).set_tcp_keepalive(&often);
+    }
+
+    /// Whether the system knows that the connection failed, for when nobody reads from it or writes to it. It tells once.
+    pub fn has_failed(&self) -> bool {
+        !matches!(self.socket().take_error(), Ok(None))
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => stream.socket(),
+        }
     }
 }
 

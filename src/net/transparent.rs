@@ -28,10 +28,10 @@ pub fn can_show(client: IpAddr, backend: SocketAddr) -> bool {
 /// Gives a socket the address of a client; its port comes when it is connected to the backend.
 ///
 /// # Errors
-/// The system's error; `AddrNotAvailable` when one of them is of IPv4 and the other is not.
+/// The system's error; that an address is not available (EADDRNOTAVAIL) when one of them is of IPv4 and the other is not.
 pub fn bear(socket: &Socket, client: IpAddr, backend: SocketAddr) -> io::Result<()> {
     if !can_show(client, backend) {
-        return Err(io::ErrorKind::AddrNotAvailable.into());
+        return Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL));
     }
     let client = client.to_canonical();
     claim(socket, client)?;

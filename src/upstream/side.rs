@@ -100,4 +100,8 @@ impl Duplex for BackendSide {
             stream.keep_alive();
         }
     }
+
+    fn has_failed(&mut self, _: &mut Context<'_>) -> bool {
+        matches!(self, BackendSide::Http1(stream) if Stream::has_failed(stream))
+    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::origin::ok;
 use crate::support::weir::{get, plain};
-use crate::support::{Client, Origin, Weir, until};
+use crate::support::{Client, Origin, Weir, process, until};
 use crate::tcp;
 
 /// Answers when it is let go, and counts what it has at once.
@@ -399,6 +399,31 @@ fn connections_of_tcp_listeners_wait_too() {
     );
     let shed = |cause| weir.metric("weir_pool_shed_total", &[("pool", "pg"), ("cause", cause)]);
     assert_eq!((shed("full"), shed("timeout")), (1.0, 1.0));
+}
+
+/// A client that was reset has no use for a place; one that only sends no more may want its answer.
+#[test]
+fn a_reset_connection_leaves_the_queue() {
+    let origin = Origin::start(|visit| {
+        visit.send("a");
+        tcp::send_back(visit);
+    });
+    let pool = "[pools.pg]\nmax_connections = 1\nqueue_timeout = \"60s\"\n";
+    let config = tcp::relay(&[origin.address], "").replace("[pools.pg]\n", pool);
+    let weir = Weir::start(&config);
+    let mut first = tcp::client(&weir);
+    assert_eq!(first.reader.exactly(1).unwrap(), b"a");
+    let mut patient = tcp::client(&weir);
+    patient.finish();
+    let hasty = tcp::client(&weir);
+    let length = || weir.metric("weir_pool_queue_length", &[]);
+    until("both to wait", || (length() == 2.0).then_some(()));
+    process::reset_on_close(&hasty.reader.stream);
+    drop(hasty);
+    weir.access(|line| line["error"] == "client_gone");
+    assert_eq!(length(), 1.0);
+    drop(first);
+    assert_eq!(patient.reader.exactly(1).unwrap(), b"a");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! TCP listeners: bytes both ways, ends and resets as they were, which backend gets a connection, and what is told of it.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -167,6 +168,51 @@ fn a_reset_is_carried_over_both_ways() {
         weir.access(|line| line["protocol"] == "tcp")["end"],
         "client_reset"
     );
+}
+
+/// Whoever sends hears of a reset first, and what came before it must not look whole to whoever reads.
+#[test]
+fn a_reset_that_an_upload_meets_is_one_for_the_reader() {
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let gone = std::sync::Mutex::new(gone);
+    let origin = Origin::start(move |visit| {
+        let _ = gone.lock().unwrap().recv();
+        visit.send([7; 1000]);
+        visit.reset();
+    });
+    let weir = Weir::start(&relay(&[origin.address], ""));
+    let mut client = client(&weir);
+    // Who writes now would hear of the reset instead of who reads.
+    let mut upload = &client.reader.stream;
+    upload
+        .set_write_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    upload
+        .write_all(&vec![1; 64 << 20])
+        .expect_err("it must wait");
+    go.send(()).unwrap();
+    let (answer, end) = client.rest();
+    assert_eq!((answer.len(), end), (1000, Fault::Reset));
+    assert_eq!(
+        weir.access(|line| line["protocol"] == "tcp")["end"],
+        "backend_reset"
+    );
+}
+
+/// A client that did not read for too long is not told that it has everything.
+#[test]
+fn an_answer_that_was_not_taken_in_time_ends_as_a_reset() {
+    let origin = Origin::start(|visit| {
+        visit.send(vec![1; 64 << 20]);
+    });
+    let weir = Weir::start(&relay(
+        &[origin.address],
+        "[timeouts]\nupgrade_idle = \"400ms\"",
+    ));
+    let mut client = client(&weir);
+    let line = weir.access(|line| line["protocol"] == "tcp");
+    assert_eq!(line["end"], "idle", "{line}");
+    assert_eq!(client.rest().1, Fault::Reset);
 }
 
 #[test]

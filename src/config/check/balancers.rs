@@ -11,8 +11,8 @@ use crate::config::values::brief;
 
 pub(super) fn check(report: &mut Report, draft: &Draft) {
     for (pool, places) in draft.config.pools.iter().zip(&draft.pools) {
-        report.extend(counts_nothing(draft, pool, places));
-        let Some(listener) = not_of_requests(draft, pool) else {
+        report.extend(means_nothing(draft, pool, places));
+        let Some(listener) = leads_to(draft, pool, |own| own != Protocol::Http) else {
             continue;
         };
         if pool.balancer.needs_request() {
@@ -34,9 +34,9 @@ pub(super) fn check(report: &mut Report, draft: &Draft) {
     }
 }
 
-/// A limit of what is not counted there: connections that requests share, and datagrams.
-fn counts_nothing(draft: &Draft, pool: &Pool, places: &PoolPlaces) -> Option<Diagnostic> {
-    let place = |wanted: &str| places.limits.iter().find(|(key, _)| *key == wanted);
+/// A key that means nothing for what is led there: requests that share connections, connections whose bytes are passed on, or datagrams.
+fn means_nothing(draft: &Draft, pool: &Pool, places: &PoolPlaces) -> Option<Diagnostic> {
+    let place = |wanted: &str| places.particular.iter().find(|(key, _)| *key == wanted);
     let is_shared = pool.protocol == PoolProtocol::Http2;
     if let Some((key, place)) = place("max_connections").filter(|_| is_shared) {
         let found = Diagnostic::at(
@@ -48,9 +48,41 @@ fn counts_nothing(draft: &Draft, pool: &Pool, places: &PoolPlaces) -> Option<Dia
         let told = found.and(places.protocol.clone(), "the protocol is given here");
         return Some(told.help("write max_in_flight, which counts requests"));
     }
-    let listener = not_of_requests(draft, pool).filter(|own| own.protocol == Protocol::Udp)?;
-    let fallback = (places.fallback.as_ref()).map(|name| ("fallback", name.span.clone()));
-    let (key, place) = &fallback.or_else(|| places.limits.first().cloned())?;
+    if let Some(listener) = leads_to(draft, pool, |own| own != Protocol::Http).filter(|_| is_shared)
+    {
+        let found = Diagnostic::at(
+            Code::OtherLimit,
+            places.protocol.clone(),
+            format!(
+                "the listener `{}`, which leads to the pool `{}`, speaks {}",
+                brief(&listener.name),
+                brief(&pool.name),
+                listener.protocol.as_str()
+            ),
+            "only requests share connections",
+        );
+        return Some(found.help("leave `protocol` out; give requests a pool of their own"));
+    }
+    let listener = leads_to(draft, pool, |own| own == Protocol::Udp)?;
+    let (key, place) = places.particular.first()?;
+    let (label, instead) = match *key {
+        "fallback" => (
+            "no datagram goes to another pool",
+            "a pool's `backup` backends serve when no other can",
+        ),
+        "passive" => (
+            "nothing tells whether a datagram was answered well",
+            "`health` with type = \"udp\" asks the servers",
+        ),
+        "tls" => (
+            "weir passes datagrams on as they are",
+            "what clients encrypt stays encrypted",
+        ),
+        _ => (
+            "no datagram waits",
+            "`max_flows` of the listener bounds how many clients there are",
+        ),
+    };
     let found = Diagnostic::at(
         Code::OtherLimit,
         place.clone(),
@@ -58,21 +90,23 @@ fn counts_nothing(draft: &Draft, pool: &Pool, places: &PoolPlaces) -> Option<Dia
             "`{key}` means nothing for datagrams, which the listener `{}` leads here",
             brief(&listener.name)
         ),
-        "no datagram waits, or goes to another pool",
+        label,
     );
-    Some(found.help(format!(
-        "leave `{key}` out; `max_flows` of the listener bounds how many clients there are"
-    )))
+    Some(found.help(format!("leave `{key}` out; {instead}")))
 }
 
-/// The first listener that leads connections or datagrams to the pool.
-fn not_of_requests<'a>(draft: &'a Draft, pool: &Pool) -> Option<&'a Listener> {
+/// The first listener of such a protocol that leads to the pool.
+fn leads_to<'a>(
+    draft: &'a Draft,
+    pool: &Pool,
+    is_wanted: impl Fn(Protocol) -> bool,
+) -> Option<&'a Listener> {
     let pools = &draft.config.pools;
     let leads_here = |route: &&Route| pools_of(route, pools).contains(&pool.name.as_str());
     let routes = draft.config.routes.iter().filter(leads_here);
     let mut names = routes.flat_map(|route| &route.listeners);
     names.find_map(|name| {
         let mut listeners = draft.config.listeners.iter();
-        listeners.find(|own| own.name == *name && own.protocol != Protocol::Http)
+        listeners.find(|own| own.name == *name && is_wanted(own.protocol))
     })
 }

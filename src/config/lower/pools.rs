@@ -45,7 +45,13 @@ pub(super) fn lower(
                     value,
                     span: section.place("fallback"),
                 }),
-            limits: section.present(&["max_in_flight", "max_connections"]),
+            particular: section.present(&[
+                "fallback",
+                "max_in_flight",
+                "max_connections",
+                "passive",
+                "tls",
+            ]),
             has_check: check.value("type").is_some(),
             check_time: time.map(|value| value.span),
         });

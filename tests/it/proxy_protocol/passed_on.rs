@@ -1,11 +1,13 @@
 //! PROXY headers before bytes that are passed on.
 
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
+use serde_json::Value;
 
 use super::told::{Told, told};
 use super::{client_from, config, extension, v1, v2};
@@ -147,6 +149,46 @@ fn backends_are_told_of_tls_whose_bytes_are_passed_on() {
         seen.extension(0x20)
             .is_some_and(|ssl| ssl[0] == 1 && ssl.ends_with(b"TLSv1.3"))
     );
+}
+
+/// That weir has no socket for a client says nothing of the backend, whose other clients must not suffer from it.
+#[test]
+fn a_client_that_cannot_be_shown_is_no_fault_of_the_backend() {
+    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        println!("skipped: only root may bear the address of a client");
+        return;
+    }
+    let origin = Origin::start(|_| ());
+    for (protocol, status) in [("http", 503.into()), ("tcp", Value::Null)] {
+        let text = config(
+            "trusted_proxies = [\"127.0.0.1\"]",
+            &format!("protocol = \"{protocol}\"\nproxy_protocol = \"require\""),
+            "transparent = true\npassive = { consecutive_errors = 2, max_ejected = 1.0 }",
+            &[origin.address],
+        );
+        let weir = Weir::start(&text);
+        for _ in 0..5 {
+            let mut client = weir.client();
+            let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+            client.send(
+                [
+                    &v2("[2001:db8::7]:1", "[2001:db8::1]:443", &[]),
+                    &request[..],
+                ]
+                .concat(),
+            );
+            client.rest();
+        }
+        let line = weir.access(|line| line["error"] == "no_socket");
+        assert_eq!(line["status"], status, "{line}");
+        for metric in [
+            "weir_backend_ejections_total",
+            "weir_backend_connect_errors_total",
+        ] {
+            assert_eq!(weir.metric(metric, &[]), 0.0, "{protocol}: {metric}");
+        }
+    }
+    assert_eq!(origin.hits(), 0);
 }
 
 #[test]
