@@ -298,7 +298,7 @@ mod tests {
         let status = json!({
             "version": "0.1.0", "lifecycle": "ready", "generation": 3, "workers": 2, "uptime_seconds": 11_400,
             "last_reload": { "ok": false, "at": "2026-11-20T23:50:00.123Z", "error": "error[E0102]: no pool\n" },
-"listeners": [{ "name": "web", "protocol": "http", "addresses": ["0.0.0.0:80", "[::]:80"], "connections": 7 },
+        "listeners": [{ "name": "web", "protocol": "http", "addresses": ["0.0.0.0:80", "[::]:80"], "connections": 7 },
                           { "name": "dns", "protocol": "udp", "addresses": ["0.0.0.0:53"], "connections": 5 }],
             "pools": [{ "name": "was", "balancer": "round-robin", "checked": false,
                         "discovery": { "source": "dns was.internal:8080", "endpoints": 1, "failures": 3, "last_success": "2026-11-20T23:50:01.000Z", "problem": "no answer within 2s" },

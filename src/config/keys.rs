@@ -119,7 +119,7 @@ pub const KEYS: &[Key] = &[
         "Connections at once over all workers, above which accepting pauses; 0 means no limit."),
     row("listeners.*.max_connections_per_source", Kind::Count { min: 0, max: 1_000_000 }, Is("0"), NewConnections, "100",
         "The same for each IPv4 address and each IPv6 /64; what comes above it is closed at once. Connections of trusted proxies do not count. 0 means no limit."),
-    row("listeners.*.max_flows", Kind::Count { min: 1, max: 10_000_000 }, Is("65536"), Instant, "20000",
+    row("listeners.*.max_flows", Kind::Count { min: 1, max: 10_000_000 }, Is("10000"), Instant, "20000",
         "Clients of a udp listener, each address and port of them, that are served at once over all workers; one more ends the flow of another, at first of those that may be made up. Each holds a socket and, unless the pool is `transparent`, a port; half of weir's open files and of the host's ports (net.ipv4.ip_local_port_range) are left to others."),
     row("listeners.*.allow", Kind::List(&NETWORK), Means("everybody who is not denied"), Instant, "[\"10.0.0.0/8\", \"2001:db8::/32\"]",
         "Networks and addresses that may connect; nobody else may then. A trusted proxy may connect, and each of its requests is judged by the client's address."),

@@ -79,7 +79,7 @@ fn an_admin_address_in_use_is_told_with_the_way_to_find_its_user() {
     let port = taken.port();
     until("the reason", || {
         let said = weir.stderr();
-        let hint = format!("ss -ltnp 'sport = :{port}'");
+        let hint = format!("ss -ltunp 'sport = :{port}'");
         (said.contains(&taken.to_string()) && said.contains(&hint)).then_some(())
     });
 }

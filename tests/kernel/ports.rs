@@ -22,7 +22,7 @@ pub fn ports(directory: &Path) {
     let _backends = network.backends();
     let weir = network.weir("weir1", &configuration(directory));
     let said = weir.tail(20);
-    let wanted = "listener dns: at most 50 flows, for want of ports (net.ipv4.ip_local_port_range); max_flows is 65536";
+    let wanted = "listener dns: at most 50 flows, for want of ports (net.ipv4.ip_local_port_range); max_flows is 10000";
     assert!(said.contains(wanted), "{said}");
 
     let holder = network.cast("weir1", "holder", &["holder"]);
