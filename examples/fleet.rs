@@ -34,6 +34,8 @@ const CONFIG: &str = include_str!("fleet/weir.toml");
 /// Visitors that click by themselves, and the time between two clicks of all.
 const CROWD: usize = 12;
 const PAUSE: Duration = Duration::from_millis(40);
+/// Every so many clicks somebody new comes in the place of who would click. It shares no divisor with the crowd, so that everybody's turn comes.
+const STAY: usize = 13;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -176,12 +178,15 @@ fn introduce(fleet: &Fleet) {
     );
 }
 
-/// Visitors that view the page until weir ends. What is worth knowing is printed: who moved to another server, and new errors.
+/// Visitors that view the page until weir ends, somebody new among them twice a second. What is worth knowing is printed: who moved to another server, and new errors.
 fn crowd(web: SocketAddr) {
     let mut visitors: Vec<Visitor> = (0..CROWD).map(|_| Visitor::new(web)).collect();
     let mut last_error = String::new();
-    for number in (0..CROWD).cycle() {
+    for (click, number) in (0..CROWD).cycle().enumerate() {
         let visitor = &mut visitors[number];
+        if click % STAY == STAY - 1 {
+            *visitor = Visitor::new(web);
+        }
         match visitor.view() {
             Ok(None) => {}
             Ok(Some(before)) => {

@@ -253,8 +253,8 @@ impl Worker {
             }
             Bound::Datagram(socket) => {
                 let driver = udp::Driver::new(socket, self.workers, view, local.clone())?;
+                local.counts.set_drivers(local.counts.drivers() + 1);
                 tokio::task::spawn_local(async move {
-                    local.counts.set_drivers(local.counts.drivers() + 1);
                     driver.serve().await;
                     local.counts.set_drivers(local.counts.drivers() - 1);
                 });

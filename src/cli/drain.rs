@@ -69,6 +69,8 @@ fn await_end(client: &Client, target: &Meant, end: Option<Instant>) -> Result<St
 struct Left {
     sessions: u64,
     expire_seconds: Option<u64>,
+    /// For so long sessions may turn up that weir does not know, because it was started since.
+    unseen_seconds: Option<u64>,
     in_flight: u64,
     upgraded: u64,
     /// Of a listener or weir as a whole, which are counted by nothing else.
@@ -84,9 +86,11 @@ impl PartialEq for Left {
                 in_flight,
                 upgraded,
                 connections,
+                unseen_seconds,
                 ..
             } = *left;
-            (sessions, in_flight, upgraded, connections)
+            let are_unseen = unseen_seconds.is_some();
+            (sessions, in_flight, upgraded, connections, are_unseen)
         };
         counts(self) == counts(other)
     }
@@ -105,16 +109,22 @@ impl fmt::Display for Left {
             (self.upgraded > 0).then_some(upgraded),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
-        match &*parts {
-            [] => to.write_str("no live session, nothing in flight"),
-            some => to.write_str(&some.join(", ")),
+        match (&*parts, self.unseen_seconds) {
+            ([], None) => to.write_str("no live session, nothing in flight"),
+            ([], Some(seconds)) => write!(
+                to,
+                "no live session is known, but weir was started since, and clients that rest may have some for {} more",
+                time(seconds)
+            ),
+            (some, _) => to.write_str(&some.join(", ")),
         }
     }
 }
 
 impl Left {
     fn is_nothing(self) -> bool {
-        self.sessions + self.in_flight + self.upgraded + self.connections.unwrap_or(0) == 0
+        let open = self.sessions + self.in_flight + self.upgraded + self.connections.unwrap_or(0);
+        open == 0 && self.unseen_seconds.is_none()
     }
 
     /// When the sessions will have ended by themselves.
@@ -161,6 +171,7 @@ fn look_at_backend(status: &Value, target: &Target) -> Result<Left, String> {
     Ok(Left {
         sessions: count("sessions_held")?,
         expire_seconds: backend["sessions_expire_seconds"].as_u64(),
+        unseen_seconds: backend["sessions_unseen_seconds"].as_u64(),
         in_flight: count("in_flight")?,
         upgraded: count("upgraded")?,
         connections: None,
@@ -202,6 +213,14 @@ mod tests {
             assert_eq!(left.expiry(), ", the last session expires in 1m1s");
             assert!(!left.is_nothing());
         }
+        let mut later = status("was2", "drain");
+        later["pools"][1]["backends"][0] = json!({ "name": "was2", "state": "drain", "in_flight": 0, "upgraded": 0,
+            "sessions_held": 0, "sessions_unseen_seconds": 61 });
+        let left = look(&later, &target).unwrap();
+        assert!(
+            !left.is_nothing() && left.to_string().ends_with("for 1m1s more"),
+            "{left}"
+        );
         let ready = look(&status("was2", "ready"), &target).unwrap_err();
         assert_eq!(ready, "was/was2 was set to ready meanwhile");
         let gone = look(&status("was3", "drain"), &target).unwrap_err();

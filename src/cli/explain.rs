@@ -18,7 +18,7 @@ const SHOWN: usize = 8;
 /// A request as it would come; or a connection, or a datagram, that a tcp or udp listener passes on.
 #[derive(Args)]
 pub struct Request {
-    /// The URL of a request; a path alone is asked for on localhost.
+    /// The URL of a request; a path alone is asked for on localhost. `--listener` of a tcp or udp listener takes its place.
     #[arg(required_unless_present = "listener")]
     url: Option<String>,
     /// Its method; default: GET.
@@ -38,7 +38,8 @@ pub struct Request {
     /// The client's address; default: 127.0.0.1.
     #[arg(long, value_name = "ADDRESS")]
     client: Option<IpAddr>,
-    /// The listener that it comes to; of a request, by default the first that has the port of the URL, else the first.
+    /// The listener that it comes to; of a request, by default the first that has the port of the URL, else the first. Without a URL:
+    /// the tcp or udp listener that passes a connection or a datagram on.
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
     /// The name that the client of a tcp listener asks for within TLS (SNI).

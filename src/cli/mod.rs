@@ -3,6 +3,7 @@
 //! The walk goes on in `run.rs`, which starts the proxy; each other command has its own file.
 
 mod admin_client;
+mod advice;
 mod backend_state;
 mod check;
 mod diff;
@@ -53,10 +54,11 @@ enum Command {
     Diff(AdminAddress),
     /// Tell where a running weir would send a request, and why: route, client, backend.
     ///
-    /// Nothing is sent and nothing changes. Where several backends may take a new client, it tells them and the balancer that
-    /// chooses. Cookies are told to weir's admin address and to nobody else; they appear in no log.
+    /// Nothing is sent and nothing changes. A tcp or udp listener has no URL: `--listener NAME` takes its place. Where several backends may
+    /// take a new client, it tells them and the balancer that chooses. Cookies are told to weir's admin address and to nobody else; they appear in no log.
     Explain(explain::Request),
     /// Show what a running weir serves, and the state of its backends.
+    #[command(after_long_help = status::COLUMNS_TOLD)]
     Status {
         #[command(flatten)]
         address: AdminAddress,
@@ -134,7 +136,10 @@ pub struct ConfigFile {
 
 /// Does what the arguments of the process ask for. Prints a usage message and ends the process when they make no sense.
 pub fn main() -> ExitCode {
-    match Arguments::parse().command {
+    let arguments = Arguments::try_parse();
+    let arguments =
+        arguments.unwrap_or_else(|error| advice::advised(error, Arguments::command()).exit());
+    match arguments.command {
         Command::Run(file) => run::run(&file.config),
         Command::Check(file) => check::check(&file.config),
         Command::Diff(address) => diff::diff(&address),

@@ -24,6 +24,24 @@ const COLUMNS: [(&str, &str, bool); 11] = [
     ("FAILED", "/connections/failed", true),
 ];
 
+/// What the page says, for `--help` and the manual page.
+pub const COLUMNS_TOLD: &str = "\
+A listener is shown with its open connections, one of udp with its flows: a flow is a client
+that is not silent. A backend is shown with what is there now, and, from NEW on, with what
+was since weir started:
+
+  SOURCE     who names it: `config`, the file, or the kind of discovery
+  WEIGHT     its share of new clients beside those of the others
+  STATE      `up`, `down`, `unknown` (not checked yet), `ejected`, `drain` or `maint`
+  IN FLIGHT  requests under way there, open tcp connections and udp flows
+  UPGRADED   WebSockets and other upgraded connections that are open
+  SESSIONS   live sessions; `-` where no route to the pool is sticky
+  NEW        requests sent on a new connection, tcp connections and udp flows
+  REUSED     requests sent on a connection that was kept
+  FAILED     attempts to connect that failed
+
+`--json` has more.";
+
 /// Succeeds when weir is ready; else says why it is not.
 pub fn ready(address: &AdminAddress) -> ExitCode {
     let answer = address.stranger().get("/readyz");
@@ -67,10 +85,16 @@ fn page(status: &Value) -> String {
     page.push('\n');
     for listener in each(&status["listeners"]) {
         let addresses: Vec<String> = each(&listener["addresses"]).map(text).collect();
+        let protocol = text(&listener["protocol"]);
+        // Where nothing is connected.
+        let open = if protocol == "udp" {
+            "flows"
+        } else {
+            "connections"
+        };
         page += &format!(
-            "listener {} ({}) on {}: {} connections\n",
+            "listener {} ({protocol}) on {}: {} {open}\n",
             text(&listener["name"]),
-            text(&listener["protocol"]),
             addresses.join(", "),
             listener["connections"],
         );
@@ -249,6 +273,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_column_is_explained() {
+        for (title, ..) in &COLUMNS[2..] {
+            let line = format!("\n  {title} ");
+            assert!(COLUMNS_TOLD.contains(&line), "{title}");
+        }
+    }
+
+    #[test]
     fn a_page_shows_what_matters() {
         let backend = |name: &str, effective: &str, reused: u64| {
             json!({
@@ -266,7 +298,8 @@ mod tests {
         let status = json!({
             "version": "0.1.0", "lifecycle": "ready", "generation": 3, "workers": 2, "uptime_seconds": 11_400,
             "last_reload": { "ok": false, "at": "2026-11-20T23:50:00.123Z", "error": "error[E0102]: no pool\n" },
-            "listeners": [{ "name": "web", "protocol": "http", "addresses": ["0.0.0.0:80", "[::]:80"], "connections": 7 }],
+        "listeners": [{ "name": "web", "protocol": "http", "addresses": ["0.0.0.0:80", "[::]:80"], "connections": 7 },
+                          { "name": "dns", "protocol": "udp", "addresses": ["0.0.0.0:53"], "connections": 5 }],
             "pools": [{ "name": "was", "balancer": "round-robin", "checked": false,
                         "discovery": { "source": "dns was.internal:8080", "endpoints": 1, "failures": 3, "last_success": "2026-11-20T23:50:01.000Z", "problem": "no answer within 2s" },
                         "backends": [backend("was1", "up", 1200), drained] }],
@@ -277,6 +310,7 @@ the reload at 2026-11-20T23:50:00.123Z was refused:
   error[E0102]: no pool
 
 listener web (http) on 0.0.0.0:80, [::]:80: 7 connections
+listener dns (udp) on 0.0.0.0:53: 5 flows
 
 pool was (round-robin, not checked)
   from dns was.internal:8080: 1 backends, last good at 2026-11-20T23:50:01.000Z

@@ -168,7 +168,7 @@ impl Diagnostics {
             .any(|found| (found.code, &found.message) == (other.code, &other.message))
     }
 
-    /// One line a problem, `file:line:col: error[E0102]: message`, for logs and the API; at most 100.
+    /// One line a problem, `file:line:col: error[E0102]: message (help)`, for logs and the API; at most 100.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.list
             .iter()

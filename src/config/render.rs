@@ -32,7 +32,7 @@ pub(super) fn all(file: &str, text: &str, list: &[Diagnostic], colour: bool) -> 
     out
 }
 
-/// `file:line:col: error[E0102]: message`.
+/// `file:line:col: error[E0102]: message (help)`.
 pub(super) fn one_line(file: &str, text: &str, found: &Diagnostic) -> String {
     let place = match found.labels.first() {
         Some(label) => {
@@ -41,8 +41,9 @@ pub(super) fn one_line(file: &str, text: &str, found: &Diagnostic) -> String {
         }
         None => file.to_owned(),
     };
-    let kind = kind(found);
-    format!("{place}: {kind}[{}]: {}", found.code.text(), found.message)
+    let (kind, code) = (kind(found), found.code.text());
+    let help = (found.help.as_ref()).map_or_else(String::new, |help| format!(" ({help})"));
+    format!("{place}: {kind}[{code}]: {}{help}", found.message)
 }
 
 fn kind(found: &Diagnostic) -> &'static str {

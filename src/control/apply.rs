@@ -3,6 +3,9 @@
 //! The walk goes on in `supervisor.rs`, which tells the workers.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::access_log_writer::{Place, Writer};
 use super::certificates::{self, Material};
@@ -16,7 +19,10 @@ use crate::metrics::rows::Budget;
 use crate::net::transparent;
 use crate::policy::persist::token::Secrets;
 use crate::state::compile::compile;
-use crate::state::snapshot::Snapshot;
+use crate::state::snapshot::{ListenerKey, ProtocolKey, Snapshot};
+
+/// How long sockets of datagrams that were let go of are waited for: a second for the answers, and a little.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// A generation that only has to be published.
 #[derive(Debug)]
@@ -74,6 +80,18 @@ pub fn prepare(
 }
 
 impl Running {
+    /// Where the configuration needs sockets of datagrams that are not open, waits until those that were let go of are closed, a moment at
+    /// most: the last answers may still leave from the same address, and what clients send would be shared with who reads no more.
+    pub async fn make_room(&self, config: &Config, drains: &Drains) {
+        let is_datagrams = |key: ListenerKey| key.protocol == ProtocolKey::Datagram;
+        let mut missing = self.sockets.missing(config, drains);
+        if missing.any(|(key, _)| is_datagrams(key)) {
+            let open = self.sockets.iter().filter(|(key, _)| is_datagrams(*key));
+            let closed = self.workers.drivers_down_to(open.count());
+            let _ = timeout(LAST_ANSWERS, closed).await;
+        }
+    }
+
     /// Puts the generation in place of the one before. From here on probes of removed backends are gone and those of new
     /// ones run; what is open on the old generation ends by itself.
     pub fn commit(&mut self, prepared: Prepared) -> Adoption {

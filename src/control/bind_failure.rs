@@ -10,7 +10,7 @@ pub fn explain(who: &str, address: SocketAddr, error: &io::Error) -> String {
     let port = address.port();
     let fix = match error.kind() {
         io::ErrorKind::AddrInUse => format!(
-            "another process listens there; stop it (`ss -ltnp 'sport = :{port}'` shows it) \
+            "another process listens there; stop it (`ss -ltunp 'sport = :{port}'` shows it) \
              or give {who} another address"
         ),
         io::ErrorKind::PermissionDenied => format!(

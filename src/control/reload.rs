@@ -131,6 +131,7 @@ impl Reloader {
             let workers = self.running.workers.count();
             let (config, secrets) = (config.clone(), secrets.as_ref());
             let (previous, drains) = (Some(&*previous), self.overrides.drains());
+            self.running.make_room(&config, &drains).await;
             let sockets = (&self.running.sockets, &drains);
             Some(apply::prepare(
                 config, secrets, &material, previous, sockets, workers,
@@ -151,9 +152,13 @@ impl Reloader {
             }
             overruled = self.overrides.overruled(&snapshot, Some(&previous));
         }
-        report(cause, self.current.borrow().generation, &summary);
+        self.report(cause, &summary);
+        let level = match cost.sessions_lost {
+            0 => log::Level::Info,
+            _ => log::Level::Warn,
+        };
         for line in cost.lines() {
-            log::info!("reload:   {line}");
+            log::log!(level, "reload:   {line}");
         }
         let mut warnings = self.warn(loaded.warnings.without_advice(), &config, &previous.config);
         for line in overruled {
@@ -205,6 +210,7 @@ impl Reloader {
         if changed {
             let (config, secrets) = (previous.config.clone(), self.secrets.as_ref());
             let workers = self.running.workers.count();
+            self.running.make_room(&config, &drains).await;
             let sockets = (&self.running.sockets, &drains);
             let prepared = apply::prepare(
                 config,
@@ -317,6 +323,21 @@ impl Reloader {
         warnings
     }
 
+    /// Says what the file changed.
+    fn report(&self, cause: Cause, summary: &str) {
+        let generation = self.current.borrow().generation;
+        let was_refused = self.status.borrow().refusal.is_some();
+        match (summary, cause) {
+            ("", _) if was_refused => {
+                log::info!("reload: the file is again as generation {generation} serves it");
+            }
+            // A file that was written again as it was is no news, unless someone asked.
+            ("", Cause::File) => log::debug!("reload: nothing changed"),
+            ("", Cause::Signal | Cause::Request) => log::info!("reload: nothing changed"),
+            _ => log::info!("reload: generation {generation}: {summary}"),
+        }
+    }
+
     fn succeed(&self, summary: String, warnings: Vec<String>, report: Report) -> Reloaded {
         let generation = self.current.borrow().generation;
         self.status.send_replace(ReloadStatus {
@@ -388,15 +409,6 @@ fn add(summary: &mut String, what: &str) {
         summary.push_str("; ");
     }
     summary.push_str(what);
-}
-
-fn report(cause: Cause, generation: u64, summary: &str) {
-    match (summary, cause) {
-        // A file that was written again as it was is no news, unless someone asked.
-        ("", Cause::File) => log::debug!("reload: nothing changed"),
-        ("", Cause::Signal | Cause::Request) => log::info!("reload: nothing changed"),
-        _ => log::info!("reload: generation {generation}: {summary}"),
-    }
 }
 
 #[cfg(test)]

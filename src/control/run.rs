@@ -393,6 +393,7 @@ impl Begun {
         let admin = admin::Prepared::new(&config.admin, None, given);
         let admin = admin.map_err(|error| error.to_string())?;
         let first = prepared.snapshot.clone();
+        sessions::follow(&first);
         greet(&first, workers);
         overrides.start(&first).await;
         inheritance.inform(&first);

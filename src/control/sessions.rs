@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::config::model::AdminState;
+use crate::control::state_dir::has_served;
 use crate::policy::balance::BackendIndex;
 use crate::policy::health::Health;
 use crate::state::live_sessions::LiveSessions;
@@ -25,6 +26,14 @@ pub async fn sweep(current: watch::Receiver<Arc<Snapshot>>) {
         let pools = snapshot.pools.iter();
         let tables = pools.filter_map(|pool| pool.sessions.as_ref());
         tables.for_each(|sessions| sessions.sweep(clock::now()));
+    }
+}
+
+/// Tells the tables of a first generation when another weir served before: clients may have sessions that they do not know.
+pub fn follow(first: &Snapshot) {
+    let tables = first.pools.iter().filter_map(|pool| pool.sessions.as_ref());
+    if tables.clone().any(LiveSessions::is_local) && has_served(&first.config.state_dir) {
+        tables.for_each(LiveSessions::follow);
     }
 }
 

@@ -59,13 +59,17 @@ impl Sockets {
     /// Every socket that cannot be bound, a line each.
     pub fn open(&self, config: &Config, drains: &Drains, workers: usize) -> Result<Opened, String> {
         let (mut opened, mut complaints) = (Opened::new(workers), Vec::new());
-        for (key, name) in diff::sockets(config) {
-            if self.open.contains_key(&key) || drains.includes(name) {
-                continue;
-            }
+        for (key, name) in self.missing(config, drains) {
             let added = self
                 .obtain(key, workers)
                 .and_then(|sockets| opened.add(key, sockets));
+            if added.is_ok() && !listener::is_here(key.address.ip()) {
+                let ip = key.address.ip();
+                log::info!(
+                    "listener {name}: {ip} is no address of this machine now: nobody comes to {} until it is",
+                    key.address
+                );
+            }
             if let Err(error) = added {
                 complaints.push(explain(&format!("listener {name}"), key.address, &error));
             }
@@ -74,6 +78,16 @@ impl Sockets {
             return Ok(opened);
         }
         Err(complaints.join("\n"))
+    }
+
+    /// What the configuration needs and is not open, each with the name of its listener.
+    pub fn missing<'a>(
+        &'a self,
+        config: &'a Config,
+        drains: &'a Drains,
+    ) -> impl Iterator<Item = (ListenerKey, &'a str)> {
+        diff::sockets(config)
+            .filter(|(key, name)| !self.open.contains_key(key) && !drains.includes(name))
     }
 
     fn obtain(&self, key: ListenerKey, workers: usize) -> io::Result<Vec<Bound>> {

@@ -35,6 +35,16 @@ pub fn write(
     written
 }
 
+/// Whether a weir served with this directory before, which is written down in it. Where nothing can be, none did as far as is known.
+pub fn has_served(directory: &Path) -> bool {
+    let mark = directory.join("served");
+    let is_known = mark.exists();
+    if !is_known && let Err(error) = replace(&mark, "") {
+        log::debug!("{}: {error}", mark.display());
+    }
+    is_known
+}
+
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);

@@ -105,13 +105,24 @@ impl Supervisor {
     /// Waits until no client connection is open and no datagram is waited for, at two looks in a row: what was accepted last may not be
     /// counted yet.
     pub async fn idle(&self) {
-        let drivers = |worker: &Handle| worker.counts.drivers();
         let mut calm = 0;
         while calm < 2 {
             sleep(LOOK).await;
-            let is_idle = self.open() + self.workers.iter().map(drivers).sum::<usize>() == 0;
+            let is_idle = self.open() + self.drivers() == 0;
             calm = if is_idle { calm + 1 } else { 0 };
         }
+    }
+
+    /// Waits until the workers serve no more than so many sockets of datagrams.
+    pub async fn drivers_down_to(&self, sockets: usize) {
+        while self.drivers() > sockets {
+            sleep(LOOK).await;
+        }
+    }
+
+    fn drivers(&self) -> usize {
+        let drivers = |worker: &Handle| worker.counts.drivers();
+        self.workers.iter().map(drivers).sum()
     }
 
     /// Ends the threads, and waits a moment for them so that what they buffered is handed over.

@@ -13,7 +13,7 @@ use super::flow::{FlowKey, Rules};
 use crate::clock;
 use crate::config::model::{Protocol, ProxyProtocol};
 use crate::metrics::datagrams::{DatagramCounts, Lost};
-use crate::net::descriptors;
+use crate::net::{descriptors, ports};
 use crate::policy::balance::BackendIndex;
 use crate::policy::facts::Facts;
 use crate::policy::persist::Stickiness;
@@ -34,6 +34,8 @@ pub(super) struct Aim {
     route: Option<usize>,
     rules: Rules,
     most: usize,
+    /// What there was room for, and what the file allows, at the last turn: it is told once.
+    bounds: (usize, usize),
     introduces: bool,
     introduced: ProxyProtocol,
     /// By the ordinal of the backend.
@@ -76,6 +78,7 @@ impl Aim {
                 replies: None,
             },
             most: 1,
+            bounds: (0, 0),
             introduces: false,
             introduced: ProxyProtocol::Off,
             targets: Vec::new(),
@@ -180,18 +183,31 @@ impl Aim {
         self.judge(generation);
     }
 
-    /// How many flows a socket of the listener may have: its part of what the file says. All of them together leave half of the
-    /// process's descriptors to others.
-    fn most_of(&self, snapshot: &Snapshot, listener: usize, local: &Local) -> usize {
+    /// How many flows a socket of the listener may have: its part of what the file says. All of them together leave half of the process's
+    /// descriptors to others, and half of the host's ports; those that bear their clients' addresses need none of these.
+    fn most_of(&mut self, snapshot: &Snapshot, listener: usize, local: &Local) -> usize {
         let own = &snapshot.listeners[listener];
         let is_datagrams = |own: &&Listener| own.protocol == Protocol::Udp;
         let all = snapshot.listeners.iter().filter(is_datagrams);
         let sockets: usize = all.map(|one| one.keys.len()).sum();
-        let descriptors = usize::try_from(descriptors::limit() / 2).unwrap_or(usize::MAX);
-        let there_are = descriptors / sockets.max(1) * own.keys.len();
-        if there_are < own.max_flows && local.index == 0 {
+        let part = |of_all: u64| {
+            let half = usize::try_from(of_all / 2).unwrap_or(usize::MAX);
+            half / sockets.max(1) * own.keys.len()
+        };
+        let pool = |route: usize| &snapshot.pools[snapshot.routes[route].pool];
+        let ports = match self.route.is_some_and(|route| pool(route).transparent) {
+            true => usize::MAX,
+            false => part(ports::given()),
+        };
+        let (there_are, want) = match part(descriptors::limit()) {
+            files if files <= ports => (files, "open files"),
+            _ => (ports, "ports (net.ipv4.ip_local_port_range)"),
+        };
+        let bounds = (there_are, own.max_flows);
+        let is_new = std::mem::replace(&mut self.bounds, bounds) != bounds;
+        if is_new && there_are < own.max_flows && local.index == 0 {
             log::warn!(
-                "listener {}: at most {there_are} flows, for want of open files; max_flows is {}",
+                "listener {}: at most {there_are} flows, for want of {want}; max_flows is {}",
                 own.name,
                 own.max_flows
             );

@@ -243,24 +243,20 @@ impl<T> Flows<T> {
 
     /// Ends a flow that was silent for as long as it may, if there is one; to be asked until there is none.
     pub fn expire(&mut self, now: Instant) -> Option<Ended<T>> {
-        self.expire_after(self.rules.idle, now)
+        let idle = self.rules.idle;
+        self.end_first(now, |standing, silent| match standing {
+            Standing::Done => (silent >= idle.min(LINGER)).then_some(End::Answered),
+            _ => (silent >= idle).then_some(End::Idle),
+        })
     }
 
-    /// The same, for flows that were silent for so long.
-    pub fn expire_after(&mut self, idle: Duration, now: Instant) -> Option<Ended<T>> {
-        for standing in STANDINGS {
-            let (most, end) = match standing {
-                Standing::Done => (idle.min(LINGER), End::Answered),
-                _ => (idle, End::Idle),
-            };
-            let is_over = |flow: &Flow<T>| now.saturating_duration_since(flow.last) >= most;
-            if let Some(first) = self.first(standing)
-                && (self.table.get(first)).is_some_and(|(_, flow)| is_over(flow))
-            {
-                return self.take(first, end);
-            }
-        }
-        None
+    /// The same where clients are not heard any more: ends a flow that has all of its answers, or was silent for so long that none is on
+    /// its way.
+    pub fn conclude(&mut self, now: Instant) -> Option<Ended<T>> {
+        let most = self.rules.idle.min(LINGER);
+        self.end_first(now, |standing, silent| {
+            (standing == Standing::Done || silent >= most).then_some(End::Closed)
+        })
     }
 
     /// Ends the flow that is missed least.
@@ -287,6 +283,23 @@ impl<T> Flows<T> {
             .iter()
             .find_map(|&standing| self.first(standing))?;
         self.take(first, End::Closed)
+    }
+
+    /// Ends a flow of which its standing and its silence are a reason.
+    fn end_first(
+        &mut self,
+        now: Instant,
+        reason: impl Fn(Standing, Duration) -> Option<End>,
+    ) -> Option<Ended<T>> {
+        for standing in STANDINGS {
+            if let Some(place) = self.first(standing)
+                && let Some((_, flow)) = self.table.get(place)
+                && let Some(end) = reason(standing, now.saturating_duration_since(flow.last))
+            {
+                return self.take(place, end);
+            }
+        }
+        None
     }
 
     /// The flow of a standing that was silent for longest.
@@ -413,6 +426,24 @@ mod tests {
         flows.answered(id, 2, 5, start + LINGER * 2);
         let ended = flows.expire(start + LINGER * 3);
         assert_eq!(ended.map(|ended| ended.end), Some(End::Answered));
+    }
+
+    #[test]
+    fn where_clients_are_not_heard_only_awaited_answers_are_waited_for() {
+        let start = Instant::now();
+        let rules = Rules {
+            replies: Some(1),
+            ..RULES
+        };
+        let mut flows = Flows::new(10, rules);
+        let done = send(&mut flows, 1, start);
+        flows.answered(done, 1, 5, start);
+        let awaited = send(&mut flows, 2, start);
+        let mut conclude = |now| flows.conclude(now).map(|ended| (ended.value, ended.end));
+        assert_eq!(conclude(start), Some((1, End::Closed)));
+        assert_eq!(conclude(start + LINGER / 2), None);
+        assert_eq!(conclude(start + LINGER), Some((2, End::Closed)));
+        assert_eq!(flows.get(awaited), None);
     }
 
     /// The backend answers everybody, so that only who comes back can be told from who was made up.

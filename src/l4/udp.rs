@@ -38,6 +38,9 @@ const TURNS: usize = 8;
 /// How often it looks for flows that were silent for long enough.
 const SWEEP: Duration = Duration::from_millis(500);
 
+/// The same while it closes.
+const LAST_SWEEP: Duration = Duration::from_millis(100);
+
 /// The datagrams of one listening socket.
 pub struct Driver {
     socket: tokio::net::UdpSocket,
@@ -51,6 +54,8 @@ pub struct Driver {
     memory: Memory,
     timer: Timer,
     is_set: bool,
+    /// Since when nothing is taken from clients, because the listener closed.
+    closed: Option<Instant>,
     view: Rc<ListenerView>,
     local: Rc<Local>,
 }
@@ -88,6 +93,7 @@ impl Driver {
             },
             timer: local.wheel.timer(),
             is_set: false,
+            closed: None,
             view,
             local,
         })
@@ -107,19 +113,16 @@ impl Driver {
         self.keep_time(cx, clock::now());
         for _ in 0..ROUNDS {
             let now = clock::now();
-            // What clients send is for whoever took over.
-            let sent = match self.view.is_handed_over() {
-                true => Poll::Pending,
-                false => self.poll_clients(cx, now),
+            let sent = match self.closed {
+                Some(_) => Poll::Pending,
+                None => self.poll_clients(cx, now),
             };
             let answered = self.poll_backends(cx, now);
+            if self.closed.is_some() && self.flows.is_empty() {
+                return Poll::Ready(true);
+            }
             if sent.is_pending() && answered.is_pending() {
-                let is_over = self.view.has_ended() && self.flows.is_empty();
-                return if is_over {
-                    Poll::Ready(true)
-                } else {
-                    Poll::Pending
-                };
+                return Poll::Pending;
             }
         }
         Poll::Ready(false)
@@ -140,24 +143,52 @@ impl Driver {
 
     /// Ends what was silent for long enough, now and then.
     fn keep_time(&mut self, cx: &mut Context<'_>, now: Instant) {
+        if self.closed.is_none() && self.view.has_ended() {
+            self.close(now);
+        }
         let is_due = !std::mem::replace(&mut self.is_set, true) || self.timer.has_fired();
-        if is_due || self.view.has_ended() {
+        if is_due || self.closed.is_some() {
             self.sweep(now);
-            self.timer.set(cx, SWEEP);
+            let next = self.closed.map_or(SWEEP, |_| LAST_SWEEP);
+            self.timer.set(cx, next);
         }
     }
 
-    /// A flow of a listener that is closed has no time but for the answers that are on their way.
-    fn sweep(&mut self, now: Instant) {
-        let idle = match self.view.has_ended() {
-            true => self.aim.rules().idle.min(LINGER),
-            false => self.aim.rules().idle,
+    /// Takes what clients have sent so far, and nothing from then on; where another process does that, it takes the rest, too.
+    fn close(&mut self, now: Instant) {
+        self.closed = Some(now);
+        let rounds = if self.view.is_handed_over() {
+            0
+        } else {
+            ROUNDS
         };
-        while let Some(mut ended) = self.flows.expire_after(idle, now) {
-            if self.view.has_ended() {
-                ended.end = End::Closed;
+        for _ in 0..rounds {
+            self.memory.batch.clear();
+            // The runtime may not have heard yet of what has come.
+            let read = self.memory.batch.receive(&self.socket, MAX_DATAGRAMS);
+            self.pass_on(now);
+            if !matches!(read, Ok(MAX_DATAGRAMS)) {
+                return;
             }
-            self.note(Some(ended));
+        }
+    }
+
+    /// A flow of a listener that is closed has no time but for the answers that are on their way. Those that never end must not keep its
+    /// address from others; where another process has that, they have the time that everything has.
+    fn sweep(&mut self, now: Instant) {
+        let is_late = |closed| now.saturating_duration_since(closed) >= LINGER;
+        loop {
+            let ended = match self.closed {
+                None => self.flows.expire(now),
+                Some(closed) if is_late(closed) && !self.view.is_handed_over() => {
+                    self.flows.close_any()
+                }
+                Some(_) => self.flows.conclude(now),
+            };
+            if ended.is_none() {
+                return;
+            }
+            self.note(ended);
         }
     }
 
@@ -186,6 +217,12 @@ impl Driver {
         }
         // Where more may wait, the runtime does not come to look at the sockets of backends for long: their answers would be lost there.
         self.unread |= self.memory.batch.received().len() == MAX_DATAGRAMS;
+        self.pass_on(now);
+        Poll::Ready(())
+    }
+
+    /// Sends what was read from clients to backends.
+    fn pass_on(&mut self, now: Instant) {
         if self.aim.introduced() != ProxyProtocol::Off {
             self.introduce();
         }
@@ -196,7 +233,6 @@ impl Driver {
             first = run.end;
             self.forward(run, now);
         }
-        Poll::Ready(())
     }
 
     /// Sees for whom proxies sent what has come.
@@ -294,9 +330,6 @@ impl Driver {
             let ended = self.flows.close(id, End::Moved);
             self.note(ended);
         }
-        if self.view.has_ended() {
-            return Err(Lost::Closing);
-        }
         self.aim.admit(&self.view, key.client().ip(), now)?;
         self.begin(key, place, now)
     }
@@ -324,13 +357,18 @@ impl Driver {
                 }
                 connected => connected,
             };
-            let Ok(socket) = connected else {
-                let counts = target.live.connections(self.local.index);
-                counts.failed.increment();
-                if !self.aim.avoid(&target, now) {
-                    return Err(Lost::NoSocket);
+            let socket = match connected {
+                Ok(socket) => socket,
+                // That is no fault of the backend, and no other one would do better.
+                Err(error) if is_short(&error) => return Err(Lost::NoSocket),
+                Err(_) => {
+                    let counts = target.live.connections(self.local.index);
+                    counts.failed.increment();
+                    if !self.aim.avoid(&target, now) {
+                        return Err(Lost::NoSocket);
+                    }
+                    continue;
                 }
-                continue;
             };
             let introduction = (self.aim.introduces()).then(|| self.introduction(&key, place));
             let (view, local) = (&self.view, &self.local);

@@ -75,8 +75,6 @@ pub enum Lost {
     NoBackend,
     /// weir had no socket for its flow.
     NoSocket,
-    /// The listener closes, and takes no new flows.
-    Closing,
     /// The system did not take it for the backend.
     Backend,
     /// The system did not take it for the client.
@@ -87,11 +85,10 @@ pub enum Lost {
 
 impl Lost {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Lost; 7] = [
+    pub const ALL: [Lost; 6] = [
         Lost::Denied,
         Lost::NoBackend,
         Lost::NoSocket,
-        Lost::Closing,
         Lost::Backend,
         Lost::Client,
         Lost::ProxyHeader,
@@ -103,7 +100,6 @@ impl Lost {
             Lost::Denied => "denied",
             Lost::NoBackend => "no_backend",
             Lost::NoSocket => "no_socket",
-            Lost::Closing => "closing",
             Lost::Backend => "backend_full",
             Lost::Client => "client_full",
             Lost::ProxyHeader => "proxy_header",

@@ -3,7 +3,7 @@
 //! The walk goes on in `worker.rs`, which accepts.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -65,6 +65,12 @@ pub fn bind_beside_own(address: SocketAddr, workers: usize) -> io::Result<Vec<Tc
             Ok(socket.into())
         })
         .collect()
+}
+
+/// Whether the machine has the address now, so that something can arrive there. A virtual IP may be elsewhere.
+pub fn is_here(ip: IpAddr) -> bool {
+    // A socket that must not be bound to what is not here tells; of datagrams, which take no port from anybody who listens.
+    !matches!(UdpSocket::bind((ip, 0)), Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
 fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {

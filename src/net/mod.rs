@@ -11,6 +11,7 @@ pub mod handover;
 pub mod inherited;
 pub mod introduction;
 pub mod listener;
+pub mod ports;
 pub mod proxy_protocol;
 pub mod relay;
 pub mod room;

@@ -214,12 +214,29 @@ impl LiveSessions {
         slot.map_or(0, |slot| self.sessions.count(*slot))
     }
 
+    /// Whether they would be lost with their backends.
+    pub fn is_local(&self) -> bool {
+        self.is_local
+    }
+
     /// How many live sessions would be lost with a backend.
     pub fn held(&self, backend: BackendIndex) -> u32 {
         match self.is_local {
             true => self.count(backend),
             false => 0,
         }
+    }
+
+    /// From now on it is known that another weir served before this one, whose sessions are not known here.
+    pub fn follow(&self) {
+        self.sessions.follow();
+    }
+
+    /// For how long a session may still turn up that would be lost with its backend and is not known, because weir has not served for that
+    /// long; `None` when there is none.
+    pub fn unseen_for(&self, now: Instant) -> Option<Duration> {
+        let unseen = || self.sessions.unseen_for(self.idle, now);
+        self.is_local.then(unseen).flatten()
     }
 
     /// When the last session of a backend will have expired, if none is used again; `None` when there is none. It costs a look at

@@ -78,7 +78,7 @@ fn listener(name: &str, bind: &[SocketAddr]) -> Listener {
         rate_limit: None,
         access: Access::default(),
         proxy_protocol: ProxyProtocol::Off,
-        max_flows: 65_536,
+        max_flows: 10_000,
         path_checks: PathChecks::Strict,
         http2: true,
         tls: None,

@@ -4,7 +4,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::table::Table;
@@ -42,6 +42,8 @@ pub struct Sessions {
     capacity: usize,
     hash: RandomState,
     began: Instant,
+    /// Whether another weir before this one noted sessions, which are not known here.
+    is_later: AtomicBool,
     counts: Box<[OnceLock<Box<[AtomicU32]>>]>,
     total: AtomicUsize,
     /// Where the next sweep begins.
@@ -101,6 +103,7 @@ impl Sessions {
             capacity,
             hash: rng::keyed_hash(),
             began: now,
+            is_later: AtomicBool::new(false),
             counts: (0..chunks).map(|_| OnceLock::new()).collect(),
             total: AtomicUsize::new(0),
             hand: AtomicUsize::new(0),
@@ -112,6 +115,7 @@ impl Sessions {
         let resized = Sessions {
             hash: self.hash.clone(),
             began: self.began,
+            is_later: AtomicBool::new(self.is_later.load(Relaxed)),
             ..Sessions::new(capacity, now)
         };
         for (key, value) in (0..self.table.sets()).flat_map(|set| self.table.pairs(set)) {
@@ -127,6 +131,17 @@ impl Sessions {
     #[inline]
     pub fn watched(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.began)
+    }
+
+    /// From now on it is known that another weir noted sessions before.
+    pub fn follow(&self) {
+        self.is_later.store(true, Relaxed);
+    }
+
+    /// For how long a session that may be idle for `idle` may still turn up which another weir noted, and this one does not know.
+    pub fn unseen_for(&self, idle: Duration, now: Instant) -> Option<Duration> {
+        let left = idle.saturating_sub(self.watched(now));
+        (self.is_later.load(Relaxed) && !left.is_zero()).then_some(left)
     }
 
     /// What it was made for.

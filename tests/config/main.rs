@@ -189,9 +189,16 @@ fn defaults_are_those_of_the_reference() {
 }
 
 #[test]
-fn the_shipped_file_loads_without_a_warning() {
-    let loaded = config::load(root().join("config/weir.toml")).expect("it loads");
-    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+fn the_shipped_files_load_without_a_warning() {
+    for file in [
+        "config/weir.toml",
+        "docker/config/weir.toml",
+        "examples/fleet/weir.toml",
+        "examples/scale/weir.toml",
+    ] {
+        let loaded = config::load(root().join(file)).expect("it loads");
+        assert!(loaded.warnings.is_empty(), "{file}: {}", loaded.warnings);
+    }
 }
 
 /// The commented-out parts must be as good as the rest.

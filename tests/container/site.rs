@@ -77,13 +77,15 @@ pub fn compose_file(_: &Path) {
             "{place} is mounted and not there"
         );
     }
-    assert!(root().join("docker/config/weir.toml").exists());
 }
 
 /// weir as it is composed; where Tomcat's image would be, a server that answers strangers as the shop does, and starts at once.
 pub fn compose(directory: &Path) {
     let engine = stage();
     stand_in(engine, directory, NAMES[0].1);
+    // What is asked of it here is a shell.
+    let debian = format!("debian:{}-slim", suite(&base().expect("it was asked for")));
+    run(engine.docker().args(["tag", &debian, NAMES[1].1]));
     run(composed(engine, &["up", "-d", "--no-build"]).args(&SERVICES[..4]));
     becomes(engine, "site_weir_1", "healthy");
     wait("three backends are up", VERDICT, || {
@@ -99,6 +101,7 @@ pub fn compose(directory: &Path) {
         .inside("curl")
         .args(["-s", "http://127.0.0.1:8080/shop.jsp"]));
     assert_eq!(answer, "nobody");
+    is_commanded(engine);
     assert_is_confined(engine, "site_weir_1");
     run(&mut composed(engine, &["down", "--volumes"]));
 }
@@ -122,6 +125,28 @@ pub fn site(directory: &Path) {
     assert_eq!(known.trim(), "2", "sessions in Redis");
     judges(engine);
     run(&mut composed(engine, &["down", "--volumes"]));
+}
+
+/// Who is in the container may command weir; who only reaches it over the network may not.
+fn is_commanded(engine: &Engine) {
+    let weir = |line: &[&str]| {
+        let exec = ["exec", "-T", "weir", "weir"];
+        run(composed(engine, &exec).args(line))
+    };
+    let status = weir(&["status"]);
+    assert!(status.contains("pool was (least-sessions)"), "{status}");
+    assert!(!status.contains("warning: "), "{status}");
+    assert!(weir(&["drain", "was/was2"]).starts_with("was/was2 drains"));
+    assert!(weir(&["ready", "was/was2"]).starts_with("was/was2 is ready"));
+    let code = run(engine.inside("curl").args([
+        "-s",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        "http://172.30.99.10:9900/api/v1/status",
+    ]));
+    assert_eq!(code, "401");
 }
 
 /// docker-compose with the file.

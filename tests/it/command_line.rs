@@ -79,7 +79,7 @@ fn an_admin_address_in_use_is_told_with_the_way_to_find_its_user() {
     let port = taken.port();
     until("the reason", || {
         let said = weir.stderr();
-        let hint = format!("ss -ltnp 'sport = :{port}'");
+        let hint = format!("ss -ltunp 'sport = :{port}'");
         (said.contains(&taken.to_string()) && said.contains(&hint)).then_some(())
     });
 }
@@ -109,6 +109,11 @@ fn every_command_has_a_page_and_completes() {
         assert!(own.contains(&format!(".TH weir-{command} 1")), "{own}");
         assert!(bash.contains(&format!("weir,{command})")), "{command}");
     }
+    for section in ["FILES", "ENVIRONMENT", "SIGNALS", "\"EXIT STATUS\""] {
+        assert!(page.contains(&format!("\n.SH {section}\n")), "{page}");
+    }
+    assert!(said(&["man", "status"]).contains("REUSED"));
+    assert!(said(&["status", "--help"]).contains("REUSED"));
     assert!(said(&["man", "drain"]).contains("\\-\\-deadline"));
     assert!(said(&["completions", "zsh"]).starts_with("#compdef weir"));
     assert!(said(&["completions", "fish"]).contains("complete -c weir"));
@@ -116,6 +121,15 @@ fn every_command_has_a_page_and_completes() {
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("no command `nope`"));
+}
+
+#[test]
+fn a_file_that_stands_alone_is_told_its_option() {
+    let output = Command::new(binary()).args(["check", "a.toml"]).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(said.contains("write -c a.toml"), "{said}");
 }
 
 #[test]

@@ -306,6 +306,41 @@ fn what_is_not_there_is_refused_with_what_there_is() {
     );
 }
 
+/// What another weir noted before this one is not known, and would be lost all the same: with insert, a client that rests comes back to its
+/// home with a session that this weir never saw.
+#[test]
+fn after_a_restart_sessions_that_nobody_saw_are_waited_for() {
+    let [a, b] = named();
+    let directory = std::env::temp_dir().join(format!("weir-it-unseen-{}", std::process::id()));
+    let head = format!("state_dir = \"{}\"\n", directory.display());
+    let sticky = |time: &str| {
+        format!(
+            "mode = \"insert\", sessions = \"local\", session_cookie = \"sid\", idle_timeout = \"{time}\""
+        )
+    };
+    let text = |time: &str| {
+        head.clone() + &config(&[&a, &b], "").replace("mode = \"cookie-hash\"", &sticky(time))
+    };
+    let arguments = ["drain", "was/a", "--wait", "--deadline", "600ms"];
+    let weir = Weir::start(&text("1h"));
+    let output = command(&weir, &arguments);
+    assert!(stdout(&output).contains("is drained: no live session, nothing in flight"));
+    set(&weir, "a", "ready");
+    drop(weir);
+
+    let weir = Weir::start(&text("1h"));
+    let output = command(&weir, &arguments);
+    assert_eq!(output.status.code(), Some(1));
+    let says = "no live session is known, but weir was started since, and clients that rest may have some for 59m";
+    assert!(stderr(&output).contains(says), "{}", stderr(&output));
+    drop(weir);
+
+    let weir = Weir::start(&text("4s"));
+    let output = command(&weir, &arguments[..3]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    fs::remove_dir_all(directory).unwrap();
+}
+
 #[test]
 fn waiting_ends_with_the_last_request() {
     let gate = Arc::new(AtomicBool::new(false));

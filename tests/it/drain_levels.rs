@@ -146,7 +146,10 @@ fn a_drained_listener_stays_so_over_reloads_restarts_and_upgrades() {
     );
     assert_eq!(listener(&weir, "web")["state"], "drain");
     drop(taken);
-    assert_eq!(weir.post("/api/v1/listeners/web/ready").status(), 200);
+    // A connection of another test may have the port for a moment.
+    until("the listener to be ready", || {
+        (weir.post("/api/v1/listeners/web/ready").status() == 200).then_some(())
+    });
     assert_eq!(Client::connect(address).ask(get("/")).text(), "a");
     let unknown = weir.post("/api/v1/listeners/wbe/drain");
     assert_eq!(unknown.status(), 404);
@@ -170,6 +173,7 @@ fn a_process_that_drains_is_not_ready_and_serves_whoever_comes() {
         done(weir, &["drain", "--process"]),
         "weir drains, 2 connections open\n"
     );
+    assert_eq!(weir.status()["lifecycle"], "draining");
     let ready = weir.admin("/readyz");
     assert_eq!(ready.status(), 503);
     assert!(

@@ -140,9 +140,15 @@ fn routes_are_told_with_reasons() {
     assert_eq!(denied["outcome"]["status"], 403);
     assert_eq!(denied["request"]["client"], "192.0.2.66");
     assert!(denied.get("route").is_none(), "it meets none");
-    for query in ["", "?url=/&listener=no", "?url=/&what=x", "?url=ftp://a/"] {
+    for query in ["", "?url=/&what=x", "?url=ftp://a/"] {
         let target = format!("/api/v1/explain{query}");
         assert_eq!(weir.admin(&target).status(), 400, "{query}");
+    }
+    for query in ["?url=/&listener=wbe", "?listener=wbe"] {
+        let answer = weir.admin(&format!("/api/v1/explain{query}"));
+        assert_eq!(answer.status(), 404, "{query}");
+        let wanted = "did you mean web? there are: web, other";
+        assert!(answer.text().contains(wanted), "{}", answer.text());
     }
 }
 
@@ -326,7 +332,6 @@ fn a_connection_is_told_by_what_its_client_would_ask_for() {
         ("listener=web", "has a `url`"),
         ("listener=web&sni=a.test", "has a `url`"),
         ("listener=dns&sni=a.test", "reads no datagrams"),
-        ("listener=no", "no listener"),
         ("listener=db&method=GET", "of a request"),
     ];
     for (query, why) in refused {

@@ -69,6 +69,7 @@ mod tls_keys;
 mod tls_openssl;
 mod tls_tickets;
 mod udp;
+mod udp_drain;
 mod udp_proxy;
 mod under_fire;
 mod upgrade;

@@ -148,12 +148,38 @@ fn a_refused_file_changes_nothing_and_is_reported() {
         200,
         "a typo must not move the virtual IP"
     );
+    // Whoever puts the old text back reads that all is well, and one who reads the log knows the mistake and its cure.
+    weir.write(&good);
+    let wanted = format!("reload: the file is again as generation {before} serves it");
+    until("the log to say so", || {
+        weir.output().contains(&wanted).then_some(())
+    });
+    let told = weir.output();
+    let line = told.lines().find(|line| line.contains("error[E0"));
+    assert!(line.unwrap().ends_with(')'), "{told}");
     weir.write(&plain(&[&b], ""));
     weir.await_generation_after(before);
     weir.settles("weir_config_last_reload_successful", &[], 1.0);
     assert_eq!(weir.get("/").text(), "b");
     let status = weir.status().to_string();
     assert!(!status.contains("nowhere"), "{status}");
+}
+
+/// A virtual IP may be elsewhere, and an address may be mistyped: whoever reads the log is told.
+#[test]
+fn a_listener_whose_address_is_not_here_is_told_of() {
+    let [a, _] = two();
+    let far = "[listeners.far]\nbind = [\"203.0.113.9:8099\"]\n";
+    let weir = Weir::start(&format!("{}{far}", plain(&[&a], "")));
+    let told = weir.output();
+    let lines: Vec<&str> = told
+        .lines()
+        .filter(|line| line.contains("no address of this machine"))
+        .collect();
+    assert!(
+        lines.len() == 1 && lines[0].contains("listener far: 203.0.113.9"),
+        "{told}"
+    );
 }
 
 #[test]

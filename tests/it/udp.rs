@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::datagrams::{Answerer, Caller, parted};
 use crate::support::weir::list;
-use crate::support::{Weir, until};
+use crate::support::{Client, Weir, until};
 
 /// A udp listener at `$dns` before these backends; `pool` says more of the pool, `route` of the route.
 fn config(backends: &[SocketAddr], head: &str, route: &str, pool: &str) -> String {
@@ -497,5 +497,37 @@ fn flows_leave_descriptors_to_others() {
         weir.stderr().contains("at most 60 flows"),
         "{}",
         weir.stderr()
+    );
+}
+
+/// Connections have them all, and no flow is there that could make room.
+#[test]
+fn a_want_of_descriptors_is_not_held_against_backends() {
+    const MOST: usize = 60;
+    let echo = Answerer::echo();
+    let web = "[log]\naccess = \"off\"\n[listeners.web]\nbind = [\"$web\"]\n[[routes]]\nlisteners = [\"web\"]\n\
+               pool = \"was\"\n[pools.was]\nbackends = [\"127.0.0.1:9\"]\nhealth.type = \"none\"";
+    let weir = Weir::start_with(&config(&[echo.address], web, "", ""), |command| {
+        crate::support::process::limit_descriptors(command, MOST as u64);
+    });
+    let mut admin = Client::connect(weir.address("admin"));
+    let mut figures = || {
+        let answer = admin.ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        answer.text()
+    };
+    let others: Vec<Client> = (0..MOST).map(|_| weir.client()).collect();
+    until("no descriptor to be left", || {
+        (weir.descriptors() >= MOST).then_some(())
+    });
+    let client = caller(&weir);
+    client.send("lost");
+    until("it to be lost", || {
+        figures().contains("reason=\"no_socket\"} 1").then_some(())
+    });
+    drop(others);
+    assert_eq!(client.insist("hello").0, b"hello");
+    assert_eq!(
+        weir.metric("weir_backend_connect_errors_total", &[("pool", "ns")]),
+        0.0
     );
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::network::{BACKENDS, Network};
-use crate::process::{Process, run, wait};
+use crate::process::{Process, wait};
 use crate::roles::STRANGERS;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -123,26 +123,15 @@ struct Figures {
 
 impl Figures {
     fn of(network: &Network) -> Figures {
-        let metrics = run(network
-            .command("weir1", "curl")
-            .args(["-sS", "http://127.0.0.1:9900/metrics"]));
-        let sum = |name: &str, label: &str| {
-            let lines = metrics
-                .lines()
-                .filter(|line| line.starts_with(&format!("{name}{{")));
-            let values = lines.filter(|line| line.contains(label));
-            let values = values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-            values.sum::<f64>() as u64
-        };
-        let sockets = run(network.command("weir1", "cat").arg("/proc/net/sockstat"));
-        let udp = sockets
-            .lines()
-            .find_map(|line| line.strip_prefix("UDP: inuse "));
-        let sockets = udp.and_then(|rest| rest.split(' ').next()?.parse().ok());
+        let [flows, evicted] = [
+            ("weir_udp_flows", ""),
+            ("weir_udp_flows_total", "end=\"evicted\""),
+        ]
+        .map(|(name, label)| network.metric("weir1", name, label));
         Figures {
-            flows: sum("weir_udp_flows", ""),
-            evicted: sum("weir_udp_flows_total", "end=\"evicted\""),
-            sockets: sockets.expect("the kernel tells"),
+            flows,
+            evicted,
+            sockets: network.sockets_of_datagrams("weir1"),
         }
     }
 }

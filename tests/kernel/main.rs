@@ -1,5 +1,5 @@
 //! weir in networks of the kernel's making: virtual IPs that move, routes of equal cost, backends that see the client's address, floods from
-//! addresses that nobody has.
+//! addresses that nobody has, hosts without ports.
 //! It must touch nothing but namespaces of its own, which go with it, and call what cannot be tried here skipped.
 //! Its own runner. Read `network.rs` for the stage, `takeover.rs` for a play; `roles.rs` is who else is on it.
 
@@ -7,6 +7,7 @@
 mod claims;
 mod flood;
 mod network;
+mod ports;
 #[allow(dead_code)]
 #[path = "../fleet/process.rs"]
 mod process;
@@ -27,6 +28,7 @@ const CLAIMS: &[Claim] = &[
         transparent::transparent,
     ),
     ("kernel::flood", network::missing, flood::flood),
+    ("kernel::ports", network::missing, ports::ports),
 ];
 
 fn main() -> ExitCode {

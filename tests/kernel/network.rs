@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, id};
 use std::time::Duration;
 
-use crate::process::{Process, wait};
-use crate::process::{run, said, there};
+use crate::process::{Process, run, said, there, wait};
 
 /// What names of this test begin with.
 const PREFIX: &str = "weir-kernel-";
@@ -143,6 +142,24 @@ impl Network {
         let mut command = Command::new("nsenter");
         command.args([&format!("--net=/run/netns/{}", self.of(place)), program]);
         command
+    }
+
+    /// The sum of a metric of the weir at a place, over the rows that have this label.
+    pub fn metric(&self, place: &str, name: &str, label: &str) -> u64 {
+        let curl = ["-sS", "http://127.0.0.1:9900/metrics"];
+        let metrics = run(self.command(place, "curl").args(curl));
+        let lines = (metrics.lines()).filter(|line| line.starts_with(&format!("{name}{{")));
+        let values = lines.filter(|line| line.contains(label));
+        let values = values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.sum::<f64>() as u64
+    }
+
+    /// Sockets of datagrams at a place.
+    pub fn sockets_of_datagrams(&self, place: &str) -> u64 {
+        let sockets = run(self.command(place, "cat").arg("/proc/net/sockstat"));
+        let udp = (sockets.lines()).find_map(|line| line.strip_prefix("UDP: inuse "));
+        let sockets = udp.and_then(|rest| rest.split(' ').next()?.parse().ok());
+        sockets.expect("the kernel tells")
     }
 
     /// A path for a socket of a place; those must be short.

@@ -34,6 +34,7 @@ pub fn play(words: &[String]) -> ! {
     match words[..] {
         ["backend", name, at] => backend(name, address(at)),
         ["question", from, to] => question(address(from), address(to)),
+        ["holder"] => holder(),
         ["flood", to, pause] => flood(address(to), pause.parse().expect("a number")),
         ["quiet", to, clients] => quiet(address(to), clients.parse().expect("a number")),
         ["client", to, sessions] => client(address(to), sessions.parse().expect("a number")),
@@ -97,6 +98,20 @@ fn question(from: SocketAddr, to: SocketAddr) -> ! {
         Err(error) => println!("{error}"),
     }
     exit(0)
+}
+
+/// Takes every port that the host gives to sockets of datagrams, says how many, and keeps them.
+fn holder() -> ! {
+    let socket = || {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).ok()?;
+        let to = SocketAddr::from(([127, 0, 0, 1], 9));
+        socket.connect(&to.into()).is_ok().then_some(socket)
+    };
+    let held: Vec<Socket> = std::iter::from_fn(socket).collect();
+    println!("{} ports", held.len());
+    loop {
+        thread::park();
+    }
 }
 
 /// A datagram from each of [`STRANGERS`] addresses, again and again; after a hundred of them it rests for so many microseconds.

@@ -99,6 +99,7 @@ pub fn ecmp(directory: &Path) {
         Some(network.weir(place, &configuration(directory, place, address)))
     });
     let _router = router(&network);
+    without_its_protocol(&network);
     let _birds = WEIRS.map(|place| bird(&network, place));
     let ways = || {
         let routes = network.ip("router", &format!("route show {address}"));
@@ -243,14 +244,28 @@ fn bird(network: &Network, place: &str) -> [Process; 2] {
             ("neighbor 192.0.2.1 ", "neighbor 10.99.0.1 "),
         ],
     );
-    let daemon = daemon(network, place, &text);
+    [daemon(network, place, &text), announcer(network, place)]
+}
+
+fn announcer(network: &Network, place: &str) -> Process {
     let (script, _) = template("bird/weir-announce");
     let socket = format!("BIRD_SOCKET={}", network.socket(place));
     let line = ["env", &socket, &script.display().to_string()];
-    [
-        daemon,
-        network.start(place, &format!("announce-{place}"), &line),
-    ]
+    network.start(place, &format!("announce-{place}"), &line)
+}
+
+/// A BIRD that knows no protocol `weir`, as with Debian's own file: the watcher says so in BIRD's words.
+fn without_its_protocol(network: &Network) {
+    let _watcher = announcer(network, "router");
+    let log = network.directory.join("announce-router.log");
+    // Until BIRD listens there is another reason.
+    wait("the watcher says what BIRD says", PATIENCE, || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let mut lines = text.lines();
+        lines
+            .any(|line| line.contains("the protocol `weir`: syntax error"))
+            .then_some(())
+    });
 }
 
 /// What the operators of the router do.

@@ -479,9 +479,12 @@ impl Follows<'_> {
             return if is_here { Some(here) } else { self.known };
         }
         let is_told = self.told.is_told;
+        let is_at_home = self.told.chosen.for_good || self.told.opened.is_some();
         match stickiness {
             Stickiness::Kept | Stickiness::Returned => Some(here),
-            _ if is_told && (self.told.chosen.for_good || self.told.opened.is_some()) => Some(here),
+            // With sessions in a store apart a home may be too busy for a request: the client was told of that one, and went elsewhere. Its next
+            // request will say which.
+            _ if is_told && is_at_home => Some(here).filter(|_| self.sticky.sessions != "shared"),
             _ => self.known.map(|known| Home {
                 refuge: match is_told {
                     true => Some(self.name),

@@ -20,6 +20,15 @@ use crate::config::model::{
 use crate::config::suggest;
 use crate::config::values::{self, addresses, names, payload};
 
+/// Keys that mean nothing for some of what listeners may lead to a pool.
+const PARTICULAR: [&str; 5] = [
+    "fallback",
+    "max_in_flight",
+    "max_connections",
+    "passive",
+    "tls",
+];
+
 /// All pools in file order.
 pub(super) fn lower(
     report: &mut Report,
@@ -46,13 +55,7 @@ pub(super) fn lower(
                     value,
                     span: section.place("fallback"),
                 }),
-            particular: section.present(&[
-                "fallback",
-                "max_in_flight",
-                "max_connections",
-                "passive",
-                "tls",
-            ]),
+            particular: section.present(&PARTICULAR),
             has_check: check.value("type").is_some(),
             check_time: time.map(|value| value.span),
         });

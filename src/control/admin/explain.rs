@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::answer::{Answer, Problem, json};
 use super::asked::{Asked, Passed, What};
+use super::backend_state::missing;
 use super::outcome::{ClientSeen, Outcome, Seen, outcome};
 use super::passed_on;
 use crate::clock::{self, Rfc3339};
@@ -201,9 +202,9 @@ fn listener(snapshot: &Snapshot, name: Option<&str>, port: u16) -> Result<usize,
 }
 
 fn named(snapshot: &Snapshot, name: &str) -> Result<usize, Problem> {
-    let mut listeners = snapshot.listeners.iter();
-    let found = listeners.position(|listener| *listener.name == *name);
-    found.ok_or_else(|| bad(format!("there is no listener {name:?}")))
+    let names = snapshot.listeners.iter().map(|listener| &*listener.name);
+    let found = names.clone().position(|known| known == name);
+    found.ok_or_else(|| missing(&format!("no listener {name:?}"), name, names))
 }
 
 /// Whether a listener has a use for what was asked: a request, or what is passed on.

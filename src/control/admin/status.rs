@@ -223,6 +223,9 @@ struct Backend {
     sessions_held: u32,
     /// Of a backend that drains: when the last of them will have expired, if none is used again.
     sessions_expire_seconds: Option<u64>,
+    /// For so long sessions may turn up that would be lost with it and are not known, since another weir served when they were used last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions_unseen_seconds: Option<u64>,
     connections: Connections,
 }
 
@@ -258,7 +261,11 @@ pub(super) fn status(shared: &Shared) -> Status {
         pid: std::process::id(),
         predecessor: shared.predecessor,
         generation: snapshot.generation,
-        lifecycle: lifecycle_word(*shared.lifecycle.borrow()),
+        lifecycle: match *shared.lifecycle.borrow() {
+            Lifecycle::Starting => "starting",
+            Lifecycle::Ready if drains.process.is_none() => "ready",
+            Lifecycle::Ready | Lifecycle::Draining => "draining",
+        },
         started: Rfc3339(shared.started_wall_millis).to_string(),
         uptime_seconds: uptime.as_secs(),
         workers: shared.workers.len(),
@@ -417,6 +424,7 @@ fn backend(pool: &snapshot::Pool, backend: &backend::Backend, shared: &Shared) -
         sessions: None,
         sessions_held: 0,
         sessions_expire_seconds: None,
+        sessions_unseen_seconds: None,
         connections,
     }
 }
@@ -442,14 +450,7 @@ fn sessions(pool: &snapshot::Pool, index: BackendIndex, backend: Backend) -> Bac
         sessions: Some(sessions.count(index)),
         sessions_held: held,
         sessions_expire_seconds: expire.flatten().map(|time| time.as_secs()),
+        sessions_unseen_seconds: sessions.unseen_for(clock::now()).map(|time| time.as_secs()),
         ..backend
-    }
-}
-
-fn lifecycle_word(lifecycle: Lifecycle) -> &'static str {
-    match lifecycle {
-        Lifecycle::Starting => "starting",
-        Lifecycle::Ready => "ready",
-        Lifecycle::Draining => "draining",
     }
 }

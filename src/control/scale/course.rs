@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::actor::{Named, Order, Running};
 use super::measure::Meter;
 use super::{STEPS, Standing};
+use crate::clock;
 use crate::config::model::{self, AdminState, Scale};
 use crate::control::overrides::Overrides;
 use crate::policy::balance::BackendIndex;
@@ -375,7 +376,9 @@ fn is_empty(pool: &Pool, index: BackendIndex) -> bool {
     let sessions = pool.sessions.as_ref();
     live.load() == 0
         && live.arriving() == 0
-        && sessions.is_none_or(|sessions| sessions.held(index) == 0)
+        && sessions.is_none_or(|sessions| {
+            sessions.held(index) == 0 && sessions.unseen_for(clock::now()).is_none()
+        })
 }
 
 /// What drains takes new work again, unless an operator said otherwise.

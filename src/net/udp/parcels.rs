@@ -1,5 +1,5 @@
 //! Sending many datagrams with one call (sendmmsg(2)), those of one size to one place as one message that is cut late (UDP_SEGMENT).
-//! It never waits: what the system does not take is lost, as datagrams are, and told. Where cutting late is refused they go one by one.
+//! It never waits: what the system does not take is lost, as datagrams are, and told. Where cutting late is refused they go one by one for a while.
 //! The walk goes on in `l4/udp.rs`, which composes parcels.
 
 use std::io;
@@ -15,6 +15,10 @@ use super::message::{self, Control, NO_CONTROL};
 /// Datagrams that one message may be (`UDP_MAX_SEGMENTS` of older kernels), and their bytes.
 const MAX_JOINED: u32 = 64;
 const MAX_JOINED_BYTES: usize = 65_507;
+
+/// Times that datagrams are sent until it is tried again what was refused. A narrow path to one client is no reason to send to all others
+/// one by one for ever; and where a device cannot cut, one call in so many more is not felt.
+pub(super) const WARY: u32 = 256;
 
 /// A datagram of a batch, or several, on the way to somewhere.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +55,10 @@ pub struct Outbox {
     pieces: usize,
     /// Datagrams larger than this are not joined: somewhere on the way that was refused.
     joins_up_to: usize,
+    /// The same where nothing was refused.
+    joins_at_most: usize,
+    /// How often datagrams are sent until that holds again.
+    wary: u32,
 }
 
 /// A message of a call.
@@ -67,6 +75,7 @@ impl Outbox {
     pub fn new(joins: bool) -> Self {
         // SAFETY: all zeros is a valid mmsghdr and a valid iovec: null pointers and lengths of 0.
         let (header, vector): (libc::mmsghdr, libc::iovec) = unsafe { std::mem::zeroed() };
+        let joins_at_most = if joins { usize::MAX } else { 0 };
         Outbox {
             headers: Box::new([header; MAX_DATAGRAMS]),
             vectors: Box::new([vector; MAX_DATAGRAMS]),
@@ -74,7 +83,9 @@ impl Outbox {
             names: Vec::with_capacity(MAX_DATAGRAMS),
             messages: Vec::with_capacity(MAX_DATAGRAMS),
             pieces: 0,
-            joins_up_to: if joins { usize::MAX } else { 0 },
+            joins_up_to: joins_at_most,
+            joins_at_most,
+            wary: 0,
         }
     }
 
@@ -88,6 +99,10 @@ impl Outbox {
     ) -> Sent {
         let mut sent = Sent::default();
         self.pieces = 0;
+        self.wary = self.wary.saturating_sub(1);
+        if self.wary == 0 {
+            self.joins_up_to = self.joins_at_most;
+        }
         while let Some(rest) = (parcels.get(sent.parcels..)).filter(|rest| !rest.is_empty()) {
             self.compose(batch, rest, prefix);
             match self.transmit(socket) {
@@ -123,20 +138,24 @@ impl Outbox {
         };
     }
 
-    /// The first message was refused: if it is one that is to be cut, its kind is not tried again, and all goes on from there; else it is lost.
+    /// The first message was refused: if because it is one that is to be cut, its kind is not tried again soon, and all goes on from there;
+    /// else it is lost.
     fn after_failure(&mut self, error: &io::Error, sent: &mut Sent) {
         let Some(message) = self.messages.first() else {
             return;
         };
-        if message.datagrams == 1 || self.joins_up_to < message.segment {
-            sent.lost += message.datagrams;
-            self.finish(0, sent);
-        } else if error.raw_os_error() == Some(libc::EIO) {
+        let is_cut = message.datagrams > 1 && message.segment <= self.joins_up_to;
+        let joins_up_to = match error.raw_os_error() {
             // The device cannot: no size would do.
-            self.joins_up_to = 0;
-        } else {
-            self.joins_up_to = message.segment - 1;
-        }
+            Some(libc::EIO) if is_cut => 0,
+            // Older kernels and newer ones of a datagram that does not fit into a packet.
+            Some(libc::EINVAL | libc::EMSGSIZE) if is_cut => message.segment - 1,
+            _ => {
+                sent.lost += message.datagrams;
+                return self.finish(0, sent);
+            }
+        };
+        (self.joins_up_to, self.wary) = (joins_up_to, WARY);
     }
 
     /// Makes messages of the first parcels, as many as one call takes.

@@ -278,6 +278,54 @@ fn where_cutting_is_refused_datagrams_go_one_by_one() {
     }
 }
 
+/// Ten small datagrams, sent on to one place: how many pieces they arrive in where they are put together, and what was lost.
+fn send_on(outbox: &mut Outbox, sender: &UdpSocket, target: &UdpSocket) -> (usize, u32) {
+    let (listener, source) = (bind(here(), 1).unwrap().remove(0), plain());
+    for n in 0..10 {
+        let to = listener.local_addr().unwrap();
+        source.send_to(&[n; 100], to).unwrap();
+    }
+    let mut batch = Batch::default();
+    gather(&listener, &mut batch, 10);
+    let to = target.local_addr().unwrap();
+    let sent = outbox.send(sender, &batch, &parcels(&batch, Some(to)), b"");
+    batch.clear();
+    gather(target, &mut batch, sent.datagrams as usize);
+    (batch.received().len(), sent.lost)
+}
+
+#[test]
+fn what_one_socket_cannot_is_tried_again_for_others() {
+    let (target, narrow, wide) = (bind(here(), 1).unwrap().remove(0), plain(), plain());
+    let raw = socket2::SockRef::from(&narrow);
+    set_flag_of(&raw, libc::SOL_SOCKET, libc::SO_NO_CHECK);
+    let mut outbox = Outbox::new(true);
+    assert_eq!(send_on(&mut outbox, &wide, &target), (1, 0));
+    assert_eq!(send_on(&mut outbox, &narrow, &target), (10, 0));
+    assert_eq!(send_on(&mut outbox, &wide, &target), (10, 0));
+    for _ in 0..super::parcels::WARY {
+        outbox.send(&wide, &Batch::default(), &[], b"");
+    }
+    assert_eq!(send_on(&mut outbox, &wide, &target), (1, 0));
+}
+
+/// A socket may not send to everybody unless it says so: that tells nothing of what can be cut.
+#[test]
+fn what_may_not_be_sent_is_lost_and_others_are_joined_as_before() {
+    let (listener, source) = (bind(here(), 1).unwrap().remove(0), plain());
+    for n in 0..10 {
+        let to = listener.local_addr().unwrap();
+        source.send_to(&[n; 100], to).unwrap();
+    }
+    let mut batch = Batch::default();
+    gather(&listener, &mut batch, 10);
+    let (mut outbox, target) = (Outbox::new(true), bind(here(), 1).unwrap().remove(0));
+    let everybody = SocketAddr::from((Ipv4Addr::BROADCAST, 9));
+    let sent = outbox.send(&listener, &batch, &parcels(&batch, Some(everybody)), b"");
+    assert_eq!((sent.datagrams, sent.lost), (0, 10));
+    assert_eq!(send_on(&mut outbox, &source, &target), (1, 0));
+}
+
 fn set_flag_of(socket: &Socket, level: libc::c_int, name: libc::c_int) {
     set_flag(socket, level, name).unwrap();
 }
@@ -325,9 +373,7 @@ async fn a_poller_finds_who_can_be_read_and_forgets_who_is_closed() {
     let poller = Poller::new().unwrap();
     // An address of its own: what other tests still send to ports that they had before must not come here.
     let apart = SocketAddr::from(([127, 0, 7, 7], 0));
-    let sockets: Vec<UdpSocket> = (0..100)
-        .map(|_| bind(apart, 1).unwrap().remove(0))
-        .collect();
+    let sockets: Vec<UdpSocket> = (0..100).map(|_| UdpSocket::bind(apart).unwrap()).collect();
     for (number, socket) in (0..).zip(&sockets) {
         poller.add(socket, number).unwrap();
     }
