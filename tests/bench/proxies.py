@@ -154,9 +154,12 @@ class Proxy:
         try:
             self.child.wait(5)
         except subprocess.TimeoutExpired:
-            for process in tree:
-                kill(process)
+            self.child.kill()
             self.child.wait()
+        # Workers may outlive who started them.
+        for process in tree:
+            if process != self.child.pid:
+                kill(process)
 
     def wait_ready(self):
         """Returns once an answer of the origin came through."""
