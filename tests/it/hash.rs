@@ -128,7 +128,7 @@ fn the_quick_backend_gets_more() {
     let quick = Origin::named("quick");
     let slow = Origin::start(|visit| {
         while visit.request().is_ok() {
-            thread::sleep(Duration::from_millis(40));
+            thread::sleep(Duration::from_millis(200));
             visit.send(ok("slow"));
         }
     });

@@ -230,12 +230,12 @@ fn only_websockets_are_opened() {
 #[test]
 fn an_idle_one_is_closed() {
     let origin = echo();
-    let config = "[timeouts]\nupgrade_idle = \"400ms\"\nkeep_alive = \"30s\"\n";
+    let config = "[timeouts]\nupgrade_idle = \"1500ms\"\nkeep_alive = \"30s\"\n";
     let weir = Weir::start(&plain(&[&origin], config));
     let mut client = client(&weir);
     let (mut up, mut down) = open(&mut client);
     for _ in 0..4 {
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(500));
         says_back(&client, &mut up, &mut down, "still here");
     }
     client

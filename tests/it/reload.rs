@@ -171,7 +171,10 @@ fn a_listener_whose_address_is_not_here_is_told_of() {
     let [a, _] = two();
     let far = "[listeners.far]\nbind = [\"203.0.113.9:8099\"]\n";
     let weir = Weir::start(&format!("{}{far}", plain(&[&a], "")));
-    let told = weir.output();
+    let told = until("the log to say so", || {
+        let told = weir.output();
+        told.contains("start: ready").then_some(told)
+    });
     let lines: Vec<&str> = told
         .lines()
         .filter(|line| line.contains("no address of this machine"))

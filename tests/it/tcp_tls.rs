@@ -86,7 +86,10 @@ fn a_hello_in_pieces_is_the_same_hello() {
     authority.issue("a", &[NAMES[0]], Kind::default());
     let server = authority.origin("a", false);
     let nobody = crate::support::origin::nobody;
-    let weir = Weir::start(&by_name([server.address, nobody(), nobody(), nobody()], ""));
+    let weir = Weir::start(&by_name(
+        [server.address, nobody(), nobody(), nobody()],
+        "[timeouts]\nheader = \"60s\"",
+    ));
     let name = ServerName::try_from(NAMES[0]).unwrap();
     let mut connection = ClientConnection::new(authority.client(), name).unwrap();
     let mut hello = Vec::new();
