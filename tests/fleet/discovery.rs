@@ -390,8 +390,6 @@ fn example(directory: &Path) {
     };
     weir.has(&names(&[1, 2]));
     let visits = |count| Many::start(count, move |stop| visit(web, stop));
-    // One that stays to the end, at a server of the beginning: whose session is at the server that is to go keeps it up.
-    let few = visits(1);
     let first = visits(24);
     let grown = weir.has(&names(&[1, 2, 3, 4]));
     // So that there are sessions everywhere.
@@ -401,6 +399,7 @@ fn example(directory: &Path) {
     let many = views(first);
     let later = views(newcomers);
     let began = Instant::now();
+    let few = visits(1);
     weir.has_so_many(2, PATIENCE * 4);
     let more = views(few);
     println!(

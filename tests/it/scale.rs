@@ -12,7 +12,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::load::Load;
-use crate::support::{Client, Message, Origin, Weir, until};
+use crate::support::{Client, Message, Origin, Weir, until, within};
+
+/// For a pool to become as large as it should be: several holds and drains.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// How many sessions were ever opened.
 static SESSIONS: AtomicUsize = AtomicUsize::new(0);
@@ -104,9 +107,10 @@ fn pool(weir: &Weir) -> Value {
 
 #[track_caller]
 fn has(weir: &Weir, count: usize) {
-    until(&format!("{count} backends"), || {
+    let found = within(PATIENCE, || {
         (pool(weir)["backends"].as_array().unwrap().len() == count).then_some(())
     });
+    assert!(found.is_some(), "not {count}: {:#}", pool(weir));
 }
 
 fn fleet() -> [Origin; 4] {
@@ -287,6 +291,56 @@ fn a_server_is_not_stopped_while_a_session_lives_in_its_memory() {
             .filter(|order| order["action"] == "in")
             .count()
             >= 2
+    );
+}
+
+/// Somebody stays for hours at the server that was chosen, and the others are empty soon: one of those goes.
+#[test]
+fn an_empty_server_goes_sooner_than_one_with_a_session_that_lasts() {
+    let servers = fleet();
+    let route = "sticky = { mode = \"insert\", sessions = \"local\", idle_timeout = \"4s\" }";
+    let scale = "target_sessions = 2\ndrain_deadline = \"1h\"";
+    let weir = start(&servers, PROGRAM, route, scale);
+    let address = weir.address("web");
+    let mut visitors: Vec<Visitor> = Vec::new();
+    let visit = |visitors: &mut [Visitor]| {
+        for visitor in visitors {
+            let answer = visitor.ask("/").text();
+            assert_eq!(answer, visitor.server, "its session is lost");
+        }
+    };
+    until("visitors at four servers", || {
+        visitors.push(Visitor::new(address));
+        visit(&mut visitors);
+        let is_used = |name| visitors.iter().any(|visitor| visitor.server == name);
+        ["a", "b", "c", "d"].into_iter().all(is_used).then_some(())
+    });
+    // One at each server, so that fewer servers would do for them.
+    let mut seen = Vec::new();
+    visitors.retain(|visitor| {
+        let is_first = !seen.contains(&visitor.server);
+        seen.push(visitor.server.clone());
+        is_first
+    });
+    let doing = || pool(&weir)["scale"]["doing"].as_str().unwrap().to_owned();
+    let address = until("one that drains", || {
+        visit(&mut visitors);
+        doing().strip_suffix(" drains").map(str::to_owned)
+    });
+    let named = |own: &&Origin| own.address.to_string() == address;
+    let place = servers.iter().position(|own| named(&own)).unwrap();
+    let name = ["a", "b", "c", "d"][place];
+    visitors.retain(|visitor| visitor.server == name);
+    let gone = within(PATIENCE, || {
+        visit(&mut visitors);
+        let backends = pool(&weir)["backends"].clone();
+        (backends.as_array().unwrap().len() == 2).then_some(())
+    });
+    assert!(gone.is_some(), "{:#}", pool(&weir));
+    assert!(
+        weir.stderr().contains("it goes in its place"),
+        "{}",
+        weir.stderr()
     );
 }
 

@@ -66,6 +66,18 @@ struct Look<'a> {
     overrides: &'a Overrides,
 }
 
+impl Leaving {
+    /// The backend drains from now on.
+    fn begin(backend: &Backend, now: Instant) -> Leaving {
+        backend.set_over(Some(AdminState::Drain));
+        Leaving {
+            name: backend.name.clone(),
+            since: now,
+            not_before: now + SETTLE,
+        }
+    }
+}
+
 impl Course {
     /// Nothing is known yet; `steps` were counted before.
     pub(super) fn new(settings: Scale, steps: [u64; STEPS.len()], now: Instant) -> Self {
@@ -172,17 +184,13 @@ impl Course {
         if self.settings.actor.is_none() {
             return;
         }
-        let Some(backend) = choose(look.pool, look.config) else {
+        let Some(index) = choose(look.pool, look.config) else {
             return;
         };
+        let backend = &look.pool.backends[index.index()];
         let (pool, name, serving) = (&look.pool.name, &backend.name, seen.serving);
         log::info!("scale: pool {pool}: fewer than {serving} backends are enough: {name} drains");
-        backend.set_over(Some(AdminState::Drain));
-        self.stage = Stage::Draining(Leaving {
-            name: backend.name.clone(),
-            since: look.now,
-            not_before: look.now + SETTLE,
-        });
+        self.stage = Stage::Draining(Leaving::begin(backend, look.now));
     }
 
     /// What became of what is under way.
@@ -228,11 +236,13 @@ impl Course {
         let backend = &look.pool.backends[index.index()];
         let is_over = look.now >= leaving.since + self.settings.drain_deadline;
         let is_due = look.now >= leaving.not_before;
-        let (true, true, Some(actor)) = (
-            is_due,
-            is_over || is_empty(look.pool, index),
-            &self.settings.actor,
-        ) else {
+        if !is_due {
+            return Stage::Draining(leaving);
+        }
+        if !is_over && !is_empty(look.pool, index) {
+            return Stage::Draining(rather(look, leaving));
+        }
+        let Some(actor) = &self.settings.actor else {
             return Stage::Draining(leaving);
         };
         let named = Named {
@@ -338,9 +348,22 @@ fn see(pool: &Pool) -> Seen {
     }
 }
 
+/// One that nothing is left at goes sooner than one whose sessions last, which then takes new work again.
+fn rather(look: &Look<'_>, leaving: Leaving) -> Leaving {
+    let other = choose(look.pool, look.config).filter(|other| is_empty(look.pool, *other));
+    let Some(other) = other else {
+        return leaving;
+    };
+    let backend = &look.pool.backends[other.index()];
+    let (pool, name, former) = (&look.pool.name, &backend.name, &leaving.name);
+    log::info!("scale: pool {pool}: {name} is empty before {former}: it goes in its place");
+    take_back(look.pool, former, look.overrides);
+    Leaving::begin(backend, look.now)
+}
+
 /// Whom to give up: one that is down, else the one with the fewest sessions to lose, then with the least to do, then the last. Where
 /// backends are discovered, those of the file are always there.
-fn choose<'a>(pool: &'a Pool, config: &model::Pool) -> Option<&'a Backend> {
+fn choose(pool: &Pool, config: &model::Pool) -> Option<BackendIndex> {
     let backends = pool.backends.iter().zip(&config.backends).zip(0..=u16::MAX);
     let able = backends.filter(|((backend, from), _)| {
         backend.admin() == AdminState::Ready
@@ -358,7 +381,7 @@ fn choose<'a>(pool: &'a Pool, config: &model::Pool) -> Option<&'a Backend> {
             Reverse(*index),
         )
     });
-    least.map(|((backend, _), _)| backend)
+    least.map(|(_, index)| BackendIndex(index))
 }
 
 fn index_of(pool: &Pool, name: &str) -> Option<BackendIndex> {
