@@ -119,7 +119,7 @@ fn secrets_are_masked() {
                        Cookie: JSESSIONID=SECRET5; weir_was=SECRET6\r\nReferer: http://a.test/x;jsessionid=SECRET7?y\r\nAuthorization: Basic SECRET8\r\n\r\n";
         assert_eq!(weir.client().ask(request).status(), 200);
         weir.get("/end");
-        until("the lines", || weir.output().contains("/end").then_some(()));
+        weir.tells("/end");
         let output = weir.output();
         assert!(output.contains("/cart"), "{output}");
         assert!(!output.contains("SECRET"), "{output}");

@@ -83,9 +83,7 @@ fn a_directory_of_lists_is_followed() {
             put(&lists.join("one.json"), &json(&[&a]));
         },
     );
-    until("weir to be ready", || {
-        weir.stderr().contains("start: ready").then_some(())
-    });
+    weir.tells("start: ready");
     serves(&weir, &["a"]);
     let lists = weir.directory.join("was.d");
 

@@ -116,7 +116,7 @@ fn a_drained_backend_keeps_its_clients_and_gets_no_new_ones() {
     let drains = [("backend", "a"), ("state", "drain")];
     assert_eq!(weir.metric("weir_backend_state", &drains), 1.0);
     let wanted = "admin: was/a set to drain by api (127.0.0.1)";
-    until("the line", || weir.stderr().contains(wanted).then_some(()));
+    weir.tells(wanted);
 
     set(&weir, "a", "ready");
     assert_eq!(new_clients(&weir), ["a", "b"]);
@@ -161,9 +161,7 @@ fn what_was_set_survives_reloads_and_restarts() {
     }
     assert_eq!(new_clients(&weir), ["b"]);
     let wanted = "reload: was/a is drain, set by api at ";
-    until("the warning", || {
-        weir.stderr().contains(wanted).then_some(())
-    });
+    weir.tells(wanted);
     let mode = fs::metadata(directory.join("admin.json"))
         .unwrap()
         .permissions()
@@ -174,22 +172,13 @@ fn what_was_set_survives_reloads_and_restarts() {
     let weir = Weir::start(&text);
     assert_eq!(new_clients(&weir), ["b"]);
     assert_eq!(backend(&weir, 0)["set_by"], "api");
-    assert!(
-        weir.stderr()
-            .contains("start: was/a is drain, set by api at "),
-        "{}",
-        weir.stderr()
-    );
+    weir.tells("start: was/a is drain, set by api at ");
     drop(weir);
 
     fs::write(directory.join("admin.json"), "{ damaged").unwrap();
     let weir = Weir::start(&text);
     assert_eq!(new_clients(&weir), ["a", "b"]);
-    assert!(
-        weir.stderr().contains("admin.json is ignored"),
-        "{}",
-        weir.stderr()
-    );
+    weir.tells("admin.json is ignored");
     fs::remove_dir_all(directory).unwrap();
 }
 
@@ -225,9 +214,7 @@ fn where_nothing_can_be_kept_it_holds_in_memory() {
     ));
     assert_eq!(set(&weir, "a", "drain")["kept"], false);
     assert_eq!(new_clients(&weir), ["b"]);
-    until("the warning", || {
-        weir.stderr().contains("cannot be written").then_some(())
-    });
+    weir.tells("cannot be written");
     let output = command(&weir, &["maint", "was/a"]);
     assert!(
         stdout(&output).contains("note: state_dir"),

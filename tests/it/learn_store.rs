@@ -168,10 +168,7 @@ fn a_store_that_is_not_there_changes_nothing() {
     finds(&weir, false);
     let (mut browser, home) = logged_in(&weir);
     stays(&mut browser, &weir, &home);
-    assert!(
-        weir.stderr()
-            .contains(&format!("store redis://{nobody}/0: down: "))
-    );
+    weir.tells(&format!("store redis://{nobody}/0: down: "));
 }
 
 #[test]

@@ -398,7 +398,7 @@ fn a_secret_in_memory_is_told_and_kept_when_it_can_be() {
     });
     let ephemeral = || weir.metric("weir_sticky_secret_ephemeral", &[]);
     assert_eq!(ephemeral(), 1.0);
-    assert!(weir.stderr().contains("cookies are valid until"));
+    weir.tells("cookies are valid until");
     assert!(
         weir.status()
             .to_string()

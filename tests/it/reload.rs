@@ -138,9 +138,7 @@ fn a_refused_file_changes_nothing_and_is_reported() {
     refused(&weir);
     assert_eq!(weir.get("/").text(), "a");
     assert_eq!(weir.generation(), before);
-    until("the log to say so", || {
-        weir.output().contains("nowhere").then_some(())
-    });
+    weir.tells("nowhere");
     let status = weir.status().to_string();
     assert!(status.contains("nowhere"), "{status}");
     assert_eq!(
@@ -151,9 +149,7 @@ fn a_refused_file_changes_nothing_and_is_reported() {
     // Whoever puts the old text back reads that all is well, and one who reads the log knows the mistake and its cure.
     weir.write(&good);
     let wanted = format!("reload: the file is again as generation {before} serves it");
-    until("the log to say so", || {
-        weir.output().contains(&wanted).then_some(())
-    });
+    weir.tells(&wanted);
     let told = weir.output();
     let line = told.lines().find(|line| line.contains("error[E0"));
     assert!(line.unwrap().ends_with(')'), "{told}");
@@ -171,10 +167,8 @@ fn a_listener_whose_address_is_not_here_is_told_of() {
     let [a, _] = two();
     let far = "[listeners.far]\nbind = [\"203.0.113.9:8099\"]\n";
     let weir = Weir::start(&format!("{}{far}", plain(&[&a], "")));
-    let told = until("the log to say so", || {
-        let told = weir.output();
-        told.contains("start: ready").then_some(told)
-    });
+    weir.tells("start: ready");
+    let told = weir.output();
     let lines: Vec<&str> = told
         .lines()
         .filter(|line| line.contains("no address of this machine"))
@@ -486,9 +480,7 @@ fn a_restart_only_key_is_told_and_harms_nothing() {
     weir.write(&format!("workers = 2\n{}", plain(&[&b], "")));
     weir.await_generation_after(generation);
     assert_eq!(weir.get("/").text(), "b", "the rest holds at once");
-    until("the log to say so", || {
-        weir.output().contains("workers").then_some(())
-    });
+    weir.tells("workers");
 }
 
 #[test]

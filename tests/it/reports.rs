@@ -81,7 +81,7 @@ fn a_reload_tells_what_it_closes_and_diff_told_it_before() {
     assert_eq!(shown["summary"], reloaded["summary"]);
     for line in [&closes, leaves] {
         let line = format!("reload:   {line}");
-        until("the line", || weir.stderr().contains(&line).then_some(()));
+        weir.tells(&line);
     }
     let quiet = reload(&weir, &config(&["web"], &[&b], "", "max_idle = 3"));
     assert_eq!(quiet["report"]["pools"], serde_json::json!([]));

@@ -425,9 +425,7 @@ fn an_unwritable_state_directory_is_a_warning() {
     let weir = Weir::start(&config);
     let answer = weir.get("/");
     assert!(answer.has("set-cookie"));
-    until("the warning", || {
-        weir.output().contains("/proc/nowhere").then_some(())
-    });
+    weir.tells("/proc/nowhere");
 }
 
 /// Processor time of a debug build is several times that of a release; these heads cost a good server a few milliseconds at most.

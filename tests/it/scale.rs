@@ -153,11 +153,7 @@ fn it_grows_under_load_and_shrinks_after_it() {
         (&last["action"], &last["wanted"]),
         (&"in".into(), &2.into())
     );
-    assert!(
-        weir.stderr().contains("scale: done: 2"),
-        "{}",
-        weir.stderr()
-    );
+    weir.tells("scale: done: 2");
     // It comes to rest.
     until("rest", || {
         let scale = pool(&weir)["scale"].clone();
@@ -337,11 +333,7 @@ fn an_empty_server_goes_sooner_than_one_with_a_session_that_lasts() {
         (backends.as_array().unwrap().len() == 2).then_some(())
     });
     assert!(gone.is_some(), "{:#}", pool(&weir));
-    assert!(
-        weir.stderr().contains("it goes in its place"),
-        "{}",
-        weir.stderr()
-    );
+    weir.tells("it goes in its place");
 }
 
 #[test]

@@ -207,7 +207,7 @@ fn an_answer_that_was_not_taken_in_time_ends_as_a_reset() {
     });
     let weir = Weir::start(&relay(
         &[origin.address],
-        "[timeouts]\nupgrade_idle = \"400ms\"",
+        "[timeouts]\nupgrade_idle = \"2s\"",
     ));
     let mut client = client(&weir);
     let line = weir.access(|line| line["protocol"] == "tcp");
@@ -220,11 +220,11 @@ fn a_connection_on_which_nothing_moves_is_closed() {
     let origin = echo("a");
     let weir = Weir::start(&relay(
         &[origin.address],
-        "[timeouts]\nupgrade_idle = \"300ms\"",
+        "[timeouts]\nupgrade_idle = \"1500ms\"",
     ));
     let (mut client, _) = greeting(&weir);
     for _ in 0..4 {
-        assert!(client.is_silent(Duration::from_millis(150)));
+        assert!(client.is_silent(Duration::from_millis(500)));
         says_back(&mut client, "still here");
     }
     client.expect_close();

@@ -161,9 +161,7 @@ fn a_stopping_weir_waits_for_the_end_of_a_session() {
     let weir = Weir::start(&relay(&[a.address], "drain_timeout = \"20s\""));
     let (mut open, _) = greeted(client(&weir));
     weir.signal(libc::SIGTERM);
-    until("the end to begin", || {
-        weir.stderr().contains("stop: ").then_some(())
-    });
+    weir.tells("stop: ");
     says_back(&mut open, "not yet");
     open.finish();
     open.expect_close();

@@ -226,5 +226,5 @@ fn a_backend_that_does_not_prove_its_name_is_left_for_another() {
         );
     }
     assert!(bad.requests().is_empty());
-    assert!(weir.stderr().contains("no TLS"), "{}", weir.stderr());
+    weir.tells("no TLS");
 }

@@ -136,11 +136,7 @@ fn an_expired_certificate_is_served_with_a_warning() {
     );
     let origin = Origin::answering("");
     let weir = Weir::start(&config(&origin, &authority));
-    assert!(
-        weir.stderr().contains("has expired: clients refuse it"),
-        "{}",
-        weir.stderr()
-    );
+    weir.tells("has expired: clients refuse it");
     assert!(TlsClient::connect(weir.address("web"), &authority.client(), "shop.test").is_err());
     weir.settles(
         "weir_tls_handshake_errors_total",

@@ -493,11 +493,7 @@ fn flows_leave_descriptors_to_others() {
     }
     assert_eq!(weir.metric("weir_udp_flows", &[]), 60.0);
     assert_eq!(weir.metric("weir_udp_lost_total", &[]), 0.0);
-    assert!(
-        weir.stderr().contains("at most 60 flows"),
-        "{}",
-        weir.stderr()
-    );
+    weir.tells("at most 60 flows");
 }
 
 /// Connections have them all, and no flow is there that could make room.

@@ -265,11 +265,7 @@ fn what_is_open_has_until_the_deadline() {
         begun.elapsed() >= Duration::from_millis(1450),
         "it had its time"
     );
-    assert!(
-        weir.stderr().contains("upgrade: 1 connection cut off"),
-        "{}",
-        weir.stderr()
-    );
+    weir.tells("upgrade: 1 connection cut off");
     assert_eq!(weir.get("/").text(), "a");
 }
 
@@ -289,7 +285,7 @@ fn a_signal_does_it_too_and_a_process_without_work_ends_at_once() {
         "upgrade: process {} serves, {before} finishes",
         weir.serving()
     );
-    until("the line", || weir.stderr().contains(&line).then_some(()));
+    weir.tells(&line);
     // The new one is a weir like the old one: it reloads, and ends when it is told.
     let generation = weir.generation();
     weir.write(&plain(&[&origin], "drain_delay = \"10ms\""));

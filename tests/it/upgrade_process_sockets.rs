@@ -129,9 +129,7 @@ fn a_socket_of_no_listener_is_told_and_one_for_another_process_is_not_taken() {
         activated(command, listener, "$$");
     });
     let line = format!("passed a socket of {address}, which no listener binds");
-    until("the warning", || {
-        weir.stderr().contains(&line).then_some(())
-    });
+    weir.tells(&line);
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let weir = Weir::start_with(&plain(&[&origin], ""), |command| {

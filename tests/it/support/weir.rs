@@ -227,6 +227,19 @@ impl Weir {
         [self.stdout().join("\n"), self.stderr()].join("\n")
     }
 
+    /// Waits until it has written this: a line may be a moment behind what it tells of.
+    #[track_caller]
+    pub fn tells(&self, wanted: &str) {
+        let told = super::within(super::DEADLINE, || {
+            self.output().contains(wanted).then_some(())
+        });
+        assert!(
+            told.is_some(),
+            "it does not tell {wanted:?}:\n{}",
+            self.output()
+        );
+    }
+
     /// Waits for a line of the access log on standard output whose object passes `wanted`.
     #[track_caller]
     pub fn access(&self, wanted: impl Fn(&Value) -> bool) -> Value {
