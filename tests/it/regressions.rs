@@ -248,16 +248,20 @@ fn a_cookie_that_names_a_removed_backend_finds_another_and_the_way_back() {
         let text = config(&addresses(&fleet), &sticky, "watch = \"off\"");
         let weir = Weir::start(&text);
         up(&weir, 3.0);
-        let client = || {
+        let mut asked = 0.0;
+        let mut client = || {
             until("a client of the first backend", || {
                 let mut browser = Browser::default();
                 browser.ask(&weir, "/", "X-Login: 1\r\n");
+                asked += 2.0;
                 (browser.text(&weir) == NAMES[0]).then_some(browser)
             })
         };
         let [mut busy, mut idle] = [client(), client()];
         let entry = &text[text.find("{ name = \"was1\"").unwrap()..];
         let entry = &entry[..=entry.find(", {").unwrap() + 1];
+        // What was asked so far is counted a moment after its answer.
+        weir.settles("weir_http_requests_total", &[], asked);
         let before = counted(&weir, result);
         reload(&weir, &text.replace(entry, ""));
         let answer = busy.ask(&weir, "/", "");
