@@ -85,6 +85,16 @@ fn judge(plan: &Plan, row: &Row) {
                 "all of the dead server's, and weir says so"
             );
         }
+        // A backup may not have it all when the owner is killed: on a busy machine one run of six lost an update, and one of many a session.
+        Keeping::Backup => {
+            assert!(row.sessions_lost <= 1, "{} lost", row.sessions_lost);
+            assert!(
+                row.updates_lost <= 1 || row.sessions_lost == 1,
+                "{} lost",
+                row.updates_lost
+            );
+            assert_eq!(row.weir_lost, 0);
+        }
         // With eight servers that all wait for each other, an update may come too late; then that is shown.
         Keeping::Delta if plan.servers > 5 => println!("  {} updates lost", row.updates_lost),
         _ => {
