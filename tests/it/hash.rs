@@ -128,7 +128,8 @@ fn the_quick_backend_gets_more() {
     let quick = Origin::named("quick");
     let slow = Origin::start(|visit| {
         while visit.request().is_ok() {
-            thread::sleep(Duration::from_millis(200));
+            // Far longer than a busy machine lets the quick one wait.
+            thread::sleep(Duration::from_secs(1));
             visit.send(ok("slow"));
         }
     });
