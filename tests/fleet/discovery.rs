@@ -194,38 +194,26 @@ impl Weir {
 
     /// Waits until the pool has backends of these names, all of them up; how long that took.
     fn has(&self, names: &[String]) -> Duration {
-        let began = Instant::now();
-        let mut last = serde_json::Value::Null;
         let mut wanted = names.to_vec();
         wanted.sort();
-        let mut look = || {
-            last = self.status();
-            let backends = last["backends"].as_array()?;
-            let mut found: Vec<_> = backends
-                .iter()
-                .filter(|own| own["effective"] == "up")
-                .filter_map(|own| Some(own["name"].as_str()?.to_owned()))
-                .collect();
-            found.sort();
-            (found == wanted && backends.len() == wanted.len()).then_some(())
-        };
-        while look().is_none() {
-            assert!(began.elapsed() < PATIENCE * 4, "not {names:?}: {last:#}");
-            thread::sleep(Duration::from_millis(5));
-        }
-        began.elapsed()
+        self.becomes(&format!("{wanted:?}"), |backends| {
+            let up = backends.iter().filter(|own| own["effective"] == "up");
+            let mut found: Vec<_> = up.filter_map(|own| own["name"].as_str()).collect();
+            found.sort_unstable();
+            found == wanted && backends.len() == wanted.len()
+        })
     }
 
-    /// Waits until the pool has so many backends.
-    fn has_so_many(&self, count: usize, patience: Duration) {
-        let end = Instant::now() + patience;
+    /// Waits until the pool's backends are as wanted; how long that took.
+    fn becomes(&self, what: &str, wanted: impl Fn(&[serde_json::Value]) -> bool) -> Duration {
+        let began = Instant::now();
         loop {
-            let status = self.status();
-            if status["backends"].as_array().map(Vec::len) == Some(count) {
-                return;
+            let pool = self.status();
+            if pool["backends"].as_array().is_some_and(|own| wanted(own)) {
+                return began.elapsed();
             }
-            assert!(Instant::now() < end, "not {count} backends: {status:#}");
-            thread::sleep(Duration::from_millis(20));
+            assert!(began.elapsed() < PATIENCE * 4, "not {what}: {pool:#}");
+            thread::sleep(Duration::from_millis(5));
         }
     }
 }
@@ -400,7 +388,7 @@ fn example(directory: &Path) {
     let later = views(newcomers);
     let began = Instant::now();
     let few = visits(1);
-    weir.has_so_many(2, PATIENCE * 4);
+    weir.becomes("two servers again", |backends| backends.len() == 2);
     let more = views(few);
     println!(
         "{} views, none failed and no session lost; four servers after {grown:.1?}, two again after {:.1?}",
